@@ -1,0 +1,56 @@
+# shared_pose_ros without a ROS installation: `make demo` and `make test` set up .venv themselves.
+# On a ROS machine use colcon instead: docs/installation.md.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+BIN := $(VENV)/bin
+
+# Runs of different checkouts, and the robots nearby, must not hear each other: this machine only, and a DDS domain from
+# the checkout's path (1 to 100: above 101 DDS ports meet those that Linux hands out to programs).
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export ROS_DOMAIN_ID := $(shell echo $$(( $$(printf %s "$(CURDIR)" | cksum | cut -d ' ' -f 1) % 100 + 1 )))
+export ROS_LOG_DIR := $(CURDIR)/out/ros_log
+# A sourced ROS installation or another environment would mix its packages into ours.
+unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW_IMPLEMENTATION
+unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+.PHONY: help setup demo test lint lock clean distclean
+
+help:
+	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
+	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
+	@echo "make lint       ruff and the package manifest"
+	@echo "make setup      only set up $(VENV)"
+	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
+	@echo "make clean      remove outputs and caches; make distclean: $(VENV) too"
+	@echo "variables:      PYTHON=$(PYTHON)  VENV=$(VENV)"
+
+setup:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.10 to 3.14, or name yours with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) tools/pip_ros/preflight.py $(VENV)
+	@$(PYTHON) tools/pip_ros/setup_environment.py $(VENV)
+
+demo: setup
+	$(BIN)/shared_pose demo --out out/demo $(DEMO_ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q test/test_linters.py test/test_import_rules.py test/test_package.py
+
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/pip_ros/lock_requirements.py
+
+clean:
+	rm -rf out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+distclean: clean
+	rm -rf $(VENV) $(VENV).lock

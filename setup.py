@@ -1,0 +1,69 @@
+"""Build shared_pose_ros for colcon (ament_python) and for pip; package.xml holds the version and the description."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+NAME = "shared_pose_ros"
+SHARED_FOLDERS = ("launch", "config", "models")
+
+MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
+
+# What a cell needs. ROS itself comes from the ROS installation or from requirements/ros.txt: its wheels are not for
+# every machine. A ROS machine's own python3-opencv serves as well as the headless wheel; the plain opencv-python wheel
+# does not import on a machine without libGL.
+RUNTIME = ["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML>=5.4", "torch>=2.1"]
+EXTRAS = {
+    "train": [
+        "fast-simplification>=0.1.7",
+        "manifold3d>=3.0",
+        "matplotlib>=3.5",
+        "scipy>=1.8",
+        "tensorboard>=2.14",
+        "trimesh>=4.0",
+        "warp-lang>=1.5",
+    ],
+    "replay": ["matplotlib>=3.5", "rosbags>=0.10"],
+    "dev": ["hypothesis>=6", "lxml>=5", "pytest>=7", "ruff>=0.12"],
+}
+
+
+def shared_files() -> list[tuple[str, list[str]]]:
+    """Data files as (destination folder, sources): the ament marker, package.xml and the folders under share/."""
+    share = f"share/{NAME}"
+    files = [("share/ament_index/resource_index/packages", [f"resource/{NAME}"]), (share, ["package.xml"])]
+    for folder in SHARED_FOLDERS:
+        for directory in sorted(path for path in (HERE / folder, *(HERE / folder).rglob("*")) if path.is_dir()):
+            if directory.name == "__pycache__":
+                continue
+            relative = directory.relative_to(HERE).as_posix()
+            sources = sorted(f"{relative}/{path.name}" for path in directory.iterdir() if path.is_file())
+            if sources:
+                files.append((f"{share}/{relative}", sources))
+    return files
+
+
+setup(
+    name=NAME,
+    version=MANIFEST.findtext("version"),
+    description=" ".join(MANIFEST.findtext("description").split()),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").is_file() else "",
+    long_description_content_type="text/markdown",
+    maintainer=MANIFEST.findtext("maintainer"),
+    maintainer_email=MANIFEST.find("maintainer").get("email"),
+    license=MANIFEST.findtext("license"),
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=shared_files(),
+    python_requires=">=3.10",
+    install_requires=RUNTIME,
+    extras_require=EXTRAS,
+    zip_safe=False,
+    entry_points={
+        "console_scripts": [
+            f"shared_pose = {NAME}.cli.main:main",
+            f"shared_pose_node = {NAME}.ros.node:main",
+        ]
+    },
+)

@@ -1,0 +1,236 @@
+"""The bundle: one file, ``name.pose.pt``, that holds a trained network from pixels to sorted hypotheses, and its facts.
+
+A TorchScript archive with three extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (an input and
+the output that the exporting machine computed for it). Loading checks schema, weights and example, so that a damaged
+or foreign file is refused with a reason instead of giving wrong poses. TorchScript is deprecated upstream: only this
+module names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared_pose_ros.network.crop import crop_objects, normalize_crops
+from shared_pose_ros.network.pose_network import PoseNetwork
+
+SCHEMA_VERSION = 1
+SUFFIX = ".pose.pt"
+# fp32 kernels of different processors differ in the last digits; a wrong weight shows far above this.
+_EXAMPLE_TOLERANCE = 2e-3
+
+
+class BundleError(RuntimeError):
+    """A bundle cannot be written or used; the message is one sentence with the reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class BundleObject:
+    """What a cell needs to know of one object.
+
+    Attributes:
+        class_id: the string that the detector publishes.
+        aliases: other strings that mean the same object.
+        name: for people.
+        diameter: metres.
+        extents: edges of the CAD's bounding box, metres.
+        centre: centre of that box in the CAD frame, metres.
+        scale: half the largest extent, metres.
+        symmetries: as ``meshes.symmetries.Symmetries.to_dict`` gives them.
+    """
+
+    class_id: str
+    aliases: tuple[str, ...]
+    name: str
+    diameter: float
+    extents: tuple[float, float, float]
+    centre: tuple[float, float, float]
+    scale: float
+    symmetries: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BundleMetadata:
+    """Facts of a bundle; ``objects`` are in the network's order."""
+
+    name: str
+    objects: tuple[BundleObject, ...]
+    hypotheses: int
+    crop_pad: float
+    crop_size: int
+    encoder_width: str
+    tuning: str
+    normalize_code: bool
+    preset: str
+    samples: int
+    seed: int
+    commit: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    torch_version: str = ""
+    weights_sha256: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded, verified bundle: the scripted module on its device, and the facts."""
+
+    module: nn.Module
+    metadata: BundleMetadata
+
+
+class PixelsToHypotheses(nn.Module):
+    """The exported graph: crop, normalise, network, softmax, sort."""
+
+    def __init__(self, network: PoseNetwork, crop_pad: float, crop_size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.crop_pad = crop_pad
+        self.crop_size = crop_size
+
+    def forward(self, image: Tensor, boxes: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Hypotheses of every box, most confident first.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            boxes: ``(B, 4)`` float32 (cx, cy, w, h), pixels.
+            object_index: ``(B,)`` int64.
+
+        Returns:
+            Rotations ``(B, n, 3, 3)`` as each crop shows its object, and confidences ``(B, n)`` that sum to 1.
+        """
+        crops = normalize_crops(crop_objects(image, boxes, self.crop_pad, self.crop_size))
+        rotations, logits = self.network(crops, object_index)
+        confidences, order = torch.sort(torch.softmax(logits, dim=1), dim=1, descending=True)
+        return torch.gather(rotations, 1, order[:, :, None, None].expand_as(rotations)), confidences
+
+
+def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Path) -> BundleMetadata:
+    """Script the network, check it against the eager one, and write the file atomically.
+
+    Args:
+        network: trained; it is put in evaluation mode.
+        metadata: facts; torch_version and weights_sha256 are filled in.
+        path: must end in ``.pose.pt``.
+
+    Returns:
+        The metadata as written.
+
+    Raises:
+        BundleError: wrong file name, an object count that differs from the network's, a scripted output that differs
+            from the eager one, or a file that cannot be written.
+    """
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise BundleError(f"bundle file {path.name!r} must end in {SUFFIX}; rename it")
+    if len(metadata.objects) != network.head.objects:
+        raise BundleError(f"metadata names {len(metadata.objects)} objects, the network has {network.head.objects}")
+    module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size).eval()
+    scripted = torch.jit.script(module)
+    image, boxes, object_index = _example_input(network.head.objects)
+    with torch.no_grad():
+        expected = module(image, boxes, object_index)
+        _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
+    metadata = dataclasses.replace(
+        metadata, torch_version=torch.__version__, weights_sha256=weights_sha256(scripted), schema_version=SCHEMA_VERSION
+    )
+    example = io.BytesIO()
+    torch.save({"rotations": expected[0], "confidences": expected[1]}, example)
+    extra = {"metadata.json": json.dumps(dataclasses.asdict(metadata)), "example.pt": example.getvalue()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.jit.save(scripted, str(partial), _extra_files=extra)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise BundleError(f"{path} could not be written ({error}); free space or choose another --out") from error
+    return metadata
+
+
+def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
+    """Read a bundle and verify schema, weights and example.
+
+    Raises:
+        BundleError: no file, not a bundle, another schema, changed weights, or an example that comes out differently.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"no bundle at {path}; give the path of a {SUFFIX} file")
+    extra = {"metadata.json": "", "example.pt": ""}
+    try:
+        module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"{path} is damaged or not a bundle ({reason}); export or copy it again") from error
+    metadata = _read_metadata(path, extra["metadata.json"])
+    found = weights_sha256(module)
+    if found != metadata.weights_sha256:
+        raise BundleError(f"weights of {path} have SHA-256 {found[:12]}…, not {metadata.weights_sha256[:12]}… as exported; copy it again")
+    _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
+    return Bundle(module, metadata)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over names and bytes of all parameters and buffers, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_metadata(path: Path, text: str | bytes) -> BundleMetadata:
+    if not text:
+        raise BundleError(f"{path} is a TorchScript file without metadata.json, not a bundle; make one with shared_pose export")
+    values = json.loads(text)
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{path} has schema version {version}, this package reads {SCHEMA_VERSION}; export it again")
+    try:
+        objects = tuple(
+            BundleObject(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+            for entry in values.pop("objects")
+        )
+        return BundleMetadata(objects=objects, **values)
+    except (TypeError, KeyError) as error:
+        raise BundleError(f"metadata of {path} do not fit schema {SCHEMA_VERSION} ({error}); export it again") from error
+
+
+def _verify_example(path: Path, module: nn.Module, example: str | bytes, objects: int, device: torch.device | str) -> None:
+    if not example:
+        raise BundleError(f"{path} holds no example to verify it with; export it again")
+    expected = torch.load(io.BytesIO(example), weights_only=True)
+    with torch.no_grad():
+        found = module(*(tensor.to(device) for tensor in _example_input(objects)))
+    _compare(
+        (expected["rotations"], expected["confidences"]),
+        (found[0].cpu(), found[1].cpu()),
+        f"{path} computes other poses on this machine than where it was exported",
+    )
+
+
+def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A fixed image with structure, a box an object (some shrink, some grow, one crosses the border)."""
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    image = torch.stack([rows * 2 + columns, rows * columns // 40, (rows * 7) ^ (columns * 3)], dim=-1).remainder(256)
+    index = torch.arange(objects)
+    boxes = torch.stack([20 + index * 9 % 90, 15 + index * 17 % 70, 10 + index * 13 % 80, 12 + index * 7 % 60], dim=1)
+    return image.to(torch.uint8), boxes.to(torch.float32), index
+
+
+def _compare(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], complaint: str) -> None:
+    # Near-equal confidences may swap places, so hypotheses are compared by their confidence-weighted mean.
+    weighted = [(rotations * confidences[..., None, None]).sum(dim=1) for rotations, confidences in (expected, found)]
+    difference = max((weighted[0] - weighted[1]).abs().max().item(), (expected[1] - found[1]).abs().max().item())
+    if not difference <= _EXAMPLE_TOLERANCE:
+        raise BundleError(f"{complaint} (largest difference {difference:.2g}, limit {_EXAMPLE_TOLERANCE}); export it again")

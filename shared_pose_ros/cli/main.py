@@ -1,0 +1,77 @@
+"""``shared_pose COMMAND``: finds the command's module and turns a user's mistake into one line on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+# Modules are imported only when their command runs: a cell without the training extras still has `estimate`.
+COMMANDS = {
+    "objects": "list an object set and draw a picture of it",
+    "train": "train a shared network from CAD files",
+    "export": "turn a training folder into a bundle",
+    "estimate": "poses of the objects in one image file",
+    "evaluate": "score a bundle on a dataset in BOP layout",
+    "demo": "run the node on the recorded demo bag and score what it publishes",
+}
+
+
+class CommandError(Exception):
+    """A mistake of the user; the message is one sentence with value, limit and remedy."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 good, 1 the job failed its own check, 2 a user's mistake."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((item for item in arguments if not item.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="shared_pose",
+        description="Orientation of bin-picking parts from RGB crops: one shared network, trained from CAD alone.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command, summary in COMMANDS.items():
+        child = commands.add_parser(command, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if command == name:
+            module = _import_command(command)
+            module.add_arguments(child)
+            child.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    if options.version:
+        from shared_pose_ros import __version__
+
+        print(__version__)
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 2
+    return _run(options)
+
+
+def _import_command(command: str):  # noqa: ANN202 - a module
+    try:
+        return importlib.import_module(f"shared_pose_ros.cli.{command}")
+    except ImportError as error:
+        print(f"shared_pose {command}: {error}; install the package with its extras (docs/installation.md)", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print(f"shared_pose {options.command}: interrupted", file=sys.stderr)
+        return 130
+    except (CommandError, ValueError, RuntimeError, OSError) as error:
+        # Our own errors are sentences for the user; SHARED_POSE_DEBUG shows where they came from.
+        if os.environ.get("SHARED_POSE_DEBUG"):
+            raise
+        print(f"shared_pose {options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""PoseEstimator: the one inference path, called by the node, the evaluation and the replay.
+
+Convention: rotations are R_m2c in the OpenCV optical frame; boxes (cx, cy, w, h) in pixels; metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
+from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, translation_from_box, viewing_ray
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """Poses of B objects with n hypotheses each.
+
+    Attributes:
+        rotations: ``(B, n, 3, 3)`` float32 R_m2c, most confident first.
+        confidences: ``(B, n)`` float32, rows sum to 1.
+        translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, estimated
+            from the box (METHOD 7); None without a camera matrix.
+        ray_corrected: rotations include the viewing-ray correction; false without a camera matrix.
+    """
+
+    rotations: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    translations: NDArray[np.float32] | None
+    ray_corrected: bool
+
+
+class PoseEstimator:
+    """Runs a bundle.
+
+    Args:
+        bundle: loaded on ``device``.
+        device: where it runs.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self._module, self.metadata, self.device = bundle.module, bundle.metadata, device
+        self._index = {
+            name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
+        }
+        # A class id wins over another object's alias of the same name.
+        self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
+        self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
+        self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> PoseEstimator:
+        """Load and verify a bundle file.
+
+        Args:
+            path: of a ``.pose.pt`` file.
+            device: "cpu", "cuda", "cuda:1", …; "auto" takes a GPU if there is one.
+
+        Raises:
+            BundleError: the file cannot be used.
+            ValueError: the device is unknown or absent.
+        """
+        chosen = choose_device(device)
+        return cls(load_bundle(path, chosen), chosen)
+
+    def object_index(self, class_id: str) -> int | None:
+        """The network's index of a class id or alias, None if the bundle does not know it."""
+        return self._index.get(class_id)
+
+    def warm_up(self, image_size: tuple[int, int], batch_sizes: Sequence[int]) -> None:
+        """Run every batch size twice, so that the first real frame pays no compilation.
+
+        Args:
+            image_size: (height, width).
+            batch_sizes: numbers of objects.
+        """
+        image = np.zeros((*image_size, 3), dtype=np.uint8)
+        height, width = image_size
+        for count in batch_sizes:
+            boxes = np.tile(np.array([width / 2, height / 2, width / 8, height / 8]), (count, 1))
+            for _ in range(2):
+                self.estimate(image, boxes, np.zeros(count, dtype=np.int64), None)
+
+    def estimate(
+        self,
+        image: NDArray[np.uint8],
+        boxes: NDArray[np.floating],
+        object_index: NDArray[np.integer],
+        camera_matrix: NDArray[np.floating] | None = None,
+    ) -> PoseEstimate:
+        """Poses of all objects of one image, in one batch.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            boxes: ``(B, 4)`` (cx, cy, w, h) in pixels, finite, w and h positive.
+            object_index: ``(B,)`` in 0…k−1.
+            camera_matrix: K ``(3, 3)``, or None: no viewing-ray correction, no translation.
+
+        Raises:
+            ValueError: an input of the wrong type, shape or range; the message names value and limit.
+        """
+        self._check(image, boxes, object_index)
+        box_tensor = torch.from_numpy(np.ascontiguousarray(boxes, dtype=np.float32)).reshape(-1, 4)
+        index_tensor = torch.from_numpy(np.ascontiguousarray(object_index, dtype=np.int64)).reshape(-1)
+        camera = None
+        if camera_matrix is not None:
+            camera = torch.from_numpy(np.asarray(camera_matrix, dtype=np.float32))
+            check_camera_matrix(camera)
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+            rotations, confidences = self._module(pixels, box_tensor.to(self.device), index_tensor.to(self.device))
+            rotations, confidences = rotations.cpu(), confidences.cpu()
+            if camera is None:
+                return PoseEstimate(rotations.numpy(), confidences.numpy(), None, False)
+            # The small rest is done where the result is needed.
+            position = translation_from_box(box_tensor, camera, rotations[:, 0], self._extents[index_tensor])
+            correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
+            rotations = correction[:, None] @ rotations
+            origin = position - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
+        return PoseEstimate(rotations.numpy(), confidences.numpy(), origin.numpy(), True)
+
+    def _check(self, image: NDArray, boxes: NDArray, object_index: NDArray) -> None:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
+            raise ValueError(f"image is {got}; give uint8 RGB of shape (H, W, 3)")
+        if image.size == 0:
+            raise ValueError(f"image of shape {image.shape} has no pixels")
+        boxes, object_index = np.asarray(boxes), np.asarray(object_index)
+        if boxes.size != 4 * object_index.size or (boxes.size and boxes.shape != (object_index.size, 4)):
+            raise ValueError(f"boxes have shape {boxes.shape} for {object_index.size} objects; give (B, 4) and (B,)")
+        if not np.isfinite(boxes).all() or (boxes.size and (boxes[:, 2:] <= 0).any()):
+            raise ValueError(f"boxes must be finite with positive width and height, got {boxes.tolist()}; drop the bad ones")
+        known = len(self.metadata.objects)
+        if object_index.size and not ((object_index >= 0) & (object_index < known)).all():
+            raise ValueError(f"object_index {object_index.tolist()} is outside 0…{known - 1}, the objects of {self.metadata.name}")
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for "auto", "cpu", "cuda" or "cuda:N"; raises ValueError when it is unknown or absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is unknown; give auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported; give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise ValueError(f"device {name!r} was asked for, but {torch.cuda.device_count()} GPUs are usable; give auto or cpu")
+    return device

@@ -1,0 +1,316 @@
+"""From a bundle and a dataset to figures: estimates image by image, scores instance by instance, always beside chance.
+
+Convention: metres, degrees, scores in 0…1. An instance's score is the mean of its correct/incorrect decisions over all
+tolerances and thresholds of the protocol, so the mean over instances is BOP's average recall. Objects are averaged
+without weights.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
+from shared_pose_ros.evaluation.protocols import Protocol
+from shared_pose_ros.evaluation.scoring import PoseScorer, View
+from shared_pose_ros.geometry.rotations import random_rotations
+
+SENSOR_DEPTH = "from the sensor"
+RENDERED_DEPTH = "rendered from the ground-truth poses"
+
+
+@dataclass(frozen=True)
+class InstanceResult:
+    """One scored instance: what was estimated, how wrong it is, what chance and the best hypothesis reach.
+
+    Attributes:
+        scene_id: scene number.
+        im_id: image number.
+        gt_id: annotation number.
+        class_id: object.
+        visib: visible fraction.
+        rotation: estimated R_m2c, 9 numbers row by row.
+        translation: the translation it was scored with, metres.
+        confidence: of the first hypothesis.
+        score: the protocol's score of the first hypothesis.
+        e_vsd: VSD for each tolerance.
+        mssd: metres.
+        mspd: pixels.
+        rotation_deg: symmetry-aware rotation error.
+        oracle_score: best score among the hypotheses.
+        oracle_rotation_deg: least rotation error among them.
+        chance_score: mean score of random rotations.
+        chance_rotation_deg: median rotation error of random rotations.
+    """
+
+    scene_id: int
+    im_id: int
+    gt_id: int
+    class_id: str
+    visib: float
+    rotation: tuple[float, ...]
+    translation: tuple[float, ...]
+    confidence: float
+    score: float
+    e_vsd: tuple[float, ...]
+    mssd: float
+    mspd: float
+    rotation_deg: float
+    oracle_score: float
+    oracle_rotation_deg: float
+    chance_score: float
+    chance_rotation_deg: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All instances scored under one protocol, one setting of the viewing-ray correction.
+
+    Attributes:
+        system: what was evaluated.
+        protocol: its name.
+        score_name: what the score is called.
+        protocol_line: the conditions, to be printed with every figure.
+        corrected: viewing-ray correction on or off.
+        instances: the results.
+        skipped: number of instances left out, by reason.
+    """
+
+    system: str
+    protocol: str
+    score_name: str
+    protocol_line: str
+    corrected: bool
+    instances: tuple[InstanceResult, ...]
+    skipped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Poses to score for one instance, best first.
+
+    Attributes:
+        rotations: ``(n, 3, 3)``.
+        translations: ``(n, 3)`` metres, of the CAD origin; ignored where the protocol takes the true one.
+        confidence: of the first.
+    """
+
+    rotations: np.ndarray
+    translations: np.ndarray
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How the chance row is drawn: ``draws`` rotations uniform on SO(3) an instance, reproducible by ``seed``."""
+
+    draws: int = 20
+    seed: int = 0
+
+    def rotations(self, scene_id: int, image_id: int, gt_id: int) -> np.ndarray:
+        """The draws of one instance ``(draws, 3, 3)``, the same whatever else is evaluated."""
+        key = zlib.crc32(f"{self.seed}/{scene_id}/{image_id}/{gt_id}".encode())
+        return random_rotations(self.draws, torch.Generator().manual_seed(key), dtype=torch.float64).numpy()
+
+    def __str__(self) -> str:
+        return f"{self.draws} uniform random rotations an instance, seed {self.seed}"
+
+
+def score_instance(
+    scorer: PoseScorer,
+    view: View,
+    truth: Instance,
+    place: tuple[int, int],
+    settings: Sequence[Candidates],
+    protocol: Protocol,
+    chance: Chance,
+) -> list[InstanceResult]:
+    """Score one instance's candidates under several settings (corrected or not) and chance, in one batch of renders.
+
+    Args:
+        scorer: the CAD.
+        view: the image.
+        truth: the annotation.
+        place: (scene_id, image_id).
+        settings: hypotheses for each setting.
+        protocol: decides the translation and the score.
+        chance: decides the random rotations.
+
+    Returns:
+        One result a setting.
+    """
+    random = chance.rotations(*place, truth.gt_id)
+    rotations = [*(s.rotations for s in settings), random]
+    # Chance under an estimated translation keeps the CAD's centre where the first setting saw it.
+    anchor = translations_about(scorer, truth.class_id, settings[0], random)
+    translations = [*(s.translations for s in settings), anchor]
+    if protocol.translation == "ground_truth":
+        translations = [np.broadcast_to(truth.translation, (len(r), 3)) for r in rotations]
+    counts = np.cumsum([0] + [len(r) for r in rotations])
+    errors = scorer.errors(
+        truth,
+        view,
+        np.concatenate(rotations),
+        np.concatenate(translations),
+        protocol,
+        point_metrics=counts[:-2].tolist(),
+    )
+    by_chance = slice(counts[-2], counts[-1])
+    results = []
+    for i, setting in enumerate(settings):
+        first, own = counts[i], slice(counts[i], counts[i + 1])
+        results.append(
+            InstanceResult(
+                scene_id=place[0],
+                im_id=place[1],
+                gt_id=truth.gt_id,
+                class_id=scorer.objects[scorer.objects.index(truth.class_id)].class_id,
+                visib=truth.visibility,
+                rotation=tuple(float(x) for x in setting.rotations[0].ravel()),
+                translation=tuple(float(x) for x in translations[i][0]),
+                confidence=setting.confidence,
+                score=float(errors.score[first]),
+                e_vsd=tuple(float(x) for x in errors.vsd[first]),
+                mssd=float(errors.mssd[first]),
+                mspd=float(errors.mspd[first]),
+                rotation_deg=float(errors.rotation_deg[first]),
+                oracle_score=float(errors.score[own].max()),
+                oracle_rotation_deg=float(errors.rotation_deg[own].min()),
+                chance_score=float(errors.score[by_chance].mean()),
+                chance_rotation_deg=float(np.median(errors.rotation_deg[by_chance])),
+            )
+        )
+    return results
+
+
+def translations_about(scorer: PoseScorer, class_id: str, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
+    """Translations ``(n, 3)`` that keep the CAD's centre where ``pose`` has it, for other rotations ``(n, 3, 3)``."""
+    centre = scorer.objects[scorer.objects.index(class_id)].centre
+    return pose.translations[0] + (pose.rotations[0] - rotations) @ centre
+
+
+def evaluate_bundle(
+    estimator: PoseEstimator,
+    dataset: BopDataset,
+    scorer: PoseScorer,
+    protocol: Protocol,
+    corrected: Sequence[bool] = (True,),
+    chance: Chance | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, ...]:
+    """Evaluate a bundle on a dataset; one batch of crops an image.
+
+    Args:
+        estimator: the loaded bundle.
+        dataset: images and ground truth.
+        scorer: the CAD, at the resolution to be rendered.
+        protocol: what is given and what is scored.
+        corrected: settings of the viewing-ray correction to evaluate.
+        chance: the random rotations; 20 an instance by default.
+        progress: called with (images done, images).
+
+    Returns:
+        One evaluation a setting of ``corrected``.
+
+    Raises:
+        ValueError: nothing can be evaluated; the message says why.
+    """
+    if not corrected:
+        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    chance = chance or Chance()
+    results: list[list[InstanceResult]] = [[] for _ in corrected]
+    skipped: Counter[str] = Counter()
+    depth_sources: Counter[str] = Counter()
+    for done, frame in enumerate(dataset.frames, start=1):
+        chosen = _usable(frame, dataset, estimator, scorer, protocol, skipped)
+        if chosen:
+            image = frame.image()
+            view, source = frame_view(frame, image.shape[:2], scorer)
+            depth_sources[source] += 1
+            candidates = [_estimate(estimator, scorer, image, frame, chosen, on) for on in corrected]
+            for i, (truth, _) in enumerate(chosen):
+                own = [per_setting[i] for per_setting in candidates]
+                place = (frame.scene_id, frame.image_id)
+                for kept, result in zip(results, score_instance(scorer, view, truth, place, own, protocol, chance)):
+                    kept.append(result)
+        if progress:
+            progress(done, len(dataset.frames))
+    if not results[0]:
+        raise ValueError(
+            f"nothing to evaluate in {dataset.root}/{dataset.split}: instances left out: {dict(skipped)}; "
+            "the bundle's class ids, the object set and the dataset's object numbers must agree"
+        )
+    data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(depth_sources.values())} images"
+    depth = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
+    return tuple(
+        Evaluation(
+            system=estimator.metadata.name,
+            protocol=protocol.name,
+            score_name=protocol.score,
+            protocol_line=protocol.line(data, on, depth, scorer.cad, str(chance)),
+            corrected=on,
+            instances=tuple(kept),
+            skipped=dict(skipped),
+        )
+        for on, kept in zip(corrected, results)
+    )
+
+
+def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
+    """The view that a frame is scored in, and where its depth comes from: the sensor, or else a render of the truth."""
+    depth = frame.depth()
+    if depth is not None:
+        return View(frame.camera, size, depth), SENSOR_DEPTH
+    return View(frame.camera, size, scorer.depth(frame.instances, frame.camera, size)), RENDERED_DEPTH
+
+
+def _usable(
+    frame: BopFrame,
+    dataset: BopDataset,
+    estimator: PoseEstimator,
+    scorer: PoseScorer,
+    protocol: Protocol,
+    skipped: Counter[str],
+) -> list[tuple[Instance, np.ndarray]]:
+    """Instances that can be scored, each with its visible box; the others are counted by reason."""
+    selected = protocol.select(frame, dataset.targets)
+    skipped["outside_protocol"] += len(frame.instances) - len(selected)
+    chosen = []
+    for truth in selected:
+        if estimator.object_index(truth.class_id) is None:
+            skipped["unknown_to_bundle"] += 1
+        elif scorer.objects.index(truth.class_id) is None:
+            skipped["without_cad"] += 1
+        elif (box := frame.visible_box(truth.gt_id)) is None:
+            skipped["without_box"] += 1
+        else:
+            chosen.append((truth, box))
+    return chosen
+
+
+def _estimate(
+    estimator: PoseEstimator,
+    scorer: PoseScorer,
+    image: np.ndarray,
+    frame: BopFrame,
+    chosen: Sequence[tuple[Instance, np.ndarray]],
+    corrected: bool,
+) -> list[Candidates]:
+    """Hypotheses of every chosen instance; translations need the camera even where the correction is off."""
+    boxes = np.stack([box for _, box in chosen]).astype(np.float32)
+    indices = np.array([estimator.object_index(truth.class_id) for truth, _ in chosen], dtype=np.int64)
+    located = estimator.estimate(image, boxes, indices, frame.camera)
+    turned = located if corrected else estimator.estimate(image, boxes, indices, None)
+    candidates = []
+    for i, (truth, _) in enumerate(chosen):
+        seen = Candidates(located.rotations[i], located.translations[i][None], float(located.confidences[i, 0]))
+        rotations = turned.rotations[i].astype(np.float64)
+        translations = translations_about(scorer, truth.class_id, seen, rotations)
+        candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0])))
+    return candidates

@@ -1,0 +1,126 @@
+"""Named evaluation protocols: what is given, what is scored, and the line that every table prints about it.
+
+Figures of different protocols must not be compared, least of all with BOP leaderboards: under ``paper`` the
+translation, the identity and the visible box come from the ground truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared_pose_ros.evaluation.bop import BopFrame, Instance
+
+_STEPS = tuple(round(0.05 * i, 2) for i in range(1, 11))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How poses are scored (METHOD 8).
+
+    Attributes:
+        name: as given on the command line.
+        score: what the score is called in tables.
+        translation: ``ground_truth`` or ``estimated`` (from box, camera and CAD).
+        taus: VSD misalignment tolerances, in fractions of the diameter, or metres where ``tau_in_metres``.
+        tau_in_metres: unit of ``taus``.
+        thetas: a VSD error below these is correct.
+        delta: tolerance of the visibility test, metres.
+        missing_visible: a surface counts as visible where the scene's depth is missing (BOP'19), or not (BOP'18).
+        surface_and_projection: whether MSSD and MSPD recalls are averaged into the score.
+        visibility_min: smallest visible fraction of an instance that is scored.
+        one_instance: score only the most visible instance of an object in an image.
+        targets: score the dataset's listed targets where it lists them.
+    """
+
+    name: str
+    score: str
+    translation: str = "ground_truth"
+    taus: tuple[float, ...] = _STEPS
+    tau_in_metres: bool = False
+    thetas: tuple[float, ...] = _STEPS
+    delta: float = 0.015
+    missing_visible: bool = True
+    surface_and_projection: bool = False
+    visibility_min: float = 0.1
+    one_instance: bool = False
+    targets: bool = False
+
+    def tolerances(self, diameter: float) -> Tensor:
+        """VSD tolerances ``(T,)`` in metres for an object of this diameter (m)."""
+        return torch.tensor(self.taus, dtype=torch.float64) * (1.0 if self.tau_in_metres else diameter)
+
+    def select(self, frame: BopFrame, targets: Mapping[tuple[int, int, str], int] | None) -> list[Instance]:
+        """The annotations of a frame that this protocol scores, in the dataset's order."""
+        seen = [i for i in frame.instances if i.visibility >= self.visibility_min]
+        chosen = []
+        for class_id in {i.class_id for i in seen}:
+            ranked = sorted((i for i in seen if i.class_id == class_id), key=lambda i: -i.visibility)
+            limit = len(ranked)
+            if self.targets and targets is not None:
+                limit = targets.get((frame.scene_id, frame.image_id, class_id), 0)
+            chosen += ranked[: min(limit, 1) if self.one_instance else limit]
+        return sorted(chosen, key=lambda i: i.gt_id)
+
+    def line(self, data: str, corrected: bool, test_depth: str, cad: str, chance: str) -> str:
+        """The protocol line: everything that must be known before two figures are compared.
+
+        Args:
+            data: dataset, split and number of images.
+            corrected: whether the viewing-ray correction was on.
+            test_depth: where the scene's depth comes from.
+            cad: resolution of the CAD that is rendered.
+            chance: how the chance row was drawn.
+        """
+        scale, unit = (1e3, "mm") if self.tau_in_metres else (100.0, "% of diameter")
+        missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
+        parts = [
+            f"protocol {self.name}",
+            f"data {data}",
+            "object id and visible box from ground truth, estimate scored against its own instance",
+            f"translation {'from ground truth' if self.translation == 'ground_truth' else 'estimated from the box'}",
+            f"viewing-ray correction {'on' if corrected else 'off'}",
+            f"VSD τ {_values(self.taus, scale)} {unit}, θ {_values(self.thetas, 1.0)}, δ {self.delta * 1e3:g} mm",
+            f"missing depth {missing}",
+            f"test depth {test_depth}",
+            f"visibility ≥ {self.visibility_min * 100:g} %",
+        ]
+        if self.surface_and_projection:
+            parts.append("MSSD θ 5…50 % of diameter, MSPD θ 5…50 px at 640 px width, AR = mean of the three recalls")
+        if self.one_instance:
+            parts.append("most visible instance of an object in an image")
+        if self.targets:
+            parts.append("listed targets only where the dataset lists them")
+        return "; ".join([*parts, f"CAD {cad}", f"chance: {chance}"])
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "paper": Protocol(name="paper", score="AR_VSD"),
+    "bop19": Protocol(name="bop19", score="AR", translation="estimated", surface_and_projection=True, targets=True),
+    "bop18": Protocol(
+        name="bop18",
+        score="recall VSD",
+        translation="estimated",
+        taus=(0.02,),
+        tau_in_metres=True,
+        thetas=(0.3,),
+        missing_visible=False,
+        one_instance=True,
+        targets=True,
+    ),
+}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol called ``name``; raises ValueError that lists the names."""
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def _values(values: tuple[float, ...], scale: float) -> str:
+    numbers = [f"{value * scale:g}" for value in values]
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}…{numbers[-1]} in {len(numbers)} steps"

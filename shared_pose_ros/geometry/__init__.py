@@ -1,0 +1,1 @@
+"""Pure geometry: rotations, cameras, boxes. Imports nothing else of this package."""

@@ -1,0 +1,270 @@
+"""Object sets: which objects a network learns, in its order, each with its mesh, identity and symmetries.
+
+Conventions: metres, CAD frame. Three sources: an objects.yaml (class ids, names and symmetries stated, or
+``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1"), or a
+plain folder of mesh files (class_id = file name without suffix, unit declared by the caller). object_index is the position in the set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from shared_pose_ros.meshes.mesh import SUFFIXES, Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
+from shared_pose_ros.meshes.symmetries import Symmetries, detect_symmetries
+
+# Half the largest extent of a normalised mesh (METHOD: vertices are multiplied by 100 / s).
+NORMALISED_SIZE = 100.0
+_YAML_KEYS = {"class_id", "name", "aliases", "file", "unit", "symmetries", "note"}
+_REQUIRED_KEYS = {"class_id", "file", "unit"}
+
+
+class ObjectSetError(ValueError):
+    """An object set cannot be used; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class ObjectModel:
+    """One object.
+
+    Attributes:
+        class_id: the string that the detector publishes.
+        aliases: other strings that mean the same object.
+        name: for people.
+        mesh: metres, CAD frame.
+        diameter: largest distance between two vertices, metres.
+        extents: sides of the bounding box, ``(3,)`` metres.
+        centre: centre of the bounding box, ``(3,)`` metres, CAD frame.
+        scale: half the largest extent, metres.
+        symmetries: metres, CAD frame.
+        path: the mesh file.
+    """
+
+    class_id: str
+    aliases: tuple[str, ...]
+    name: str
+    mesh: Mesh
+    diameter: float
+    extents: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    scale: float
+    symmetries: Symmetries
+    path: Path
+    _normalised: dict[int | None, tuple[NDArray[np.float32], NDArray[np.int32]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def normalized(self, face_budget: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Mesh centred and scaled for the network: (v − centre)·100/scale.
+
+        Args:
+            face_budget: simplify to about this many faces; None keeps them all. Results are kept in memory.
+
+        Returns:
+            Vertices ``(V, 3)`` float32 in [−100, 100] (simplification may exceed it by 2) and faces ``(F, 3)`` int32.
+        """
+        if face_budget not in self._normalised:
+            mesh = self.mesh if face_budget is None else simplify(self.mesh, face_budget)
+            vertices = (mesh.vertices.astype(np.float64) - self.centre) * (NORMALISED_SIZE / self.scale)
+            self._normalised[face_budget] = (vertices.astype(np.float32), mesh.faces)
+        return self._normalised[face_budget]
+
+
+@dataclass(frozen=True)
+class ObjectSet:
+    """Objects in the network's order; iterable, with a length, indexable by object_index."""
+
+    objects: tuple[ObjectModel, ...]
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __iter__(self) -> Iterator[ObjectModel]:
+        return iter(self.objects)
+
+    def __getitem__(self, index: int) -> ObjectModel:
+        return self.objects[index]
+
+    @property
+    def class_ids(self) -> tuple[str, ...]:
+        """Class ids in the network's order."""
+        return tuple(model.class_id for model in self.objects)
+
+    def index(self, class_id: str) -> int | None:
+        """object_index of a class id or alias; None when the set has no such object."""
+        for position, model in enumerate(self.objects):
+            if class_id == model.class_id or class_id in model.aliases:
+                return position
+        return None
+
+    @classmethod
+    def load(
+        cls, path: str | Path, unit: str | float | None = None, subset: Sequence[str | int] | None = None
+    ) -> ObjectSet:
+        """Read an object set.
+
+        Args:
+            path: an objects.yaml, a folder with an objects.yaml, a BOP models folder, or a folder of mesh files.
+            unit: of the mesh files in a plain folder, see ``mesh.metres_per_unit``; elsewhere the source states it.
+            subset: class ids (or BOP numbers, or aliases) to keep, in the order given; None keeps all.
+
+        Raises:
+            ObjectSetError: nothing there, wrong or duplicate entries, an id that the set does not have.
+            MeshError: a mesh file that cannot be used.
+        """
+        path = Path(path)
+        if path.is_dir() and (path / "objects.yaml").is_file():
+            path = path / "objects.yaml"
+        if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+            entries = _yaml_entries(path)
+        elif path.is_dir() and (path / "models_info.json").is_file():
+            entries = _bop_entries(path)
+        elif path.is_dir():
+            entries = _folder_entries(path, unit)
+        elif path.exists():
+            raise ObjectSetError(f"{path}: not an object set; give an objects.yaml or a folder of mesh files")
+        else:
+            raise ObjectSetError(f"{path}: no such file or folder; give an objects.yaml or a folder of mesh files")
+        _check_unique(path, entries)
+        return cls(tuple(_load_object(entry) for entry in _select(path, entries, subset)))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What a source says about one object, before its mesh is read."""
+
+    class_id: str
+    name: str
+    aliases: tuple[str, ...]
+    path: Path
+    unit: str | float
+    symmetries: Symmetries | None  # None: find them on the mesh
+
+
+def _load_object(entry: _Entry) -> ObjectModel:
+    mesh = load_mesh(entry.path, entry.unit)
+    extents = mesh.extents
+    return ObjectModel(
+        class_id=entry.class_id,
+        aliases=entry.aliases,
+        name=entry.name,
+        mesh=mesh,
+        diameter=diameter(mesh),
+        extents=extents,
+        centre=mesh.centre,
+        scale=float(extents.max()) / 2.0,
+        symmetries=detect_symmetries(mesh) if entry.symmetries is None else entry.symmetries,
+        path=entry.path,
+    )
+
+
+def _yaml_entries(path: Path) -> list[_Entry]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ObjectSetError(f"{path}: cannot be read as YAML ({error}); correct the file") from error
+    objects = document.get("objects") if isinstance(document, Mapping) else None
+    if not isinstance(objects, list) or not objects:
+        raise ObjectSetError(f"{path}: has no objects; it needs a list 'objects' with class_id, file and unit each")
+    return [_yaml_entry(path, number, item) for number, item in enumerate(objects)]
+
+
+def _yaml_entry(path: Path, number: int, item: Any) -> _Entry:
+    where = f"{path}: object {number}"
+    if not isinstance(item, Mapping):
+        raise ObjectSetError(f"{where} is {item!r}; it needs the keys {', '.join(sorted(_REQUIRED_KEYS))}")
+    missing, unknown = _REQUIRED_KEYS - set(item), set(item) - _YAML_KEYS
+    if missing or unknown:
+        problem = f"lacks {', '.join(sorted(missing))}" if missing else f"has unknown {', '.join(map(str, unknown))}"
+        raise ObjectSetError(f"{where} {problem}; its keys are {', '.join(sorted(_YAML_KEYS))}")
+    class_id = str(item["class_id"])
+    aliases, symmetries = item.get("aliases") or [], item.get("symmetries") or []
+    detect = symmetries == "detect"
+    if not isinstance(aliases, list) or not (detect or isinstance(symmetries, list)):
+        raise ObjectSetError(f"{where} ({class_id}): aliases and symmetries must be lists (or symmetries: detect)")
+    try:
+        scale = metres_per_unit(item["unit"])
+        parsed = None if detect else Symmetries.from_axes(symmetries, scale)
+    except (ValueError, TypeError) as error:
+        raise ObjectSetError(f"{where} ({class_id}): {error}") from error
+    return _Entry(
+        class_id=class_id,
+        name=str(item.get("name", class_id)),
+        aliases=tuple(str(alias) for alias in aliases),
+        path=path.parent / str(item["file"]),
+        unit=scale,
+        symmetries=parsed,
+    )
+
+
+def _bop_entries(folder: Path) -> list[_Entry]:
+    path = folder / "models_info.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        infos = sorted(((int(key), info) for key, info in document.items()), key=lambda pair: pair[0])
+    except (OSError, AttributeError, ValueError) as error:
+        raise ObjectSetError(f"{path}: not a BOP models_info.json ({error}); fetch it again") from error
+    if not infos:
+        raise ObjectSetError(f"{path}: lists no objects; fetch it again")
+    entries = []
+    for number, info in infos:
+        try:
+            symmetries = Symmetries.from_bop(info)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ObjectSetError(f"{path}: object {number}: {error}; correct its symmetries") from error
+        file = folder / f"obj_{number:06d}.ply"
+        entries.append(_Entry(str(number), file.stem, (file.stem,), file, "mm", symmetries))
+    return entries
+
+
+def _folder_entries(folder: Path, unit: str | float | None) -> list[_Entry]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ObjectSetError(f"{folder}: holds no {', '.join(SUFFIXES)} file, objects.yaml or models_info.json")
+    if unit is None:
+        raise ObjectSetError(
+            f"{folder}: the unit of the mesh files is not known; state it (m, cm, mm, in) or write an objects.yaml"
+        )
+    return [_Entry(file.stem, file.stem, (), file, unit, Symmetries()) for file in files]
+
+
+def _check_unique(path: Path, entries: Sequence[_Entry]) -> None:
+    owner: dict[str, str] = {}
+    for entry in entries:
+        if not entry.class_id.strip():
+            raise ObjectSetError(f"{path}: an empty class_id; give each object the string that the detector publishes")
+        for label in dict.fromkeys((entry.class_id, *entry.aliases)):
+            if label in owner:
+                raise ObjectSetError(
+                    f"{path}: class id or alias '{label}' names both '{owner[label]}' and '{entry.class_id}' "
+                    f"({entry.path.name}); make each one unique"
+                )
+            owner[label] = entry.class_id
+
+
+def _select(path: Path, entries: Sequence[_Entry], subset: Sequence[str | int] | None) -> list[_Entry]:
+    if subset is None:
+        return list(entries)
+    by_label = {label: entry for entry in entries for label in (*entry.aliases, entry.class_id)}
+    selected: list[_Entry] = []
+    for label in subset:
+        entry = by_label.get(str(label))
+        if entry is None:
+            known = ", ".join(known_entry.class_id for known_entry in entries)
+            raise ObjectSetError(f"{path}: no object '{label}'; it has {known}")
+        if entry in selected:
+            raise ObjectSetError(f"{path}: object '{label}' is asked for twice; name each object once")
+        selected.append(entry)
+    if not selected:
+        raise ObjectSetError(f"{path}: an empty choice of objects; name at least one")
+    return selected
+
+
+__all__ = ["NORMALISED_SIZE", "MeshError", "ObjectModel", "ObjectSet", "ObjectSetError"]

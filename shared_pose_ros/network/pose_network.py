@@ -1,0 +1,44 @@
+"""Encoder and head together: normalised crops to rotation hypotheses."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared_pose_ros.geometry.rotations import rotation_from_6d
+from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.pose_head import PoseHead
+
+
+class PoseNetwork(nn.Module):
+    """The shared network for k objects.
+
+    Args:
+        objects: k.
+        hypotheses: n.
+        width: encoder width, "paper" or "compact".
+        crop_size: side of the input, pixels.
+        normalize_code: L2-normalise the code before the head (the paper does with a frozen encoder only).
+    """
+
+    def __init__(self, objects: int, hypotheses: int, width: str, crop_size: int, normalize_code: bool = False) -> None:
+        super().__init__()
+        self.encoder = Encoder(width, crop_size)
+        self.head = PoseHead(objects, hypotheses)
+        self.normalize_code = normalize_code
+
+    def forward(self, crops: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Hypotheses as the crop shows the object (no viewing-ray correction).
+
+        Args:
+            crops: ``(B, 3, S, S)`` normalised.
+            object_index: ``(B,)`` int64.
+
+        Returns:
+            Rotations ``(B, n, 3, 3)`` and confidence logits ``(B, n)``; softmax over n gives confidences.
+        """
+        code = self.encoder(crops)
+        if self.normalize_code:
+            code = F.normalize(code, dim=1)
+        vectors, logits = self.head(code, object_index)
+        return rotation_from_6d(vectors), logits

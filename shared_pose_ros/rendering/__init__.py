@@ -1,0 +1,1 @@
+"""Rendering CAD: rasterisation without gradient, closed-form depth with gradient, shading."""

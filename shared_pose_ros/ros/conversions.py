@@ -1,0 +1,232 @@
+"""Detections, camera information and poses between ROS messages and arrays; pure functions.
+
+Convention: boxes (cx, cy, w, h) in pixels with pixel centres at integers, as vision_msgs; rotations R_m2c; translations
+in metres in the image's optical frame; quaternions xyzw, w >= 0. Covariances are row-major 6x6 of (x, y, z, rotation
+about x, y, z); -1 on a diagonal means unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    Detection2D,
+    Detection2DArray,
+    Detection3D,
+    Detection3DArray,
+    ObjectHypothesisWithPose,
+    VisionInfo,
+)
+
+from shared_pose_ros.geometry.cameras import check_camera_matrix
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+
+LARGEST_BOX = 8.0
+"""A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
+DEPTH_DEVIATION = 0.2
+"""Standard deviation of a position estimated from a box, as a fraction of the distance: large, it is a coarse guess."""
+UNKNOWN = -1.0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The usable detections of one array: `boxes (B, 4)` float32, `object_index (B,)` int64, ids as published.
+
+    `rejected`: for each other detection, the counter's name (counters.COUNTERS) and the reason.
+    """
+
+    boxes: np.ndarray
+    object_index: np.ndarray
+    class_ids: list[str]
+    ids: list[str]
+    rejected: list[tuple[str, str]]
+
+
+def read_detections(
+    message: Detection2DArray,
+    object_index: Callable[[str], Optional[int]],
+    image_size: tuple[int, int],
+    score_threshold: float = 0.0,
+) -> Objects:
+    """Split an array into usable detections and rejected ones.
+
+    Args:
+        message: class of each detection is the one of its highest-score result.
+        object_index: the network's index of a class_id, None if unknown (PoseEstimator.object_index).
+        image_size: (H, W) in pixels.
+        score_threshold: detections whose best score is lower, or NaN, are rejected.
+    """
+    boxes, indices, class_ids, ids, rejected = [], [], [], [], []
+    for number, detection in enumerate(message.detections):
+        box = axis_aligned_box(detection)
+        reason = _problem_with_result(detection, object_index, score_threshold) or _problem_with_box(box, image_size)
+        if reason is not None:
+            rejected.append((reason[0], f"detection {number} (id '{detection.id}'): {reason[1]}"))
+            continue
+        class_id = best_result(detection).class_id
+        boxes.append(box)
+        indices.append(object_index(class_id))
+        class_ids.append(class_id)
+        ids.append(detection.id)
+    return Objects(
+        np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(indices, dtype=np.int64), class_ids, ids, rejected
+    )
+
+
+def best_result(detection: Detection2D) -> Any:
+    """The ObjectHypothesis with the highest score; NaN is lower than any number. The detection must have results."""
+    hypotheses = [result.hypothesis for result in detection.results]
+    return max(hypotheses, key=lambda hypothesis: -np.inf if np.isnan(hypothesis.score) else hypothesis.score)
+
+
+def axis_aligned_box(detection: Detection2D) -> np.ndarray:
+    """The detection's box as (4,) float64 cx, cy, w, h; of a rotated one (theta != 0, radians) the box around it."""
+    center, width, height = detection.bbox.center, detection.bbox.size_x, detection.bbox.size_y
+    if center.theta != 0.0 and np.isfinite(center.theta):
+        cosine, sine = abs(np.cos(center.theta)), abs(np.sin(center.theta))
+        width, height = width * cosine + height * sine, width * sine + height * cosine
+    elif center.theta != 0.0:
+        width = np.nan
+    return np.array([center.position.x, center.position.y, width, height])
+
+
+def _problem_with_result(
+    detection: Detection2D, object_index: Callable[[str], Optional[int]], threshold: float
+) -> Optional[tuple[str, str]]:
+    if not detection.results:
+        return "no_hypothesis", "has no results, so no class"
+    best = best_result(detection)
+    # A NaN score must not pass.
+    if not best.score >= threshold:
+        return "low_score", f"score {best.score:.3g} of '{best.class_id}' is below score_threshold {threshold:g}"
+    if object_index(best.class_id) is None:
+        return "unknown_class", f"class_id '{best.class_id}' is not in the bundle"
+    return None
+
+
+def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> Optional[tuple[str, str]]:
+    height, width = image_size
+    cx, cy, w, h = box
+    text = f"box centre ({cx:.5g}, {cy:.5g}), size {w:.5g}x{h:.5g} pixels"
+    if not np.isfinite(box).all():
+        return "non_finite_box", f"{text} is not finite"
+    if not (w > 0 and h > 0):
+        return "empty_box", f"{text}: both sides must be greater than 0"
+    # Pixel centres are at integers: the image reaches from -0.5 to W - 0.5.
+    if cx + w / 2 <= -0.5 or cx - w / 2 >= width - 0.5 or cy + h / 2 <= -0.5 or cy - h / 2 >= height - 0.5:
+        return "outside_image", f"{text} does not touch the image of {width}x{height}"
+    if max(w, h) > LARGEST_BOX * max(width, height):
+        return "oversized_box", f"{text} is over {LARGEST_BOX:g} times the image of {width}x{height}"
+    return None
+
+
+def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[np.ndarray]:
+    """K (3, 3) float32 in pixels of a CameraInfo (of its P if the image is rectified); None if all zero, i.e. unknown.
+
+    Raises:
+        ValueError: the matrix is neither zero nor a camera's (see geometry.cameras.check_camera_matrix).
+    """
+    values = np.array(message.p).reshape(3, 4)[:, :3] if rectified else np.array(message.k).reshape(3, 3)
+    if not values.any():
+        return None
+    matrix = values.astype(np.float32)
+    check_camera_matrix(torch.from_numpy(matrix))
+    return matrix
+
+
+def poses_message(
+    header: Header, objects: Objects, estimate: Any, metadata: Any, hypotheses: int = 0
+) -> Detection3DArray:
+    """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
+
+    `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
+    origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding box's
+    centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. Without a translation positions are zero and their
+    variances -1 (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. Orientation
+    variances are -1: not estimated.
+
+    Args:
+        header: the image's.
+        objects: B usable detections.
+        estimate: a PoseEstimate of the same B objects.
+        metadata: the bundle's, for extents and centres (m).
+        hypotheses: how many to publish, 0 for all.
+    """
+    message = Detection3DArray(header=header)
+    if not objects.ids:
+        return message
+    count = hypotheses or estimate.rotations.shape[1]
+    rotations = np.asarray(estimate.rotations[:, :count], dtype=np.float64)
+    quaternions = quaternion_from_rotation(torch.from_numpy(rotations)).numpy()
+    centres = np.array([metadata.objects[index].centre for index in objects.object_index], dtype=np.float64)
+    origins, boxes, covariances = _positions(rotations, centres, estimate.translations)
+    for number, (class_id, identity) in enumerate(zip(objects.class_ids, objects.ids)):
+        detection = Detection3D(header=header, id=identity)
+        for rotation, score, origin in zip(quaternions[number], estimate.confidences[number], origins[number]):
+            result = ObjectHypothesisWithPose()
+            result.hypothesis.class_id = class_id
+            result.hypothesis.score = float(score)
+            result.pose.pose = _pose(origin, rotation)
+            result.pose.covariance = covariances[number]
+            detection.results.append(result)
+        detection.bbox.center = _pose(boxes[number], quaternions[number, 0])
+        extents = metadata.objects[objects.object_index[number]].extents
+        detection.bbox.size = Vector3(x=float(extents[0]), y=float(extents[1]), z=float(extents[2]))
+        message.detections.append(detection)
+    return message
+
+
+def _positions(
+    rotations: np.ndarray, centres: np.ndarray, translations: Optional[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """CAD origins (B, n, 3) and bounding-box centres (B, 3) in metres, covariances (B, 36)."""
+    count, hypotheses = rotations.shape[:2]
+    diagonal = np.full((count, 6), UNKNOWN)
+    if translations is None:
+        origins, boxes = np.zeros((count, hypotheses, 3)), np.zeros((count, 3))
+    else:
+        offsets = np.einsum("bnij,bj->bni", rotations, centres)
+        boxes = np.asarray(translations, dtype=np.float64) + offsets[:, 0]
+        origins = boxes[:, None] - offsets
+        diagonal[:, :3] = (DEPTH_DEVIATION * np.linalg.norm(boxes, axis=1, keepdims=True)) ** 2
+    covariances = np.zeros((count, 36))
+    covariances[:, ::7] = diagonal
+    return origins, boxes, covariances
+
+
+def _pose(position: np.ndarray, quaternion: np.ndarray) -> Pose:
+    x, y, z = position.tolist()
+    qx, qy, qz, qw = quaternion.tolist()
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
+def vision_info_message(header: Header, metadata: Any) -> VisionInfo:
+    """What the class ids of `~/poses` mean.
+
+    `method` names the bundle, `database_version` is its schema version and `database_location` holds JSON: for each
+    class_id its aliases, name, diameter, extents and centre (m) and symmetries.
+    """
+    objects = {
+        entry.class_id: {
+            "aliases": list(entry.aliases),
+            "name": entry.name,
+            "diameter": float(entry.diameter),
+            "extents": [float(value) for value in entry.extents],
+            "centre": [float(value) for value in entry.centre],
+            "symmetries": entry.symmetries,
+        }
+        for entry in metadata.objects
+    }
+    return VisionInfo(
+        header=header,
+        method=f"shared_pose_ros {metadata.name}",
+        database_location=json.dumps(objects, default=float),
+        database_version=int(metadata.schema_version),
+    )

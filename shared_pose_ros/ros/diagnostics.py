@@ -1,0 +1,121 @@
+"""Counters and latencies, and what the node says about them once a second.
+
+What each counter means is in counters.py. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from shared_pose_ros.ros.counters import COUNTERS
+
+STAGES = ("wait", "decode", "estimate", "publish", "total")
+"""What latencies are kept of: the pair waiting for the worker, pixels and boxes out of messages, crop and network,
+building and publishing the poses, and the whole from the complete pair to the published poses."""
+WINDOW = 512
+"""Latencies are taken over this many latest frames."""
+
+
+class Statistics:
+    """Counters, latest reasons and latency windows; may be used from several threads."""
+
+    def __init__(self) -> None:
+        """Everything at zero."""
+        self._lock = threading.Lock()
+        self._counters: Counter[str] = Counter()
+        self._reasons: dict[str, str] = {}
+        self._latencies = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+
+    def count(self, name: str, number: int = 1, reason: str = "") -> None:
+        """Add to a counter of `COUNTERS` or to a tally of received and published; `reason` is kept for the log."""
+        with self._lock:
+            self._counters[name] += number
+            if reason:
+                self._reasons[name] = reason
+
+    def latency(self, stage: str, seconds: float) -> None:
+        """Add one latency of a stage of `STAGES` (KeyError for others)."""
+        with self._lock:
+            self._latencies[stage].append(seconds)
+
+    def snapshot(self) -> tuple[Counter[str], dict[str, str]]:
+        """Copies of (counters, latest reason by counter)."""
+        with self._lock:
+            return self._counters.copy(), dict(self._reasons)
+
+    def percentiles(self) -> dict[str, float]:
+        """{'wait_p50_s': seconds, 'wait_p99_s': ..., ...} over the latest frames; stages without any are left out."""
+        with self._lock:
+            windows = {stage: np.array(window) for stage, window in self._latencies.items() if window}
+        return {
+            f"{stage}_p{percent}_s": float(np.percentile(window, percent))
+            for stage, window in windows.items()
+            for percent in (50, 99)
+        }
+
+
+class CounterLog:
+    """Says in the log what was counted: each counter when it first grows, then at most once per `period` seconds."""
+
+    def __init__(self, period: float = 5.0) -> None:
+        """`period`: least time in seconds between two lines on one counter."""
+        self.period = period
+        self._said: Counter[str] = Counter()
+        self._when: dict[str, float] = {}
+
+    def lines(self, counters: Mapping[str, int], reasons: Mapping[str, str], now: float) -> list[tuple[bool, str]]:
+        """The (is a warning, text) lines to log now (s): growth, total, meaning, latest reason and remedy."""
+        due = []
+        for name, info in COUNTERS.items():
+            total = counters.get(name, 0)
+            growth = total - self._said[name]
+            if growth <= 0 or now - self._when.get(name, -np.inf) < self.period:
+                continue
+            self._said[name], self._when[name] = total, now
+            text = f"{name} +{growth} (total {total}): {reasons.get(name) or info.meaning}"
+            due.append((not info.normal, f"{text}; {info.remedy}" if info.remedy else text))
+        return due
+
+
+def status_message(
+    name: str,
+    hardware_id: str,
+    problem: str,
+    hints: Sequence[str],
+    counters: Mapping[str, int],
+    before: Mapping[str, int],
+    values: Mapping[str, object],
+) -> DiagnosticStatus:
+    """One DiagnosticStatus with `values` first, then each counter of `COUNTERS` as `counter/<name>`, also when zero.
+
+    Its level is ERROR with `problem` as message if there is one; WARN if there are `hints` or a counter that is not
+    normal grew since `before`, with those and what to do about them as message; else OK.
+    """
+    grown = [key for key, info in COUNTERS.items() if not info.normal and counters.get(key, 0) > before.get(key, 0)]
+    hints = [*hints, *(f"{key}: {COUNTERS[key].remedy or COUNTERS[key].meaning}" for key in grown)]
+    status = DiagnosticStatus(level=DiagnosticStatus.OK, name=name, message="OK", hardware_id=hardware_id)
+    if problem:
+        status.level, status.message = DiagnosticStatus.ERROR, problem
+    elif hints:
+        status.level, status.message = DiagnosticStatus.WARN, "; ".join(hints)
+    listed = {**values, **{f"counter/{key}": counters.get(key, 0) for key in COUNTERS}}
+    status.values = [KeyValue(key=key, value=_text(value)) for key, value in listed.items()]
+    return status
+
+
+def diagnostic_array(status: DiagnosticStatus, stamp: Optional[object] = None) -> DiagnosticArray:
+    """The status alone in an array, with a builtin_interfaces/Time stamp."""
+    array = DiagnosticArray(status=[status])
+    if stamp is not None:
+        array.header.stamp = stamp
+    return array
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

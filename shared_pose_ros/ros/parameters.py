@@ -1,0 +1,173 @@
+"""The node's parameters: one table that declares, validates and documents them.
+
+`config/shared_pose.yaml` and the table in docs/node.md are written from it by `python -m
+shared_pose_ros.ros.documents`. Ages are seconds, memory is MiB (2**20 bytes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Optional, Union
+
+Value = Union[bool, int, float, str]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One row: `range` is (least, greatest) for numbers, `choices` the allowed strings; both inclusive, None for any.
+
+    `read_only` parameters are fixed while the node is configured: set them before `configure`, or after `cleanup`.
+    """
+
+    name: str
+    default: Value
+    description: str
+    range: Optional[tuple[float, float]] = None
+    choices: Optional[tuple[str, ...]] = None
+    unit: str = ""
+    read_only: bool = False
+
+    @property
+    def type(self) -> type:
+        """bool, int, float or str: the type of the default."""
+        return type(self.default)
+
+    def problem_with(self, value: Any) -> Optional[str]:
+        """Why `value` cannot be taken (naming the value, the limit and the remedy), or None."""
+        if type(value) is not self.type:
+            return f"{self.name}: {value!r} is a {type(value).__name__}; give a {self.type.__name__}"
+        if self.choices is not None and value not in self.choices:
+            return f"{self.name}: {value!r} is unknown; choose one of {', '.join(self.choices)}"
+        if self.range is not None and not (math.isfinite(value) and self.range[0] <= value <= self.range[1]):
+            return f"{self.name}: {value} is outside {self.limits}; give a value inside"
+        return None
+
+    @property
+    def limits(self) -> str:
+        """The allowed values, for people."""
+        if self.choices is not None:
+            return ", ".join(self.choices)
+        return "" if self.range is None else f"{self.range[0]:g} to {self.range[1]:g}"
+
+
+TABLE: tuple[Parameter, ...] = (
+    Parameter("bundle", "", "Path of the model, a `.pose.pt` file written by `shared_pose export`.", read_only=True),
+    Parameter(
+        "device",
+        "auto",
+        "Where the network runs; auto takes CUDA if there is a GPU, else the CPU.",
+        choices=("auto", "cpu", "cuda"),
+        read_only=True,
+    ),
+    Parameter("cpu_threads", 0, "Threads of the network on the CPU; 0 leaves it to torch.", (0, 256), read_only=True),
+    Parameter(
+        "autostart", True, "Configure and activate at start; if false, a lifecycle manager does it.", read_only=True
+    ),
+    Parameter(
+        "image_transport",
+        "raw",
+        "Type on `image`: sensor_msgs/Image (raw) or CompressedImage (compressed).",
+        choices=("raw", "compressed"),
+        read_only=True,
+    ),
+    Parameter(
+        "image_is_rectified",
+        False,
+        "Take the camera matrix from P (true) or from K (false) of camera_info.",
+        read_only=True,
+    ),
+    Parameter(
+        "pairing_slop_seconds",
+        0.0,
+        "Greatest difference between the stamps of an image and its detections; 0 is exact.",
+        (0.0, 1.0),
+        unit="s",
+        read_only=True,
+    ),
+    Parameter(
+        "image_buffer_seconds",
+        1.5,
+        "How long an image waits for its detections (and they for it): the detector's greatest latency with a margin.",
+        (0.05, 60.0),
+        unit="s",
+        read_only=True,
+    ),
+    Parameter(
+        "image_buffer_count", 120, "Most images, and most detection arrays, that wait.", (1, 10000), read_only=True
+    ),
+    Parameter(
+        "image_buffer_mib", 256, "Most memory that the waiting images take.", (1, 65536), unit="MiB", read_only=True
+    ),
+    Parameter(
+        "time_jump_seconds",
+        0.5,
+        "An image whose stamp is this much older than the newest one starts a new time line "
+        "(a bag loop, a clock set back).",
+        (0.01, 3600.0),
+        unit="s",
+        read_only=True,
+    ),
+    Parameter(
+        "max_batch",
+        16,
+        "Most objects in one run of the network; a frame with more is split. Each size up to it is "
+        "warmed at configure.",
+        (1, 256),
+        read_only=True,
+    ),
+    Parameter(
+        "score_threshold", 0.0, "Detections whose best score is lower are left out (counter low_score).", (0.0, 1.0)
+    ),
+    Parameter(
+        "hypotheses", 0, "Orientations published per object, best first; 0 publishes all that the model has.", (0, 1000)
+    ),
+)
+
+BY_NAME: Mapping[str, Parameter] = {row.name: row for row in TABLE}
+
+
+def problem_with_change(changes: Iterable[tuple[str, Any]], configured: bool) -> Optional[str]:
+    """Why a set of (name, value) changes is refused, or None.
+
+    Names outside the table (use_sim_time, start_type_description_service, ...) are not judged. `configured`: the node
+    holds a bundle, so read-only parameters may not change.
+    """
+    for name, value in changes:
+        row = BY_NAME.get(name)
+        if row is None:
+            continue
+        problem = row.problem_with(value)
+        if problem is None and row.read_only and configured:
+            problem = f"{name}: cannot change while the node is configured; deactivate and clean up first"
+        if problem is not None:
+            return problem
+    return None
+
+
+def declare(node: Any) -> None:
+    """Declare the whole table on an rclpy node, with ranges and descriptions in the parameter descriptors.
+
+    Raises rclpy's InvalidParameterTypeException or InvalidParameterValueException when an override (YAML, command line)
+    has the wrong type or value; its text names the parameter.
+    """
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    for row in TABLE:
+        descriptor = ParameterDescriptor(name=row.name, description=row.description)
+        descriptor.additional_constraints = row.limits
+        if row.range is not None and row.type is int:
+            descriptor.integer_range = [IntegerRange(from_value=int(row.range[0]), to_value=int(row.range[1]), step=1)]
+        elif row.range is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=row.range[0], to_value=row.range[1])]
+        node.declare_parameter(row.name, row.default, descriptor)
+        problem = row.problem_with(node.get_parameter(row.name).value)
+        if problem is not None:
+            raise ValueError(problem)
+
+
+def read(node: Any) -> SimpleNamespace:
+    """The current values of the whole table, as attributes of the same names."""
+    return SimpleNamespace(**{row.name: node.get_parameter(row.name).value for row in TABLE})

@@ -1,0 +1,133 @@
+"""The one thread that runs the network: takes the newest complete pair, publishes its poses, counts what became of it.
+
+Callbacks only store (`add_image`, `add_detections`). One lock guards the buffer and the bookkeeping, so that a
+`snapshot` always adds up: received = published + counters + pending, for detection arrays as for images. Times are
+seconds of the steady clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from shared_pose_ros.ros.diagnostics import Statistics
+from shared_pose_ros.ros.frames import Frame, FrameEstimator
+from shared_pose_ros.ros.images import ImageError
+from shared_pose_ros.ros.pairing import Pair, PairingBuffer
+
+TICK = 0.1
+"""The buffer is cleared of what is too old at least this often (s)."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All counters with the latest reasons, and what has been received, published and is pending, by stream."""
+
+    counters: Counter[str]
+    reasons: dict[str, str]
+    received: dict[str, int]
+    published: dict[str, int]
+    pending: dict[str, int]
+    lateness: float
+
+
+class Worker:
+    """Owns the pairing buffer for the life of the node; runs while started."""
+
+    def __init__(self, buffer: PairingBuffer, statistics: Statistics, log_error: Callable[[str], None]) -> None:
+        """`log_error` gets the text of unexpected errors with their origin."""
+        self.buffer = buffer
+        self._statistics = statistics
+        self._log_error = log_error
+        self._condition = threading.Condition()
+        self._thread: Optional[threading.Thread] = None
+        self._stopping = False
+        self._in_work = 0
+        self._published: Counter[str] = Counter()
+
+    def start(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+        """Start the thread; `publish` is called in it with each estimated frame."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, args=(frames, publish), name="shared_pose worker")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the frame in work finish, end the thread, count what still waits as deactivated. No effect if stopped."""
+        if self._thread is None:
+            return
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join()
+        self._thread = None
+        with self._condition:
+            self.buffer.clear("deactivated")
+
+    def add_image(self, stamp: int, frame_id: str, message: Any) -> None:
+        """Store an image message (stamp in ns)."""
+        with self._condition:
+            self.buffer.add_image(stamp, frame_id, message, len(message.data), time.monotonic())
+            self._condition.notify()
+
+    def add_detections(self, stamp: int, frame_id: str, message: Any) -> None:
+        """Store a detection array (stamp in ns)."""
+        with self._condition:
+            self.buffer.add_detections(stamp, frame_id, message, time.monotonic())
+            self._condition.notify()
+
+    def snapshot(self) -> Snapshot:
+        """A consistent copy of all bookkeeping."""
+        with self._condition:
+            counters, reasons = self._statistics.snapshot()
+            pending = self.buffer.pending
+            pending["detections"] += self._in_work
+            return Snapshot(
+                counters + self.buffer.counters,
+                reasons,
+                dict(self.buffer.received),
+                {"poses": self._published["poses"], "objects": self._published["objects"]},
+                pending,
+                self.buffer.lateness,
+            )
+
+    def _run(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+        while True:
+            with self._condition:
+                pair = None
+                while not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
+                    self._condition.wait(TICK)
+                if self._stopping:
+                    return
+                self._in_work = 1
+            counter, reason, objects = self._process(pair, frames, publish)
+            with self._condition:
+                self._in_work = 0
+                if counter:
+                    self._statistics.count(counter, 1, reason)
+                    self._statistics.count("lost_with_frame", objects)
+                else:
+                    self._published.update({"poses": 1, "objects": objects})
+
+    def _process(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> tuple[str, str, int]:
+        """(counter, reason, objects in the array) of a lost frame, ('', '', objects published) of a published one."""
+        started, lost, stage = time.monotonic(), len(pair.detections.payload.detections), "estimator_error"
+        try:
+            frame = frames.run(pair.image.payload, pair.detections.payload)
+            stage, estimated = "publish_error", time.monotonic()
+            publish(frame)
+        except ImageError as error:
+            return error.counter, str(error), lost
+        # Whatever one frame does, the next one must be served.
+        except Exception as error:
+            self._log_error(f"{stage}: {error}\n{traceback.format_exc()}")
+            return stage, f"{type(error).__name__}: {error}", lost
+        done = time.monotonic()
+        self._statistics.latency("wait", started - pair.completed)
+        self._statistics.latency("publish", done - estimated)
+        self._statistics.latency("total", done - pair.completed)
+        return "", "", len(frame.objects.ids)

@@ -1,0 +1,1 @@
+"""From CAD to a trained network: synthesis, augmentation, loss, trainer."""

@@ -1,0 +1,64 @@
+"""Checkpoints: written atomically, read with a reason when they cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared_pose_ros.meshes.object_set import ObjectSet
+
+CHECKPOINT_NAME = "checkpoint.pt"
+_FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or used; the message says why and what to do."""
+
+
+def object_set_fingerprint(objects: ObjectSet) -> str:
+    """SHA-256 over class ids and mesh geometry, in order: two sets with the same one train the same network."""
+    digest = hashlib.sha256()
+    for model in objects:
+        digest.update(model.class_id.encode())
+        digest.update(model.mesh.vertices.tobytes())
+        digest.update(model.mesh.faces.tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the target, flush to disk, rename: a kill at any moment leaves the old or the new file, whole.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written; the previous checkpoint stays.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        with open(partial, "wb") as stream:
+            torch.save({"format": _FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} could not be written ({error}); free space or choose another --out") from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; train first, or leave --resume out")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its unpickler meets
+        raise CheckpointError(f"{path} is damaged ({error}); restore a copy or start again in another --out") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of this version (format {_FORMAT}); start again in another --out")
+    return state

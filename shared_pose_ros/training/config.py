@@ -1,0 +1,170 @@
+"""Every training setting, once: the dataclasses that presets (config/training/*.yaml), the CLI and the docs derive from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TUNINGS = ("frozen", "last_layer", "full")
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """How training crops are made (METHOD 5a). Ranges are (low, high), uniform; probabilities are in [0, 1]."""
+
+    supersample: int = 2  # renders at this multiple of the crop size, then averages: edges as a camera sees them
+    face_budget: int = 2500  # faces an object in the training images; 0 keeps all
+    distance: tuple[float, float] = (0.5, 1.2)  # camera to object, metres
+    crop_pad: float = 1.2  # side of the crop over the larger side of the box
+    crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
+    crop_scale: float = 0.08  # detector noise: relative change of the crop's side, ±
+    lights: int = 2  # at most this many point lights
+    ambient: tuple[float, float] = (0.1, 0.5)
+    specular: tuple[float, float] = (0.0, 0.4)
+    crevice: tuple[float, float] = (0.0, 0.8)  # darkening of concave places, a cheap ambient occlusion
+    tint: float = 0.25  # spread of the surface colour around white and grey
+    neighbours: float = 0.6  # probability of other parts behind the object
+    occluders: float = 0.4  # probability of a part in front of it
+    occlusion_limit: float = 0.5  # an occluder that hides more than this is dropped
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Changes to the finished crop, each with its probability (METHOD 5a gives the paper's)."""
+
+    blur: float = 0.5
+    blur_sigma: float = 1.2
+    noise: float = 0.5
+    noise_sigma: float = 0.03
+    add: float = 0.5
+    add_range: float = 0.1
+    multiply: float = 0.5
+    multiply_range: tuple[float, float] = (0.6, 1.4)
+    contrast: float = 0.5
+    contrast_range: tuple[float, float] = (0.5, 1.8)
+    channelwise: float = 0.3  # probability that a colour change differs by channel
+    invert: float = 0.0
+    cutout: float = 0.3
+    cutout_size: tuple[float, float] = (0.1, 0.35)  # sides of a constant block, fraction of the crop
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The depth loss of METHOD 4 and the mixture term that starts it."""
+
+    size: int = 32  # side of the loss renders, pixels
+    face_budget: int = 400  # faces an object in the loss renders; 0 keeps all
+    d_max: float = 30.0  # clip of the depth difference, half the largest extent is 100
+    gamma: float = 0.01
+    spread_weight: float = 1.0  # of L_pose
+    depth_start: float = 0.0  # fraction of the training before the first depth render
+    mixture_weight: float = 4.0  # of the mixture term, 0 is the paper
+    mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
+    concentration: tuple[float, float] = (4.0, 30.0)  # κ of the mixture at the start and at its end, geometric
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run."""
+
+    width: str = "compact"
+    crop_size: int = 64
+    hypotheses: int = 6
+    tuning: str = "full"
+    normalize_code: bool = False
+    samples: int = 1_000_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 2e-5  # reached by a cosine; equal to learning_rate for a constant rate
+    warmup_steps: int = 200  # linear rise of the rate
+    seed: int = 0
+    threads: int = 0  # intra-op threads on the CPU; 0 is one a core
+    checkpoint_seconds: float = 120.0
+    validation_samples: int = 256
+    validation_every: int = 20_000  # samples between validations
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        if self.tuning not in TUNINGS:
+            raise ValueError(f"tuning {self.tuning!r} is unknown; choose one of {', '.join(TUNINGS)}")
+        for name in ("samples", "batch_size", "hypotheses"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, fit for JSON and YAML."""
+        return dataclasses.asdict(self)
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
+    """A TrainingConfig from nested values; raises ValueError on an unknown key or a value of the wrong type."""
+    return _build(TrainingConfig, values, "")
+
+
+def load_preset(name_or_path: str) -> TrainingConfig:
+    """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = preset_folder() / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in preset_folder().glob("*.yaml"))
+        raise ValueError(f"no preset {name_or_path!r}; choose one of {', '.join(known)} or give a YAML file")
+    return config_from_dict(yaml.safe_load(path.read_text()) or {})
+
+
+def preset_folder() -> Path:
+    """config/training of this checkout, or of the installed package's share folder."""
+    from shared_pose_ros.resources import share_folder
+
+    return share_folder() / "config" / "training"
+
+
+def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown training setting {prefix}{unknown[0]}; known: {', '.join(fields)}")
+    built: dict[str, Any] = {}
+    defaults = kind()
+    for name, value in values.items():
+        default = getattr(defaults, name)
+        if dataclasses.is_dataclass(default):
+            built[name] = _build(type(default), value, f"{prefix}{name}.")
+        else:
+            built[name] = _convert(prefix + name, value, default)
+    return kind(**built)
+
+
+def _convert(name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        if not isinstance(value, (list, tuple)) or len(value) != len(default):
+            raise ValueError(f"training setting {name} is {value!r}; give a list of {len(default)} numbers")
+        return tuple(float(item) for item in value)
+    try:
+        converted = type(default)(value)
+    except (TypeError, ValueError):
+        converted = None
+    if converted is None or (isinstance(default, (bool, str)) and not isinstance(value, type(default))):
+        raise ValueError(f"training setting {name} is {value!r}; give a {type(default).__name__}")
+    return converted
+
+
+def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:
+    """The configuration with one setting, named like "loss.d_max", changed; raises ValueError on an unknown key or type."""
+    values = config.to_dict()
+    place = values
+    *groups, name = key.split(".")
+    for group in groups:
+        if not isinstance(place.get(group), dict):
+            raise ValueError(f"unknown training setting {key}; known: {', '.join(values)}")
+        place = place[group]
+    if name not in place or isinstance(place[name], dict):
+        raise ValueError(f"unknown training setting {key}; known: {', '.join(place)}")
+    place[name] = value
+    return config_from_dict(values)

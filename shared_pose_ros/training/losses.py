@@ -1,0 +1,127 @@
+"""The losses: the paper's multi-hypothesis depth loss, and the mixture term that starts training from scratch.
+
+Convention: rotations R_m2c ``(B, n, 3, 3)``, depth in normalised mesh units (half the largest extent is 100), the loss
+camera of METHOD 5 (field of view 15°, object at (0, 0, 1000)).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from shared_pose_ros.geometry.cameras import camera_matrix
+from shared_pose_ros.geometry.rotations import geodesic_distance
+from shared_pose_ros.rendering.depth import render_depth
+from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
+
+LOSS_DISTANCE = 1000.0
+LOSS_FIELD_OF_VIEW = math.radians(15.0)
+SPREAD_LIMIT = math.radians(40.0)
+
+
+def loss_camera(size: int) -> Tensor:
+    """K ``(3, 3)`` of the loss renders: 15° across ``size`` pixels (f = 243.06 at 64), principal point in the middle."""
+    focal = size / 2 / math.tan(LOSS_FIELD_OF_VIEW / 2)
+    return camera_matrix(focal, focal, (size - 1) / 2, (size - 1) / 2)
+
+
+def hypothesis_depth_losses(truth: Tensor, hypotheses: Tensor, d_max: float) -> Tensor:
+    """l_i of METHOD 4: mean clipped depth difference over the union of the two silhouettes.
+
+    Args:
+        truth: ``(B, H, W)`` depth, 0 at background.
+        hypotheses: ``(B, n, H, W)`` depth, 0 at background.
+        d_max: clip in mesh units; a pixel in one silhouette only counts 1.
+
+    Returns:
+        ``(B, n)`` in [0, 1]. (The IROS code divided by all pixels of the image; the paper's text, and this, by the union.)
+    """
+    seen, guessed = truth[:, None] > 0, hypotheses > 0
+    both = seen & guessed
+    difference = (hypotheses - truth[:, None]).abs().clamp(max=d_max) / d_max
+    only_one = (seen ^ guessed).sum(dim=(-2, -1))
+    union = (seen | guessed).sum(dim=(-2, -1)).clamp(min=1)
+    return (torch.where(both, difference, 0.0).sum(dim=(-2, -1)) + only_one) / union
+
+
+def depth_loss(losses: Tensor, confidences: Tensor, gamma: float) -> Tensor:
+    """L_d of METHOD 4: Σ_i (w_i·l_i + γ·l_i)/2, confidences not detached.
+
+    Args:
+        losses: ``(B, n)``.
+        confidences: ``(B, n)``, rows sum to 1.
+        gamma: weight that keeps unlikely hypotheses learning.
+
+    Returns:
+        ``(B,)``.
+    """
+    return ((confidences + gamma) * losses).sum(dim=1) / 2
+
+
+def spread_loss(rotations: Tensor) -> Tensor:
+    """L_pose of METHOD 4: mean over pairs of 1 − min(θ_ij, 40°)/40°, which keeps hypotheses apart.
+
+    Args:
+        rotations: ``(B, n, 3, 3)``.
+
+    Returns:
+        ``(B,)``, zero when n = 1.
+    """
+    n = rotations.shape[1]
+    if n < 2:
+        return rotations.new_zeros(rotations.shape[0])
+    i, j = torch.triu_indices(n, n, offset=1, device=rotations.device)
+    angle = geodesic_distance(rotations[:, i], rotations[:, j])
+    return (1 - angle.clamp(max=SPREAD_LIMIT) / SPREAD_LIMIT).mean(dim=1)
+
+
+def mixture_loss(rotations: Tensor, logits: Tensor, truth: Tensor, concentration: float) -> Tensor:
+    """Start-up term: −(1/κ)·log Σ_i w_i·exp(κ (cos θ_i − 1)), the likelihood of a mixture on SO(3) up to a constant.
+
+    Every hypothesis is the mode of an isotropic matrix Fisher density (Mohlin et al., NeurIPS 2020) of concentration κ.
+    The soft assignment is what the depth loss lacks far from a solution: a gradient that does not need overlap, for the
+    nearest hypotheses and their confidences, symmetric objects included, since modes may share the equivalent poses.
+
+    Args:
+        rotations: ``(B, n, 3, 3)``.
+        logits: ``(B, n)``.
+        truth: ``(B, 3, 3)``.
+        concentration: κ > 0; small blurs the assignment over hypotheses, large is winner-take-all.
+
+    Returns:
+        ``(B,)``, 0 for a certain and exact prediction, 2 for one turned by 180°.
+    """
+    cosine = ((rotations * truth[:, None]).sum(dim=(-2, -1)) - 1.0) / 2
+    log_weights = torch.log_softmax(logits, dim=1)
+    return -torch.logsumexp(log_weights + concentration * (cosine - 1.0), dim=1) / concentration
+
+
+def render_hypotheses(
+    meshes: PackedMeshes, object_index: Tensor, rotations: Tensor, size: int, rasterizer: Rasterizer
+) -> Tensor:
+    """Depth of every hypothesis under the loss camera, differentiable in the rotations; one launch.
+
+    Args:
+        meshes: normalised meshes.
+        object_index: ``(B,)``.
+        rotations: ``(B, n, 3, 3)``.
+        size: side of the renders, pixels.
+        rasterizer: the backend.
+
+    Returns:
+        ``(B, n, size, size)``.
+    """
+    batch, n = rotations.shape[:2]
+    translation = rotations.new_tensor([0.0, 0.0, LOSS_DISTANCE]).expand(batch * n, 3)
+    depth = render_depth(
+        meshes,
+        object_index.repeat_interleave(n),
+        rotations.reshape(-1, 3, 3),
+        translation,
+        loss_camera(size).to(rotations.device),
+        (size, size),
+        rasterizer,
+    )
+    return depth.reshape(batch, n, size, size)

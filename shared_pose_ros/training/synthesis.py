@@ -1,0 +1,171 @@
+"""Training crops from CAD, made in batches on the device (METHOD 5a).
+
+A crop is rendered directly in its own window: the object's box follows from its projected vertices, the window from the
+box with a detector's noise, and the camera matrix from the window. Convention: as the crop shows it, the object stands
+on the optical axis; the rotation returned is R_m2c; lengths are normalised mesh units (half the largest extent is 100).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared_pose_ros.geometry.rotations import random_rotations
+from shared_pose_ros.meshes.object_set import NORMALISED_SIZE, ObjectSet
+from shared_pose_ros.network.crop import normalize_crops
+from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_meshes
+from shared_pose_ros.rendering.shading import Lighting, shade
+from shared_pose_ros.training.augmentation import Draw, augment
+from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgrounds
+from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig
+
+_OUTLINE_POINTS = 400
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B training samples.
+
+    Attributes:
+        crops: ``(B, 3, S, S)`` normalised, the network's input.
+        object_index: ``(B,)`` int64.
+        rotations: ``(B, 3, 3)`` R_m2c.
+    """
+
+    crops: Tensor
+    object_index: Tensor
+    rotations: Tensor
+
+
+class Synthesizer:
+    """Makes training batches of an object set.
+
+    Args:
+        objects: the set, in the network's order.
+        synthesis: settings of the images.
+        augmentation: settings of the changes to the finished crops.
+        crop_size: S.
+        rasterizer: the backend.
+        device: where batches are made.
+        backgrounds: folder of photographs, or None for procedural pictures.
+        seed: of the procedural pictures.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectSet,
+        synthesis: SynthesisConfig,
+        augmentation: AugmentationConfig,
+        crop_size: int,
+        rasterizer: Rasterizer,
+        device: torch.device,
+        backgrounds: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.synthesis, self.augmentation, self.crop_size = synthesis, augmentation, crop_size
+        self.rasterizer, self.device = rasterizer, device
+        meshes = [model.normalized(synthesis.face_budget or None) for model in objects]
+        self.meshes: PackedMeshes = pack_meshes(meshes, device)
+        self.outlines = _outline_points([vertices for vertices, _ in meshes]).to(device)
+        self.metres = torch.tensor([model.scale / NORMALISED_SIZE for model in objects], device=device)
+        self.backgrounds = load_backgrounds(backgrounds, seed).to(device)
+
+    @torch.no_grad()
+    def batch(self, count: int, generator: torch.Generator) -> TrainingBatch:
+        """``count`` samples: objects and rotations uniform, everything drawn from ``generator`` (on the device)."""
+        draw = Draw(count, generator)
+        object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
+        rotations = random_rotations(count, generator, self.device)
+        crops = self.compose(object_index, rotations, draw)
+        return TrainingBatch(
+            normalize_crops(augment(crops, self.augmentation, generator)), object_index, rotations
+        )
+
+    def compose(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> Tensor:
+        """Objects over neighbours over background, with occluders on top; ``(B, 3, S, S)`` in [0, 1], not augmented."""
+        colour, alpha = self._render(object_index, rotations, draw)
+        canvas = sample_backgrounds(self.backgrounds, draw.count, self.crop_size, draw.generator)
+        behind, hidden = self._other_parts(colour, alpha, draw, self.synthesis.neighbours)
+        canvas = canvas * (1 - hidden) + behind
+        canvas = canvas * (1 - alpha) + colour
+        front, covered = self._other_parts(colour, alpha, draw, self.synthesis.occluders)
+        # An object that is hardly visible teaches nothing.
+        share = (covered * alpha).sum(dim=(1, 2, 3)) / alpha.sum(dim=(1, 2, 3)).clamp(min=1e-6)
+        keep = (share < self.synthesis.occlusion_limit)[:, None, None, None]
+        return canvas * (1 - covered * keep) + front * keep
+
+    def _render(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Premultiplied colour ``(B, 3, S, S)`` and coverage ``(B, 1, S, S)``."""
+        distance = draw.uniform(*self.synthesis.distance) / self.metres[object_index]
+        # Nearer than three half-extents the perspective is that of no camera over a bin.
+        distance = distance.clamp(min=3 * NORMALISED_SIZE)
+        translation = F.pad(distance[:, None], (2, 0))
+        fine = self.crop_size * self.synthesis.supersample
+        camera = self._window(object_index, rotations, translation, draw, fine)
+        face_id = self.rasterizer.rasterize(self.meshes, object_index, rotations, translation, camera, (fine, fine))
+        intensity, depth = shade(face_id, self.meshes, rotations, translation, camera, self._lighting(distance, draw))
+        alpha = F.avg_pool2d((depth > 0).float()[:, None], self.synthesis.supersample)
+        grey = F.avg_pool2d(intensity[:, None], self.synthesis.supersample)
+        brightness = draw.uniform(0.6, 1.0, 1)
+        tint = 1 + self.synthesis.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
+        return (grey * (brightness * tint)[:, :, None, None]).clamp(max=1.0), alpha
+
+    def _window(self, object_index: Tensor, rotations: Tensor, translation: Tensor, draw: Draw, size: int) -> Tensor:
+        """K ``(B, 3, 3)`` of the crop's window: side crop_pad·max(w, h) about the box, off by a detector's noise."""
+        points = torch.matmul(self.outlines[object_index], rotations.transpose(1, 2)) + translation[:, None]
+        projected = points[..., :2] / points[..., 2:]
+        low, high = projected.amin(dim=1), projected.amax(dim=1)
+        side = self.synthesis.crop_pad * (high - low).amax(dim=1)
+        noise = draw.uniform(-1, 1, 3)
+        centre = (low + high) / 2 + side[:, None] * self.synthesis.crop_shift * noise[:, :2]
+        focal = size / (side * (1 + self.synthesis.crop_scale * noise[:, 2]))
+        camera = torch.zeros(draw.count, 3, 3, device=self.device)
+        camera[:, 0, 0] = camera[:, 1, 1] = focal
+        camera[:, :2, 2] = (size - 1) / 2 - focal[:, None] * centre
+        camera[:, 2, 2] = 1
+        return camera
+
+    def _lighting(self, distance: Tensor, draw: Draw) -> Lighting:
+        """Point lights uniform in a cube of half side the object's distance, camera at the origin."""
+        config = self.synthesis
+        strengths = draw.uniform(0.5, 1.0, config.lights)
+        strengths[:, 1:] *= draw.uniform(0, 1, config.lights - 1) * (draw.uniform(0, 1, config.lights - 1) < 0.5)
+        return Lighting(
+            positions=draw.uniform(-1, 1, config.lights, 3) * distance[:, None, None],
+            strengths=strengths,
+            ambient=draw.uniform(*config.ambient),
+            specular=draw.uniform(*config.specular),
+            shininess=torch.exp(draw.uniform(1.0, 4.0)),
+            crevice=draw.uniform(*config.crevice),
+        )
+
+    def _other_parts(self, colour: Tensor, alpha: Tensor, draw: Draw, probability: float) -> tuple[Tensor, Tensor]:
+        """The batch's own renders, dealt to other samples, turned, moved to the crop's rim and scaled."""
+        order = torch.randperm(draw.count, generator=draw.generator, device=self.device)
+        angle, zoom = draw.uniform(-np.pi, np.pi), draw.uniform(0.6, 1.3)
+        direction, reach = draw.uniform(-np.pi, np.pi), draw.uniform(0.6, 1.3)
+        cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+        x, y = torch.cos(direction) * reach, torch.sin(direction) * reach
+        affine = torch.stack(
+            [cosine, -sine, -(cosine * x - sine * y), sine, cosine, -(sine * x + cosine * y)], dim=1
+        ).reshape(-1, 2, 3)
+        layers = torch.cat([colour, alpha], dim=1)[order]
+        grid = F.affine_grid(affine, list(layers.shape), align_corners=False)
+        moved = F.grid_sample(layers, grid, align_corners=False) * draw.chance(probability)[:, None, None, None]
+        return moved[:, :3], moved[:, 3:]
+
+
+def _outline_points(vertex_sets: Sequence[np.ndarray]) -> Tensor:
+    """For each object the vertices that can touch its box in some view, ``(k, P, 3)``, padded by repetition."""
+    directions = np.random.default_rng(0).normal(size=(4 * _OUTLINE_POINTS, 3))
+    rows = []
+    for vertices in vertex_sets:
+        extreme = np.unique(np.argmax(vertices @ directions.T, axis=0))[:_OUTLINE_POINTS]
+        rows.append(np.resize(vertices[extreme], (_OUTLINE_POINTS, 3)))
+    return torch.from_numpy(np.stack(rows).astype(np.float32))

@@ -1,0 +1,67 @@
+"""Start, failure, recovery and end of the node's process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import harness
+import pytest
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from harness import NodeProcess, detections, image, wait_for
+
+
+def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bundle, class_ids, tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.pose.pt"
+    corrupt.write_bytes(Path(tiny_bundle).read_bytes()[:-2000])
+    node = NodeProcess(tmp_path / "log.txt", bundle=tmp_path / "missing.pose.pt")
+    try:
+        with harness.peer() as peer:
+            wait_for(lambda: bool(peer.diagnostics), "diagnostics")
+            assert peer.diagnostics[-1].level == DiagnosticStatus.ERROR
+            assert "configure failed" in peer.diagnostics[-1].message
+            assert "missing.pose.pt" in peer.diagnostics[-1].message
+            assert peer.state() == "unconfigured"
+
+            assert peer.set_parameter("bundle", str(corrupt)).successful
+            assert not peer.transition("configure") and peer.state() == "unconfigured"
+            wait_for(lambda: "corrupt.pose.pt" in peer.diagnostics[-1].message, "reason in diagnostics")
+
+            assert peer.set_parameter("bundle", str(tiny_bundle)).successful
+            assert peer.set_parameter("device", "cuda").successful
+            assert peer.transition("configure") == torch.cuda.is_available()
+            if peer.state() == "inactive":
+                assert peer.transition("cleanup")
+
+            assert peer.set_parameter("device", "cpu").successful
+            assert peer.transition("configure") and peer.state() == "inactive"
+            assert peer.transition("activate") and peer.state() == "active"
+            peer.greet(class_ids[0])
+
+            assert peer.transition("deactivate")
+            published = peer.settle()["published/poses"]
+            peer.send(image(), detections(class_ids[:1]))
+            assert peer.settle()["published/poses"] == published
+            assert peer.transition("cleanup") and peer.state() == "unconfigured"
+            assert peer.transition("configure") and peer.transition("activate")
+            peer.greet(class_ids[0])
+    finally:
+        code = node.end()
+    assert code == 0, node.log
+    assert "Traceback" not in node.log and node.log.count("configure failed") >= 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(tiny_bundle, tmp_path: Path, number: int) -> None:
+    node = NodeProcess(tmp_path / "log.txt", bundle=tiny_bundle)
+    wait_for(lambda: "active" in node.log or not node.alive, "active node")
+    assert node.end(number) == 0, node.log
+    assert "Traceback" not in node.log and "rror" not in node.log
+
+
+def test_an_impossible_parameter_ends_with_one_sentence(tmp_path: Path) -> None:
+    node = NodeProcess(tmp_path / "log.txt", max_batch=0)
+    wait_for(lambda: not node.alive, "end of the process")
+    assert node.process.returncode == 2
+    assert "max_batch" in node.log and "Traceback" not in node.log

@@ -1,0 +1,105 @@
+"""From dataset to figures with a stand-in for the estimator whose error is known."""
+
+import numpy as np
+import pytest
+from evaluation_scene import StandInEstimator, model, objects, turn, write_dataset
+
+from shared_pose_ros.evaluation.bop import load_bop, write_bop_targets
+from shared_pose_ros.evaluation.evaluate import Candidates, Chance, evaluate_bundle, translations_about
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
+from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.meshes.object_set import ObjectSet
+
+CHANCE = Chance(draws=5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return PoseScorer(objects())
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, scorer):
+    root = tmp_path_factory.mktemp("data") / "two_boxes"
+    write_dataset(root, scorer)
+    write_bop_targets(root)
+    return load_bop(root)
+
+
+@pytest.mark.parametrize("name", list(PROTOCOLS))
+def test_the_truth_scores_one_under_every_protocol(name, dataset, scorer):
+    (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol(name), chance=CHANCE)
+    assert len(result.instances) == 4 and result.protocol == name and result.corrected
+    for instance in result.instances:
+        assert instance.score == instance.oracle_score == 1.0
+        assert instance.rotation_deg == pytest.approx(0.0, abs=0.01)
+        assert max(instance.e_vsd) < 0.02 and instance.mssd < 1e-5 and instance.mspd < 0.01
+        assert 0.0 <= instance.chance_score < 1.0 and instance.chance_rotation_deg > 20.0
+    assert "two_boxes/test, 2 images" in result.protocol_line and f"protocol {name}" in result.protocol_line
+
+
+def test_a_known_error_is_measured_and_the_oracle_finds_the_better_hypothesis(dataset, scorer):
+    estimator = StandInEstimator(dataset, error=turn([1, 0, 0], 90))
+    (result,) = evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), chance=CHANCE)
+    for instance in result.instances:
+        assert instance.rotation_deg == pytest.approx(90.0, abs=0.01)
+        assert instance.oracle_rotation_deg == pytest.approx(0.0, abs=0.01)
+        assert instance.score < instance.oracle_score == 1.0
+        assert instance.confidence == pytest.approx(0.9)
+
+
+def test_correction_off_asks_the_estimator_without_camera_and_shares_the_chance_row(dataset, scorer):
+    estimator = StandInEstimator(dataset)
+    on, off = evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), (True, False), CHANCE)
+    assert estimator.calls.count(False) == 2  # once an image
+    assert (on.corrected, off.corrected) == (True, False)
+    assert "correction on" in on.protocol_line and "correction off" in off.protocol_line
+    assert [i.chance_score for i in on.instances] == [i.chance_score for i in off.instances]
+
+
+def test_without_sensor_depth_the_truth_is_rendered_and_the_line_says_so(tmp_path, scorer):
+    write_dataset(tmp_path / "no_depth", scorer, with_depth=False)
+    dataset = load_bop(tmp_path / "no_depth")
+    (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), chance=CHANCE)
+    assert "test depth rendered from the ground-truth poses (2 images)" in result.protocol_line
+    assert all(instance.score == 1.0 for instance in result.instances)
+
+
+def test_what_cannot_be_scored_is_counted(dataset, scorer):
+    (result,) = evaluate_bundle(
+        StandInEstimator(dataset, known=["1"]), dataset, scorer, get_protocol("paper"), chance=CHANCE
+    )
+    assert {i.class_id for i in result.instances} == {"1"} and result.skipped["unknown_to_bundle"] == 2
+    partly = PoseScorer(ObjectSet((objects()[0],)))
+    (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, partly, get_protocol("paper"), chance=CHANCE)
+    assert {i.class_id for i in result.instances} == {"1"} and result.skipped["without_cad"] == 2
+    with pytest.raises(ValueError, match="nothing to evaluate.*unknown_to_bundle.: 4"):
+        evaluate_bundle(StandInEstimator(dataset, known=[]), dataset, scorer, get_protocol("paper"))
+    with pytest.raises(ValueError, match="corrected is empty"):
+        evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), corrected=())
+
+
+def test_chance_draws_depend_on_the_instance_and_the_seed_only():
+    draws = Chance(4, seed=2).rotations(1, 2, 3)
+    np.testing.assert_array_equal(draws, Chance(4, seed=2).rotations(1, 2, 3))
+    assert not np.allclose(draws, Chance(4, seed=3).rotations(1, 2, 3))
+    assert not np.allclose(draws, Chance(4, seed=2).rotations(1, 2, 4))
+    np.testing.assert_allclose(draws @ draws.transpose(0, 2, 1), np.tile(np.eye(3), (4, 1, 1)), atol=1e-12)
+
+
+def test_translations_keep_the_centre_where_it_was():
+    shifted = objects()[1]
+    scorer = PoseScorer(ObjectSet((model("off", shifted.mesh),)))
+    seen = Candidates(turn([1, 1, 0], 30)[None], np.array([[0.1, 0.0, 0.5]]), 1.0)
+    other = turn([0, 1, 1], 130)
+    moved = translations_about(scorer, "off", seen, other[None])[0]
+    centre = shifted.centre
+    np.testing.assert_allclose(other @ centre + moved, seen.rotations[0] @ centre + seen.translations[0])
+
+
+def test_progress_is_reported(dataset, scorer):
+    seen = []
+    evaluate_bundle(
+        StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), (True,), CHANCE, lambda *p: seen.append(p)
+    )
+    assert seen == [(1, 2), (2, 2)]

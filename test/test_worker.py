@@ -1,0 +1,242 @@
+"""The worker thread with an estimator made for the test: batches, errors, superseding, and bookkeeping that adds up."""
+
+from __future__ import annotations
+
+import array
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Optional
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.diagnostics import Statistics
+from shared_pose_ros.ros.frames import Frame, FrameEstimator
+from shared_pose_ros.ros.pairing import PairingBuffer
+from shared_pose_ros.ros.worker import Worker
+
+
+@dataclass(frozen=True)
+class Answer:
+    rotations: np.ndarray
+    confidences: np.ndarray
+    translations: Optional[np.ndarray]
+    ray_corrected: bool
+
+
+class FakeEstimator:
+    """Answers with identities; fails or waits on demand, and remembers its batch sizes."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.error: Optional[Exception] = None
+        self.nan_index: Optional[int] = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def object_index(self, class_id: str) -> Optional[int]:
+        return {"part": 0}.get(class_id)
+
+    def estimate(self, image, boxes, object_index, camera_matrix) -> Answer:
+        self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.batches.append(len(boxes))
+        rotations = np.tile(np.eye(3, dtype=np.float32), (len(boxes), 2, 1, 1))
+        if self.nan_index is not None:
+            rotations[self.nan_index] = np.nan
+        translations = None if camera_matrix is None else boxes[:, :3].copy()
+        return Answer(rotations, np.full((len(boxes), 2), 0.5, np.float32), translations, camera_matrix is not None)
+
+
+@pytest.fixture
+def estimator() -> FakeEstimator:
+    return FakeEstimator()
+
+
+@pytest.fixture
+def statistics() -> Statistics:
+    return Statistics()
+
+
+@pytest.fixture
+def frames(estimator: FakeEstimator, statistics: Statistics) -> FrameEstimator:
+    settings = SimpleNamespace(image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4)
+    return FrameEstimator(estimator, lambda: settings, statistics)
+
+
+def image(encoding: str = "rgb8", size: tuple[int, int] = (48, 64)) -> Image:
+    message = Image(height=size[0], width=size[1], step=3 * size[1], encoding=encoding)
+    message.data = array.array("B", bytes(3 * size[0] * size[1]))
+    message.header.frame_id = "camera"
+    return message
+
+
+def detections(count: int, class_id: str = "part", first: int = 0) -> Detection2DArray:
+    message = Detection2DArray()
+    for number in range(count):
+        entry = Detection2D(id=str(first + number))
+        entry.bbox.center.position.x, entry.bbox.center.position.y = 20.0 + number, 20.0
+        entry.bbox.size_x = entry.bbox.size_y = 10.0
+        entry.results.append(ObjectHypothesisWithPose())
+        entry.results[0].hypothesis.class_id = class_id
+        message.detections.append(entry)
+    return message
+
+
+@pytest.mark.parametrize(("count", "batches"), [(0, [0]), (1, [1]), (4, [4]), (5, [4, 1]), (9, [4, 4, 1])])
+def test_one_batch_a_frame_split_only_above_the_limit(
+    frames: FrameEstimator, estimator: FakeEstimator, count: int, batches: list[int]
+) -> None:
+    frame = frames.run(image(), detections(count))
+    assert estimator.batches == batches
+    assert len(frame.estimate.rotations) == len(frame.objects.ids) == count
+    assert frame.estimate.translations is None
+
+
+def camera_info(frame_id: str = "camera", size: tuple[int, int] = (48, 64), focal: float = 50.0) -> CameraInfo:
+    message = CameraInfo(height=size[0], width=size[1], k=[focal, 0.0, 32.0, 0.0, focal, 24.0, 0.0, 0.0, 1.0])
+    message.header.frame_id = frame_id
+    return message
+
+
+@pytest.mark.parametrize(
+    ("info", "counter"),
+    [
+        (None, "no_camera_info"),
+        (camera_info("other"), "camera_info_mismatch"),
+        (camera_info(size=(480, 640)), "camera_info_mismatch"),
+        (CameraInfo(header=camera_info().header), "invalid_camera_info"),
+        (camera_info(focal=-1.0), "invalid_camera_info"),
+        (camera_info(), None),
+        (camera_info(size=(0, 0)), None),
+    ],
+)
+def test_a_camera_that_does_not_fit_is_named_and_left_out(
+    frames: FrameEstimator, statistics: Statistics, info: Optional[CameraInfo], counter: Optional[str]
+) -> None:
+    frames.camera_info = info
+    frame = frames.run(image(), detections(5))
+    assert frame.estimate.ray_corrected == (counter is None)
+    assert (frame.estimate.translations is None) == (counter is not None)
+    assert statistics.snapshot()[0] == ({counter: 1} if counter else {})
+
+
+def test_a_nan_answer_is_left_out_and_counted(
+    frames: FrameEstimator, estimator: FakeEstimator, statistics: Statistics
+) -> None:
+    estimator.nan_index, frames.camera_info = 1, camera_info()
+    frame = frames.run(image(), detections(3))
+    assert frame.objects.ids == ["0", "2"] and len(frame.estimate.translations) == 2
+    assert statistics.snapshot()[0]["non_finite_pose"] == 1
+
+
+class Cell:
+    """A worker with what it published and logged."""
+
+    def __init__(self, frames: FrameEstimator, statistics: Statistics) -> None:
+        self.published: list[Frame] = []
+        self.errors: list[str] = []
+        self.publish: Callable[[Frame], None] = self.published.append
+        self.worker = Worker(PairingBuffer(), statistics, self.errors.append)
+        self.worker.start(frames, lambda frame: self.publish(frame))
+        self.stamp = 0
+
+    def frame(self, image_message: Image, array_message: Detection2DArray) -> None:
+        self.stamp += 1
+        self.worker.add_image(self.stamp, "camera", image_message)
+        self.worker.add_detections(self.stamp, "camera", array_message)
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not condition() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        assert condition()
+
+    def settled(self) -> bool:
+        """Nothing is pending; the books of both streams balance in every snapshot."""
+        snapshot = self.worker.snapshot()
+        for stream, output in (("detections", "poses"), ("images", None)):
+            lost = sum(
+                number
+                for name, number in snapshot.counters.items()
+                if name in COUNTERS and COUNTERS[name].stream == ("image" if stream == "images" else stream)
+            )
+            used = self.worker.buffer.taken["images"] if output is None else snapshot.published[output]
+            assert snapshot.received[stream] == used + lost + snapshot.pending[stream]
+        return snapshot.pending["detections"] == 0
+
+
+@pytest.fixture
+def cell(frames: FrameEstimator, statistics: Statistics):
+    made = Cell(frames, statistics)
+    yield made
+    made.worker.stop()
+
+
+def test_frames_are_published_and_bad_ones_counted(cell: Cell, estimator: FakeEstimator) -> None:
+    cell.frame(image(), detections(2))
+    cell.wait(cell.settled)
+    cell.frame(image("holo9"), detections(3))
+    cell.wait(cell.settled)
+    cell.frame(image(), detections(1, "spoon"))
+    cell.wait(cell.settled)
+    assert [len(frame.objects.ids) for frame in cell.published] == [2, 0]
+    snapshot = cell.worker.snapshot()
+    assert snapshot.published == {"poses": 2, "objects": 2}
+    lost = {name: snapshot.counters[name] for name in ("bad_encoding", "lost_with_frame", "unknown_class")}
+    assert lost == {"bad_encoding": 1, "lost_with_frame": 3, "unknown_class": 1}
+    assert cell.errors == []
+
+
+def test_errors_of_estimator_and_publisher_do_not_end_the_worker(cell: Cell, estimator: FakeEstimator) -> None:
+    estimator.error = RuntimeError("out of memory")
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    estimator.error = None
+
+    def refuse(_: Frame) -> None:
+        raise ValueError("no publisher")
+
+    cell.publish = refuse
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    cell.publish = cell.published.append
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    counters = cell.worker.snapshot().counters
+    assert (counters["estimator_error"], counters["publish_error"], len(cell.published)) == (1, 1, 1)
+    assert "out of memory" in cell.errors[0] and "no publisher" in cell.errors[1]
+    assert "out of memory" in cell.worker.snapshot().reasons["estimator_error"]
+
+
+def test_while_the_network_is_busy_only_the_newest_pair_waits(cell: Cell, estimator: FakeEstimator) -> None:
+    estimator.gate.clear()
+    cell.frame(image(), detections(1, first=100))
+    cell.wait(lambda: cell.worker.buffer.taken["detections"] == 1)
+    for number in range(5):
+        cell.frame(image(), detections(1, first=number))
+        cell.settled()
+    estimator.gate.set()
+    cell.wait(cell.settled)
+    assert [frame.objects.ids for frame in cell.published] == [["100"], ["4"]]
+    assert cell.worker.snapshot().counters["superseded"] == 4
+
+
+def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, frames: FrameEstimator) -> None:
+    cell.worker.add_image(1000, "camera", image())
+    cell.worker.add_detections(1001, "camera", detections(1))
+    cell.worker.stop()
+    cell.worker.stop()
+    counters = cell.worker.snapshot().counters
+    assert (counters["deactivated_image"], counters["deactivated_detection"]) == (1, 1)
+    cell.worker.start(frames, cell.published.append)
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    assert len(cell.published) == 1

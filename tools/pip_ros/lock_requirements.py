@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Write requirements/*.txt: every version that the pip installation uses, one file a use.
+
+Run by `make lock` with an environment that has `uv`. The direct requirements have one home each: setup.py for the
+package and its extras, requirements/ros.in for the ROS wheels. All uses are resolved together, so that any of the files
+can be installed with any other. The versions already locked stay, unless `--upgrade` is given.
+
+torch's CUDA libraries are left out: torch names their exact versions itself, and its CPU build does not want them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST_PYTHON = "3.10"
+USES = {
+    "runtime": ("what a cell needs beside ROS", ["setup.py"]),
+    "train": ("training and evaluation", ["setup.py", "--extra", "train"]),
+    "replay": ("reading and writing bags", ["setup.py", "--extra", "replay"]),
+    "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
+    "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
+}
+TORCH = "torch==2.13.0"
+OWNED_BY_TORCH = re.compile(r"^(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
+
+
+def resolve(inputs: list[str], constraints: Path) -> list[str]:
+    """Pinned requirements of `inputs` for every supported Python, one a line, without torch's own pins."""
+    command = ["uv", "pip", "compile", "--universal", "--python-version", OLDEST_PYTHON, "--constraint", constraints]
+    command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--quiet", *inputs]
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    lines = output.splitlines()
+    pinned = {line for line in lines if not OWNED_BY_TORCH.match(line)}
+    if any(line.startswith("torch==") for line in lines):
+        pinned.add(TORCH)
+    return sorted(pinned)
+
+
+def main() -> int:
+    """Resolve all uses together, then each one within that resolution."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions instead of those locked now")
+    arguments = parser.parse_args()
+    files = {use: ROOT / "requirements" / f"{use}.txt" for use in USES}
+    locked = [path.read_text(encoding="utf-8") for path in files.values() if path.is_file() and not arguments.upgrade]
+    with tempfile.TemporaryDirectory() as directory:
+        constraints = Path(directory) / "constraints.txt"
+        constraints.write_text("\n".join([TORCH, *locked]), encoding="utf-8")
+        together = resolve(["setup.py", "--all-extras", "requirements/ros.in"], constraints)
+        constraints.write_text("\n".join(together), encoding="utf-8")
+        for use, (purpose, inputs) in USES.items():
+            lines = [f"# {purpose}; written by `make lock`, not by hand", *resolve(inputs, constraints)]
+            files[use].write_text("\n".join(lines) + "\n", encoding="utf-8")
+            print(f"requirements/{use}.txt: {len(lines) - 1} versions")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
