@@ -18,14 +18,15 @@ RUNTIME = ["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML>=5.4", "torch>=
 EXTRAS = {
     "train": [
         "fast-simplification>=0.1.7",
+        "kornia>=0.7",
         "manifold3d>=3.0",
-        "matplotlib>=3.5",
         "scipy>=1.8",
         "tensorboard>=2.14",
+        "tqdm>=4.60",
         "trimesh>=4.0",
         "warp-lang>=1.5",
     ],
-    "replay": ["matplotlib>=3.5", "rosbags>=0.10"],
+    "replay": ["rosbags>=0.10"],
     "dev": ["hypothesis>=6", "lxml>=5", "pytest>=7", "ruff>=0.12"],
 }
 

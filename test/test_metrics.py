@@ -59,6 +59,13 @@ def test_vsd_equals_the_slow_reference(seed, missing_visible):
     np.testing.assert_allclose(fast.numpy(), slow, atol=1e-12)
 
 
+def test_vsd_keeps_the_order_of_the_tolerances():
+    rng = np.random.default_rng(4)
+    depths = [torch.from_numpy(random_depth(rng, (24, 31))) for _ in range(3)]
+    shuffled = vsd(depths[0][None], *depths[1:], CAMERA, TAUS[[2, 0, 1]])
+    torch.testing.assert_close(shuffled, vsd(depths[0][None], *depths[1:], CAMERA, TAUS)[:, [2, 0, 1]])
+
+
 def test_distance_image_is_the_norm_of_the_point():
     depth = torch.zeros(24, 31)
     depth[3, 20] = 2.0

@@ -65,7 +65,7 @@ def test_part_is_closed_small_and_of_industrial_size(demo_parts, name):
     directed, undirected = corner_counts(model.mesh)
     assert (undirected == 2).all() and (directed == 1).all()
     assert model.path.stat().st_size < 300_000 and len(model.mesh.faces) < 8000
-    assert 0.03 <= model.extents.min() and model.extents.max() <= 0.12
+    assert model.extents.min() >= 0.03 and model.extents.max() <= 0.12
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,15 +74,14 @@ def test_stated_symmetries_hold_and_no_other_turn_does(demo_parts, name):
     stated = model.symmetries
     for transform in stated.transforms(0.6)[1:]:
         assert misfit(model.mesh, transform) < 0.3 * MILLIMETRE
-    own_axis = {tuple(np.abs(axis).round(6)) for axis, _ in stated.continuous}
+    round_axes = [np.abs(axis) for axis, _ in stated.continuous]
     for axis in np.eye(3):
-        if tuple(axis) in own_axis:
+        if any(np.allclose(axis, round_axis) for round_axis in round_axes):
             continue
-        for fold in (2, 3, 4, 5, 6, 8):
-            for point in (model.centre, model.centre * [1, 1, 0]):
-                turn = rotation_about(axis, np.array([2 * np.pi / fold]), point)[0]
-                known = np.abs(stated.rotations(0.6) - turn[:3, :3]).max(axis=(1, 2)).min() < 1e-6
-                assert known or misfit(model.mesh, turn, 40) > 1.5 * MILLIMETRE, (axis, fold)
+        for fold in (2, 3, 4, 6):
+            turn = rotation_about(axis, np.array([2 * np.pi / fold]), model.centre)[0]
+            if np.abs(stated.rotations(0.6) - turn[:3, :3]).max(axis=(1, 2)).min() > 1e-6:
+                assert misfit(model.mesh, turn, 60) > 1.5 * MILLIMETRE, (axis, fold)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -64,22 +64,31 @@ def vsd(
     Returns:
         ``(N, T)`` errors in 0…1; 1 where nothing is visible in either pose.
     """
-    estimate, truth, test = (distance_image(d, camera) for d in (depth_estimate, depth_truth, depth_test))
+    tolerances, order = taus.to(depth_estimate.device, torch.float64).sort()
+    truth, test = (distance_image(d, camera).reshape(-1) for d in (depth_truth, depth_test))
     unmeasured = test == 0
 
-    def visible(distance: Tensor) -> Tensor:
-        near_enough = (distance - test <= delta) & ~unmeasured
-        return (distance > 0) & (near_enough | unmeasured if missing_visible else near_enough)
+    def in_front(distance: Tensor, pixel: Tensor) -> Tensor:
+        near_enough = (distance - test[pixel] <= delta) & ~unmeasured[pixel]
+        return near_enough | unmeasured[pixel] if missing_visible else near_enough
 
-    visible_truth = visible(truth)
-    visible_estimate = visible(estimate) | (visible_truth & (estimate > 0))
-    both = visible_truth & visible_estimate
-    union = (visible_truth | visible_estimate).sum(dim=(-2, -1))
-    common = both.sum(dim=(-2, -1))
-    # Outside the intersection the gap is −1, below every tau.
-    gap = torch.where(both, (truth - estimate).abs(), -1.0)
-    wrong = torch.stack([(gap >= tau).sum(dim=(-2, -1)) for tau in taus.double()], dim=-1)
-    error = (wrong + (union - common)[:, None]).double() / union.clamp(min=1)[:, None]
+    visible_truth = (truth > 0) & in_front(truth, torch.arange(len(truth), device=truth.device))
+    # Only pixels that an estimate covers are looked at: the object is a small part of its images.
+    batch, area = len(depth_estimate), len(truth)
+    hit = depth_estimate.reshape(-1).nonzero().squeeze(1)
+    image, pixel = torch.div(hit, area, rounding_mode="floor"), hit % area
+    ray = distance_image(torch.ones_like(depth_truth), camera).reshape(-1)
+    estimate = depth_estimate.reshape(-1)[hit].double() * ray[pixel]
+    common = visible_truth[pixel]
+    added = ~common & in_front(estimate, pixel)
+    union = visible_truth.sum() + torch.bincount(image[added], minlength=batch)
+    # How many tolerances a gap reaches, counted by image: column j of `reached` holds the pixels with |Δ| ≥ the j-th.
+    level = torch.bucketize((truth[pixel] - estimate).abs()[common], tolerances, right=True)
+    columns = len(tolerances) + 1
+    counts = torch.bincount(image[common] * columns + level, minlength=batch * columns).reshape(batch, columns)
+    reached = counts.flip(1).cumsum(1).flip(1)
+    wrong = torch.empty_like(reached[:, 1:]).index_copy(1, order, reached[:, 1:])
+    error = (wrong + (union - reached[:, 0])[:, None]).double() / union.clamp(min=1)[:, None]
     return torch.where(union[:, None] > 0, error, 1.0)
 
 
@@ -90,6 +99,7 @@ def mssd(
     translation_truth: Tensor,
     points: Tensor,
     symmetries: Tensor,
+    outline: Tensor | None = None,
 ) -> Tensor:
     """Maximum symmetry-aware surface distance: min over symmetries S of max over points of |P x − P_gt S x|.
 
@@ -100,22 +110,13 @@ def mssd(
         translation_truth: ``(3,)`` metres.
         points: the model's vertices ``(P, 3)``, metres.
         symmetries: transforms ``(S, 4, 4)`` with the identity, metres (``Symmetries.transforms``).
+        outline: ``support_points(points)`` if at hand: it saves time and changes nothing.
 
     Returns:
         ``(N,)`` metres.
     """
-    points, symmetries = points.double(), symmetries.double()
-    turned, shifted = _symmetric_truths(rotation_truth, translation_truth, symmetries)
-    outline = _support_points(points)
-    errors = []
-    for r, t in zip(rotation.double(), translation.double()):
-
-        def distance(x: Tensor, chosen: Tensor, r: Tensor = r, t: Tensor = t) -> Tensor:
-            # P x − P_gt S x is one affine map of x.
-            return (x @ (r - turned[chosen]).mT + (t - shifted[chosen])[:, None]).norm(dim=-1).amax(dim=-1)
-
-        errors.append(_least_over_symmetries(distance, points, outline, len(symmetries)))
-    return torch.stack(errors) if errors else points.new_zeros(0)
+    truth = _symmetric_truths(rotation_truth, translation_truth, symmetries)
+    return _least_greatest_distance(rotation, translation, truth, points, outline, lambda x: x)
 
 
 def mspd(
@@ -126,6 +127,7 @@ def mspd(
     camera: Tensor,
     points: Tensor,
     symmetries: Tensor,
+    outline: Tensor | None = None,
 ) -> Tensor:
     """Maximum symmetry-aware projection distance: as ``mssd``, measured between projections.
 
@@ -137,26 +139,19 @@ def mspd(
         camera: K ``(3, 3)``.
         points: the model's vertices ``(P, 3)``, metres.
         symmetries: transforms ``(S, 4, 4)`` with the identity, metres.
+        outline: as in ``mssd``.
 
     Returns:
         ``(N,)`` pixels.
     """
-    points, symmetries, k = points.double(), symmetries.double(), camera.double()
-    turned, shifted = _symmetric_truths(rotation_truth, translation_truth, symmetries)
-    outline = _support_points(points)
+    truth = _symmetric_truths(rotation_truth, translation_truth, symmetries)
+    k = camera.double()
 
-    def project(x: Tensor, r: Tensor, t: Tensor) -> Tensor:
-        image = (x @ r.mT + t[..., None, :]) @ k.mT
+    def project(x: Tensor) -> Tensor:
+        image = x @ k.mT
         return image[..., :2] / image[..., 2:]
 
-    errors = []
-    for r, t in zip(rotation.double(), translation.double()):
-
-        def distance(x: Tensor, chosen: Tensor, r: Tensor = r, t: Tensor = t) -> Tensor:
-            return (project(x, r, t) - project(x, turned[chosen], shifted[chosen])).norm(dim=-1).amax(dim=-1)
-
-        errors.append(_least_over_symmetries(distance, points, outline, len(symmetries)))
-    return torch.stack(errors) if errors else points.new_zeros(0)
+    return _least_greatest_distance(rotation, translation, truth, points, outline, project)
 
 
 def symmetric_rotation_error(rotation: Tensor, rotation_truth: Tensor, symmetries: Symmetries) -> Tensor:
@@ -210,13 +205,16 @@ def recall(errors: Tensor, thresholds: Tensor) -> Tensor:
     return (errors < thresholds.to(errors)).double().mean(dim=(1, 2))
 
 
-def _symmetric_truths(rotation: Tensor, translation: Tensor, symmetries: Tensor) -> tuple[Tensor, Tensor]:
-    turned = rotation.double() @ symmetries[:, :3, :3]
-    return turned, symmetries[:, :3, 3] @ rotation.double().mT + translation.double()
+def support_points(points: Tensor) -> Tensor:
+    """The points farthest out in directions spread over the sphere: few points that nearly bound any distance.
 
+    Args:
+        points: ``(P, 3)``.
 
-def _support_points(points: Tensor) -> Tensor:
-    """The points farthest out in directions spread over the sphere: a small set that nearly bounds any distance."""
+    Returns:
+        ``(Q, 3)`` float64, Q ≤ 256, a subset.
+    """
+    points = points.double()
     index = torch.arange(_SUPPORT_DIRECTIONS, dtype=torch.float64, device=points.device) + 0.5
     z = 1.0 - 2.0 * index / _SUPPORT_DIRECTIONS
     azimuth = index * (torch.pi * (3.0 - 5.0**0.5))
@@ -225,19 +223,38 @@ def _support_points(points: Tensor) -> Tensor:
     return points[(points @ directions.mT).argmax(dim=0).unique()]
 
 
-def _least_over_symmetries(
-    distance: Callable[[Tensor, Tensor], Tensor], points: Tensor, outline: Tensor, count: int
-) -> Tensor:
-    """Least over symmetries of a maximum over all points, exact but seldom evaluated in full.
+def _symmetric_truths(rotation: Tensor, translation: Tensor, symmetries: Tensor) -> tuple[Tensor, Tensor]:
+    """The true pose after each symmetry: rotations ``(S, 3, 3)`` and translations ``(S, 1, 3)``."""
+    rotation, symmetries = rotation.double(), symmetries.double()
+    return rotation @ symmetries[:, :3, :3], (symmetries[:, :3, 3] @ rotation.mT + translation.double())[:, None]
 
-    The maximum over a few points bounds the maximum over all from below; symmetries are tried from the lowest bound up,
-    until no bound is below the best value found.
+
+def _least_greatest_distance(
+    rotation: Tensor,
+    translation: Tensor,
+    truth: tuple[Tensor, Tensor],
+    points: Tensor,
+    outline: Tensor | None,
+    image_of: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Least over symmetries of the greatest distance over points: exact, but all points are seldom looked at.
+
+    The greatest distance over a few points bounds that over all from below. Symmetries are tried from the lowest bound
+    up, until no bound is below the best value found.
     """
-    bounds = distance(outline, torch.arange(count, device=points.device))
-    order = bounds.argsort()
-    best = distance(points, order[:1])[0]
-    for chosen in order[1:]:
-        if bounds[chosen] >= best:
-            break
-        best = torch.minimum(best, distance(points, chosen[None])[0])
-    return best
+    points = points.double()
+    outline = support_points(points) if outline is None else outline
+    turned, shifted = truth
+    outline_truth = image_of(outline @ turned.mT + shifted)
+    errors = []
+    for r, t in zip(rotation.double(), translation.double()):
+        bounds = (image_of(outline @ r.mT + t) - outline_truth).norm(dim=-1).amax(dim=-1)
+        estimate = image_of(points @ r.mT + t)
+        best = torch.full((), torch.inf, dtype=torch.float64, device=points.device)
+        for chosen in bounds.argsort():
+            if bounds[chosen] >= best:
+                break
+            away = (estimate - image_of(points @ turned[chosen].mT + shifted[chosen])).norm(dim=-1).amax()
+            best = torch.minimum(best, away)
+        errors.append(best)
+    return torch.stack(errors) if errors else points.new_zeros(0)

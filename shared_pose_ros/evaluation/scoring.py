@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.metrics import mspd, mssd, recall, symmetric_rotation_error, vsd
+from shared_pose_ros.evaluation.metrics import mspd, mssd, recall, support_points, symmetric_rotation_error, vsd
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -95,6 +95,7 @@ class PoseScorer:
         self.meshes = pack_meshes([(mesh.vertices, mesh.faces) for mesh in drawn], self.device)
         self._corners = [_bounding_corners(mesh.vertices) for mesh in drawn]
         self._points = [torch.from_numpy(m.mesh.vertices).to(self.device, torch.float64) for m in objects]
+        self._outlines = [support_points(points) for points in self._points]
         self._symmetries = [torch.from_numpy(m.symmetries.transforms()).to(self.device) for m in objects]
 
     def depth(self, instances: Sequence[Instance], camera: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -154,9 +155,9 @@ class PoseScorer:
         pair = (r[chosen], t[chosen], r_truth, t_truth)
         surface = torch.full((len(r),), torch.nan, dtype=torch.float64, device=self.device)
         projection = surface.clone()
-        points, symmetries = self._points[index], self._symmetries[index]
-        surface[chosen] = mssd(*pair, points, symmetries)
-        projection[chosen] = mspd(*pair, self._tensor(view.camera), points, symmetries)
+        shape = self._points[index], self._symmetries[index], self._outlines[index]
+        surface[chosen] = mssd(*pair, *shape)
+        projection[chosen] = mspd(*pair, self._tensor(view.camera), *shape)
         score = recall(discrepancy, torch.tensor(protocol.thetas, dtype=torch.float64))
         if protocol.surface_and_projection:
             on_surface = recall(surface, 0.05 * _STEPS * model.diameter)

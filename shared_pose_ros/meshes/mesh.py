@@ -144,7 +144,7 @@ def simplify(mesh: Mesh, face_budget: int) -> Mesh:
         vertices, faces = _clean(*decimate(thin_points, thin_faces, budget))
         if len(faces) >= 4 and _box_change(points, vertices) <= 0.01:
             return _scaled(vertices, faces, scale, mesh.centre)
-        budget = budget * 5 // 4 + 1
+        budget = max(64, budget * 3 // 2)
     return mesh if len(thin_faces) == len(mesh.faces) else _scaled(thin_points, thin_faces, scale, mesh.centre)
 
 
@@ -190,36 +190,29 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         raise MeshError(f"{path}: no such mesh file; check the path")
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: the file is empty (0 bytes); export it again")
-    _check_complete(path, suffix)
-    import trimesh
-
-    options = {"skip_materials": True} if suffix == ".obj" else {}
     try:
-        with path.open("rb") as stream:
-            loaded = trimesh.load_mesh(stream, file_type=suffix[1:], process=False, **options)
-        vertices = np.asarray(loaded.vertices, dtype=np.float64).reshape(-1, 3)
-        faces = np.asarray(loaded.faces, dtype=np.int64).reshape(-1, 3)
-    except Exception as error:  # the reader raises anything from IndexError to UnicodeDecodeError on damaged files
         if suffix == ".ply":
-            try:
-                return ply.read_binary_polygons(path)
-            except (ValueError, KeyError, IndexError):
-                pass  # the first reader's reason is reported below
+            return ply.read_ply(path)
+        if suffix == ".stl" and (missing := _missing_stl(path)):
+            raise ValueError(f"the file is truncated: {missing}")
+        return _read_with_trimesh(path, suffix[1:])
+    except MeshError:
+        raise
+    except Exception as error:  # trimesh raises anything from IndexError to UnicodeDecodeError on damaged files
         reason = "damaged or not text" if isinstance(error, ImportError) else str(error).strip() or repr(error)
-        raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()} ({reason}); export it again") from error
-    return vertices, faces
+        raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()}: {reason}; export it again") from error
 
 
-def _check_complete(path: Path, suffix: str) -> None:
-    """Raise MeshError for truncated files that trimesh reads in part or misreads."""
-    if suffix == ".ply":
-        missing = ply.missing_rows(path)
-    elif suffix == ".stl":
-        missing = _missing_stl(path)
-    else:
-        missing = ""
-    if missing:
-        raise MeshError(f"{path}: the file is truncated ({missing}); copy or export it again")
+def _read_with_trimesh(path: Path, kind: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    try:
+        import trimesh
+    except ImportError as error:
+        raise MeshError(f"{path}: reading {kind.upper()} files needs trimesh: pip install trimesh") from error
+    options = {"skip_materials": True} if kind == "obj" else {}
+    with path.open("rb") as stream:
+        loaded = trimesh.load_mesh(stream, file_type=kind, process=False, **options)
+    vertices = np.asarray(loaded.vertices, dtype=np.float64).reshape(-1, 3)
+    return vertices, np.asarray(loaded.faces, dtype=np.int64).reshape(-1, 3)
 
 
 def _missing_stl(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 Conventions: metres, CAD frame. Three sources: an objects.yaml (class ids, names and symmetries stated, or
 ``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1"), or a
-plain folder of mesh files (class_id = file name without suffix, unit declared by the caller). object_index is the position in the set.
+plain folder of mesh files (class_id = file name without suffix, unit declared by the caller). object_index is the place
+in the set.
 """
 
 from __future__ import annotations

@@ -1,130 +1,194 @@
-"""PLY files that trimesh does not read or reads in part: binary files whose faces have different numbers of corners.
+"""PLY files, ASCII and binary, of any polygons.
 
-Modelling programs export quads and polygons side by side. trimesh reads ASCII files of any polygon and binary files of
-equal polygons; this reader covers the rest, and tells whether an ASCII file is complete. Only positions and
-faces are kept; polygons are split into fans. Lengths stay in the file's unit.
+Why not trimesh here: it refuses binary files that mix triangles, quads and polygons (the usual export of modelling
+programs), drops the last, incomplete row of a truncated ASCII file without a word, and reads ASCII row by row.
+Only positions and faces are kept; polygons are split into fans. Lengths stay in the file's unit.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ORDER = {"binary_little_endian": "<", "binary_big_endian": ">"}
+_ORDER = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _TYPES = {
-    **dict.fromkeys(("char", "int8"), "b"),
-    **dict.fromkeys(("uchar", "uint8"), "B"),
-    **dict.fromkeys(("short", "int16"), "h"),
-    **dict.fromkeys(("ushort", "uint16"), "H"),
-    **dict.fromkeys(("int", "int32"), "i"),
-    **dict.fromkeys(("uint", "uint32"), "I"),
-    **dict.fromkeys(("float", "float32"), "f"),
-    **dict.fromkeys(("double", "float64"), "d"),
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
 }
-# One property: (name, type) of a number, or (name, count type, item type) of a list.
-_Property = tuple[str, ...]
+_STRUCT = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
+_CORNERS = ("vertex_indices", "vertex_index")
 
 
-def read_binary_polygons(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Read positions and triangulated faces of a binary PLY.
+@dataclass(frozen=True)
+class _Property:
+    """A number of ``kind``, or a list of ``kind`` whose length is a ``count_kind``."""
+
+    name: str
+    kind: str
+    count_kind: str = ""
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: list[_Property]
+
+    @property
+    def has_lists(self) -> bool:
+        return any(entry.count_kind for entry in self.properties)
+
+
+def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read positions and triangulated faces.
 
     Args:
         path: the file.
 
     Returns:
-        Vertices ``(V, 3)`` in the file's unit and triangles ``(F, 3)``.
+        Vertices ``(V, 3)`` in the file's unit and triangles ``(F, 3)``; either may be empty.
 
     Raises:
-        ValueError: not a binary PLY, truncated, or without positions.
+        ValueError: not a PLY, truncated, or without positions; in words for people.
     """
     data = path.read_bytes()
     order, elements, position = _header(data)
-    if not order:
-        raise ValueError("not a binary PLY")
-    vertices, triangles = np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
-    for name, count, properties in elements:
-        if all(len(entry) == 2 for entry in properties):
-            rows, position = _number_rows(data, position, order, count, properties)
-            if name == "vertex":
-                vertices = np.stack([rows[axis].astype(np.float64) for axis in "xyz"], axis=1)
+    vertices, polygons = np.zeros((0, 3)), []
+    rows = [] if order else [row for row in data[position:].split(b"\n") if row.strip()]
+    expected = sum(element.count for element in elements)
+    if not order and len(rows) < expected:
+        raise ValueError(f"the file is truncated: {len(rows)} of {expected} rows")
+    first = 0
+    for element in elements:
+        if not order:
+            own, first = rows[first : first + element.count], first + element.count
+            table = _ascii_lists(element, own) if element.has_lists else _ascii_numbers(element, own)
+        elif element.has_lists:
+            table, position = _binary_lists(element, data, position, order)
         else:
-            polygons, position = _list_rows(data, position, order, count, properties)
-            if name == "face":
-                fans = [(p[0], p[i], p[i + 1]) for p in polygons for i in range(1, len(p) - 1)]
-                triangles = np.array(fans, dtype=np.int64).reshape(-1, 3)
-    return vertices, triangles
+            table, position = _binary_numbers(element, data, position, order)
+        if element.name == "vertex":
+            if element.has_lists or not {"x", "y", "z"} <= set(table):
+                raise ValueError("its vertices have no x, y and z")
+            vertices = np.stack([np.asarray(table[axis], dtype=np.float64) for axis in "xyz"], axis=1)
+        elif element.name == "face":
+            polygons = next((table[name] for name in _CORNERS if name in table), [])
+    return vertices, _fans(polygons)
 
 
-def missing_rows(path: Path) -> str:
-    """What a truncated ASCII PLY lacks, in words; "" for a complete file, a binary one or an unreadable header.
-
-    trimesh drops the last, incomplete row of an ASCII file without a word.
-    """
-    data = path.read_bytes()
-    try:
-        order, elements, position = _header(data)
-    except (ValueError, KeyError, IndexError):
-        return ""
-    expected = sum(count for _, count, _ in elements)
-    if order or expected == 0:
-        return ""
-    rows = [row for row in data[position:].split(b"\n") if row.strip()]
-    if len(rows) < expected:
-        return f"{len(rows)} of {expected} rows"
-    words, properties = rows[expected - 1].split(), [filled for _, count, filled in elements if count][-1]
-    is_list = len(properties) == 1 and len(properties[0]) == 3 and words[0].isdigit()
-    return "the last row is cut" if is_list and len(words) < 1 + int(words[0]) else ""
-
-
-def _header(data: bytes) -> tuple[str, list[tuple[str, int, list[_Property]]], int]:
-    """Byte order ("" for ASCII), elements as (name, count, properties), and the offset of the first row."""
+def _header(data: bytes) -> tuple[str, list[_Element], int]:
+    """Byte order ("" for ASCII), elements, and the offset of the first row."""
     end = data.find(b"end_header")
     newline = data.find(b"\n", end)
     if not data.startswith(b"ply") or end < 0 or newline < 0:
-        raise ValueError("not a PLY header")
-    order, elements = "", []
-    for line in data[:end].decode("ascii", errors="replace").splitlines():
-        words = line.split()
-        if words[:1] == ["format"]:
-            order = _ORDER.get(words[1], "")
-        elif words[:1] == ["element"]:
-            elements.append((words[1], int(words[2]), []))
-        elif words[:1] == ["property"] and elements:
-            types = [_TYPES[word] for word in (words[2:4] if words[1] == "list" else words[1:2])]
-            elements[-1][2].append((words[-1], *types))
+        raise ValueError("it has no PLY header")
+    order, elements = None, []
+    try:
+        for line in data[:end].decode("ascii", errors="replace").splitlines():
+            words = line.split()
+            if words[:1] == ["format"]:
+                order = _ORDER[words[1]]
+            elif words[:1] == ["element"]:
+                elements.append(_Element(words[1], int(words[2]), []))
+            elif words[:2] == ["property", "list"]:
+                elements[-1].properties.append(_Property(words[4], _TYPES[words[3]], _TYPES[words[2]]))
+            elif words[:1] == ["property"]:
+                elements[-1].properties.append(_Property(words[2], _TYPES[words[1]]))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"its header has a line that is not understood: '{line}'") from error
+    if order is None or any(element.count < 0 for element in elements):
+        raise ValueError("its header names no format, or a negative count")
     return order, elements, newline + 1
 
 
-def _number_rows(
-    data: bytes, position: int, order: str, count: int, properties: list[_Property]
-) -> tuple[NDArray, int]:
-    layout = np.dtype([(name, order + kind) for name, kind in properties])
-    end = position + count * layout.itemsize
-    if end > len(data):
-        raise ValueError("the file ends too early")
-    return np.frombuffer(data, dtype=layout, count=count, offset=position), end
-
-
-def _list_rows(
-    data: bytes, position: int, order: str, count: int, properties: list[_Property]
-) -> tuple[list[tuple[int, ...]], int]:
-    """The corner list of each row; other properties are stepped over."""
-    polygons = []
+def _ascii_numbers(element: _Element, rows: list[bytes]) -> dict[str, NDArray]:
+    width = len(element.properties)
     try:
-        for _ in range(count):
-            for name, *types in properties:
-                if len(types) == 1:
-                    position += struct.calcsize(order + types[0])
-                    continue
-                (length,) = struct.unpack_from(order + types[0], data, position)
-                position += struct.calcsize(order + types[0])
-                layout = f"{order}{length}{types[1]}"
-                if name in ("vertex_indices", "vertex_index"):
-                    polygons.append(struct.unpack_from(layout, data, position))
-                position += struct.calcsize(layout)
+        values = np.array(b" ".join(rows).split(), dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"a {element.name} row holds something other than numbers") from error
+    if values.size != width * element.count:
+        raise ValueError(f"the rows of '{element.name}' hold {values.size} numbers instead of {width * element.count}")
+    table = values.reshape(element.count, width)
+    return {entry.name: table[:, column] for column, entry in enumerate(element.properties)}
+
+
+def _ascii_lists(element: _Element, rows: list[bytes]) -> dict[str, object]:
+    """Triangles alone, the usual case, are read at once; others row by row."""
+    if len(element.properties) == 1 and all(row.startswith(b"3 ") for row in rows):
+        words = b" ".join(rows).split()
+        if len(words) == 4 * element.count and all(word.isdigit() for word in words):
+            table = np.array(words, dtype=np.float64).astype(np.int64).reshape(-1, 4)
+            return {element.properties[0].name: table[:, 1:]}
+    lists: dict[str, list] = {entry.name: [] for entry in element.properties if entry.count_kind}
+    for row in rows:
+        words, at = row.split(), 0
+        try:
+            for entry in element.properties:
+                length = int(words[at]) if entry.count_kind else 0
+                if entry.name in _CORNERS:
+                    lists[entry.name].append([int(words[at + 1 + k]) for k in range(length)])
+                at += 1 + length
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"the row '{row.decode('ascii', 'replace').strip()}' is cut or damaged") from error
+    return dict(lists)
+
+
+def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, NDArray], int]:
+    layout = np.dtype([(entry.name, order + entry.kind) for entry in element.properties])
+    end = position + element.count * layout.itemsize
+    if end > len(data):
+        raise ValueError(f"the file is truncated: {len(data)} bytes, '{element.name}' alone ends at {end}")
+    table = np.frombuffer(data, dtype=layout, count=element.count, offset=position)
+    return {entry.name: table[entry.name] for entry in element.properties}, end
+
+
+def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, object], int]:
+    """Lists of one length, the usual case, are read at once; others row by row."""
+    if len(element.properties) == 1 and element.count:
+        entry = element.properties[0]
+        count_type = np.dtype(order + entry.count_kind)
+        if position + count_type.itemsize > len(data):
+            raise ValueError("the file is truncated")
+        length = int(np.frombuffer(data, count_type, 1, position)[0])
+        layout = np.dtype([("count", count_type), ("items", order + entry.kind, (length,))])
+        end = position + element.count * layout.itemsize
+        if end <= len(data):
+            table = np.frombuffer(data, layout, element.count, position)
+            if (table["count"] == length).all():
+                return {entry.name: table["items"]}, end
+    lists: dict[str, list] = {entry.name: [] for entry in element.properties if entry.count_kind}
+    try:
+        for _ in range(element.count):
+            for entry in element.properties:
+                length = 1
+                if entry.count_kind:
+                    (length,) = struct.unpack_from(order + _STRUCT[entry.count_kind], data, position)
+                    position += int(entry.count_kind[1])
+                items = struct.unpack_from(f"{order}{length}{_STRUCT[entry.kind]}", data, position)
+                position += length * int(entry.kind[1])
+                if entry.count_kind:
+                    lists[entry.name].append(items)
     except struct.error as error:
-        raise ValueError("the file ends too early") from error
-    return polygons, position
+        raise ValueError(f"the file is truncated within '{element.name}'") from error
+    return dict(lists), position
+
+
+def _fans(polygons) -> NDArray[np.int64]:
+    """Triangles ``(F, 3)`` of polygons given as rows of corners."""
+    if len(polygons) == 0:
+        return np.zeros((0, 3), dtype=np.int64)
+    if isinstance(polygons, np.ndarray) and polygons.shape[1] == 3:
+        return polygons.astype(np.int64)
+    fans = [(p[0], p[k], p[k + 1]) for p in polygons for k in range(1, len(p) - 1)]
+    return np.asarray(fans, dtype=np.int64).reshape(-1, 3)

@@ -37,8 +37,16 @@ class PoseNetwork(nn.Module):
         Returns:
             Rotations ``(B, n, 3, 3)`` and confidence logits ``(B, n)``; softmax over n gives confidences.
         """
+        return self.hypotheses(self.code(crops), object_index)
+
+    def code(self, crops: Tensor) -> Tensor:
+        """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``."""
         code = self.encoder(crops)
         if self.normalize_code:
             code = F.normalize(code, dim=1)
+        return code
+
+    def hypotheses(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations ``(B, n, 3, 3)`` and confidence logits ``(B, n)`` of codes ``(B, 128)``."""
         vectors, logits = self.head(code, object_index)
         return rotation_from_6d(vectors), logits

@@ -37,6 +37,21 @@ class Lighting:
     crevice: Tensor
 
 
+@dataclass(frozen=True)
+class ShadedImages:
+    """What a shaded render shows.
+
+    Attributes:
+        intensity: ``(B, H, W)`` in [0, 1], 0 at background.
+        depth: ``(B, H, W)`` in the unit of the meshes, 0 at background.
+        normals: ``(B, H, W, 3)`` unit surface normals in the camera frame, towards the camera; 0 at background.
+    """
+
+    intensity: Tensor
+    depth: Tensor
+    normals: Tensor
+
+
 @wp.kernel
 def _shade_pixels(
     face_id: wp.array3d(dtype=wp.int64),
@@ -51,6 +66,7 @@ def _shade_pixels(
     surface: wp.array(dtype=wp.vec3),
     intensity: wp.array3d(dtype=wp.float32),
     depth: wp.array3d(dtype=wp.float32),
+    normal_map: wp.array3d(dtype=wp.vec3),
 ):
     image, y, x = wp.tid()
     face = int(face_id[image, y, x])
@@ -78,13 +94,14 @@ def _shade_pixels(
                 glance = wp.max(wp.dot(normal, wp.normalize(towards + view)), 0.0)
                 total += strength * (diffuse + surface[image][1] * wp.pow(glance, surface[image][2]))
     depth[image, y, x] = z
+    normal_map[image, y, x] = normal
     intensity[image, y, x] = wp.min(total, 1.0)
 
 
 @torch.no_grad()
 def shade(
     face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor, lighting: Lighting
-) -> tuple[Tensor, Tensor]:
+) -> ShadedImages:
     """Flat-shaded intensity, I = ambient + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
 
     A light behind the surface gives neither diffuse light nor a highlight. Crevices are darkened afterwards.
@@ -96,14 +113,12 @@ def shade(
         translation: ``(B, 3)``.
         camera: ``(B, 3, 3)`` or ``(3, 3)``.
         lighting: of the B images.
-
-    Returns:
-        Intensity ``(B, H, W)``, 0 at background, and depth ``(B, H, W)``, 0 at background.
     """
     intensity = torch.zeros(face_id.shape, device=face_id.device)
     depth = torch.zeros_like(intensity)
+    normals = torch.zeros(*face_id.shape, 3, device=face_id.device)
     if face_id.numel() == 0:
-        return intensity, depth
+        return ShadedImages(intensity, depth, normals)
     surface = torch.stack([lighting.ambient, lighting.specular, lighting.shininess], dim=1)
     wp.launch(
         _shade_pixels,
@@ -121,10 +136,11 @@ def shade(
             to_warp(surface.float(), wp.vec3),
             to_warp(intensity, wp.float32),
             to_warp(depth, wp.float32),
+            to_warp(normals, wp.vec3),
         ],
         **launch_arguments(face_id.device),
     )
-    return intensity * _openness(depth, lighting.crevice), depth
+    return ShadedImages(intensity * _openness(depth, lighting.crevice), depth, normals)
 
 
 def _openness(depth: Tensor, strength: Tensor) -> Tensor:

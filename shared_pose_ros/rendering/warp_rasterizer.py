@@ -30,25 +30,33 @@ def _crossing(value: float, focal: float, centre: float, limit: float):
     return wp.min(wp.max(focal * value + centre, -1.0), limit)
 
 
-@wp.kernel
-def _rasterize_faces(
+@wp.func
+def _entry(slope: float, constant: float):
+    """A pixel before the first column where slope·x + constant ≥ 0."""
+    if slope > 0.0:
+        return -constant / slope - 0.5
+    return wp.where(slope == 0.0 and constant < 0.0, 1.0e9, -1.0e9)
+
+
+@wp.func
+def _exit(slope: float, constant: float):
+    """A pixel after the last column where slope·x + constant ≥ 0."""
+    if slope < 0.0:
+        return -constant / slope + 0.5
+    return wp.where(slope == 0.0 and constant < 0.0, -1.0e9, 1.0e9)
+
+
+@wp.func
+def _rasterize_face(
+    image: int,
+    face: int,
+    corner: wp.vec3i,
     vertices: wp.array(dtype=wp.vec3),
-    faces: wp.array(dtype=wp.vec3i),
-    face_offsets: wp.array(dtype=wp.int32),
-    object_index: wp.array(dtype=wp.int64),
-    rotation: wp.array(dtype=wp.mat33),
-    translation: wp.array(dtype=wp.vec3),
-    camera: wp.array(dtype=wp.mat33),
+    r: wp.mat33,
+    t: wp.vec3,
+    k: wp.mat33,
     key: wp.array3d(dtype=wp.int64),
 ):
-    image, local = wp.tid()
-    index = int(object_index[image])
-    face = face_offsets[index] + local
-    if face >= face_offsets[index + 1]:
-        return
-    corner = faces[face]
-    r = rotation[image]
-    t = translation[image]
     a = r * vertices[corner[0]] + t
     b = r * vertices[corner[1]] + t
     c = r * vertices[corner[2]] + t
@@ -56,7 +64,6 @@ def _rasterize_faces(
     far = wp.max(a[2], wp.max(b[2], c[2]))
     if far <= 0.0:
         return
-    k = camera[image if camera.shape[0] > 1 else 0]
     fx = k[0, 0]
     fy = k[1, 1]
     height = key.shape[1]
@@ -90,23 +97,57 @@ def _rasterize_faces(
     e1 = wp.cross(c, a) * inverse
     e2 = wp.cross(a, b) * inverse
     step = 1.0 / fx
-    for y in range(y0, y1 + 1):
+    s0 = e0[0] * step
+    s1 = e1[0] * step
+    s2 = e2[0] * step
+    y = int(y0)
+    while y <= y1:
         dy = (float(y) - k[1, 2]) / fy
         shift = k[0, 2] + k[0, 1] * dy
-        row0 = e0[1] * dy + e0[2]
-        row1 = e1[1] * dy + e1[2]
-        row2 = e2[1] * dy + e2[2]
-        for x in range(x0, x1 + 1):
-            dx = (float(x) - shift) * step
-            l0 = e0[0] * dx + row0
-            l1 = e1[0] * dx + row1
-            l2 = e2[0] * dx + row2
-            if l0 >= 0.0 and l1 >= 0.0 and l2 >= 0.0:
-                bits = wp.int64(wp.cast(1.0 / (l0 + l1 + l2), wp.int32))
-                candidate = (bits << wp.int64(32)) | wp.int64(face)
-                # A plain read first: most hidden faces then cost no atomic operation.
-                if candidate < key[image, y, x]:
+        c0 = e0[1] * dy + e0[2] - s0 * shift
+        c1 = e1[1] * dy + e1[2] - s1 * shift
+        c2 = e2[1] * dy + e2[2] - s2 * shift
+        # Where each edge function changes sign along the row: slivers have wide boxes and short rows.
+        low = wp.max(float(x0), wp.max(_entry(s0, c0), wp.max(_entry(s1, c1), _entry(s2, c2))))
+        high = wp.min(float(x1), wp.min(_exit(s0, c0), wp.min(_exit(s1, c1), _exit(s2, c2))))
+        x = int(wp.ceil(low))
+        last = int(wp.floor(high))
+        while x <= last:
+            fx_ = float(x)
+            l0 = s0 * fx_ + c0
+            l1 = s1 * fx_ + c1
+            l2 = s2 * fx_ + c2
+            bits = wp.int64(wp.cast(1.0 / (l0 + l1 + l2), wp.int32))
+            candidate = (bits << wp.int64(32)) | wp.int64(face)
+            if candidate < key[image, y, x]:
+                if l0 >= 0.0 and l1 >= 0.0 and l2 >= 0.0:
                     wp.atomic_min(key, image, y, x, candidate)
+            x += 1
+        y += 1
+
+
+@wp.kernel
+def _rasterize_faces(
+    vertices: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    face_offsets: wp.array(dtype=wp.int32),
+    object_index: wp.array(dtype=wp.int64),
+    rotation: wp.array(dtype=wp.mat33),
+    translation: wp.array(dtype=wp.vec3),
+    camera: wp.array(dtype=wp.mat33),
+    faces_per_thread: int,
+    key: wp.array3d(dtype=wp.int64),
+):
+    image, block = wp.tid()
+    index = int(object_index[image])
+    face = face_offsets[index] + block * faces_per_thread
+    last = wp.min(face + faces_per_thread, face_offsets[index + 1])
+    k = camera[image if camera.shape[0] > 1 else 0]
+    r = rotation[image]
+    t = translation[image]
+    while face < last:
+        _rasterize_face(image, face, faces[face], vertices, r, t, k, key)
+        face += 1
 
 
 class WarpRasterizer:
@@ -131,9 +172,11 @@ class WarpRasterizer:
         camera = camera.reshape(-1, 3, 3)
         if camera.shape[0] not in (1, batch):
             raise ValueError(f"{camera.shape[0]} camera matrices for {batch} images; give one, or one an image")
+        # A CPU "thread" is a loop iteration with its own overhead; a GPU wants one face a thread.
+        faces_per_thread = 1 if device.type == "cuda" else 64
         wp.launch(
             _rasterize_faces,
-            dim=(batch, meshes.largest),
+            dim=(batch, -(-meshes.largest // faces_per_thread)),
             inputs=[
                 to_warp(meshes.vertices, wp.vec3),
                 to_warp(meshes.faces, wp.vec3i),
@@ -142,6 +185,7 @@ class WarpRasterizer:
                 to_warp(rotation.float(), wp.mat33),
                 to_warp(translation.float(), wp.vec3),
                 to_warp(camera.to(device).float(), wp.mat33),
+                faces_per_thread,
                 to_warp(key, wp.int64),
             ],
             **launch_arguments(device),

@@ -1,270 +1,96 @@
-"""`shared_pose_node`: images and detections in, orientations out. A lifecycle node, a thin shell around the estimator.
+"""The program `shared_pose_node`: starts SharedPoseNode (lifecycle_node.py), serves it, ends cleanly on a signal.
 
-configure  load and verify the bundle, warm every batch size, create the publishers. If it fails, the reason is logged
-and shown in
-           /diagnostics, the process lives, and a later configure may succeed.
-activate   subscribe, start the worker, publish ~/vision_info.
-deactivate unsubscribe, stop the worker, count what waited.
-cleanup    drop the bundle and the publishers.
-
-Topics, QoS, parameters, counters and diagnostics: docs/node.md.
+torch and the message packages take seconds to import, so that happens inside `main`, when a signal can already be
+answered.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import time
-from collections import Counter
-from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import rclpy
-import torch
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
-from visualization_msgs.msg import MarkerArray
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
 
-from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.ros import drawing, parameters
-from shared_pose_ros.ros.conversions import poses_message, vision_info_message
-from shared_pose_ros.ros.diagnostics import CounterLog, Statistics, diagnostic_array, status_message
-from shared_pose_ros.ros.frames import Frame, FrameEstimator
-from shared_pose_ros.ros.pairing import PairingBuffer, PairingLimits
-from shared_pose_ros.ros.worker import Worker
-
-NODE_NAME = "shared_pose_node"
-INPUT_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
-POSES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-WARM_UP_SIZE = (480, 640)
-SILENT_SECONDS = 3.0
-"""Diagnostics warn about an input that has been silent for so long."""
+    from shared_pose_ros.ros.lifecycle_node import SharedPoseNode
 
 
-class SharedPoseNode(LifecycleNode):
-    """See the module. Parameters, diagnostics and counters live as long as the node, the rest while configured."""
+def main(args: Optional[list[str]] = None) -> int:
+    """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
+    _end_at_once_on_signals()
+    # torch's threads spin while they wait for each other. Where camera and detector want the cores too, that makes a
+    batch 10 # times slower (measured: 2 cores, load 8); sleeping instead costs nothing measurable on idle cores. Read
+    at torch's import. os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    def __init__(self) -> None:
-        """Declare the parameters and start the diagnostics; raises for a parameter override that cannot be taken."""
-        super().__init__(NODE_NAME)
-        parameters.declare(self)
-        self._settings = parameters.read(self)
-        self._estimator: Optional[PoseEstimator] = None
-        self._frames: Optional[FrameEstimator] = None
-        self._painter: Optional[drawing.Painter] = None
-        self._problem = ""
-        self._state = "unconfigured"
-        self._statistics = Statistics()
-        self._worker = Worker(PairingBuffer(), self._statistics, self.get_logger().error)
-        self._counter_log, self._reported = CounterLog(), Counter()
-        self._latest = {"image": 0.0, "detections": 0.0, "camera_info": 0.0}
-        self._activated, self._camera_infos = 0.0, 0
-        self._inputs: list[Any] = []
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # The steady clock: diagnostics must not stop with a simulated clock.
-        self._timer = self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.add_on_set_parameters_callback(self._judge_parameters)
-        self.add_post_set_parameters_callback(lambda _: setattr(self, "_settings", parameters.read(self)))
+    from shared_pose_ros.ros.lifecycle_node import NODE_NAME, SharedPoseNode
 
-    # Lifecycle
-
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Allocate the bundle, its warmed module, the publishers and the painter; FAILURE leaves nothing behind."""
-        # Whatever is wrong with the bundle, the device or memory is the user's to read, not the process's end.
+    _raise_on_signals()
+    node = executor = None
+    try:
+        rclpy.init(args=args)
+        # Before the seconds of configure: rclpy cannot make an executor once a signal has shut the context down.
+        executor = SingleThreadedExecutor()
         try:
-            self._load()
+            node = SharedPoseNode()
+        # rclpy has an exception class of its own for each way in which an override can be wrong.
         except Exception as error:
-            self._release()
-            self._problem = f"configure failed: {error}"
-            self.get_logger().error(self._problem)
-            return TransitionCallbackReturn.FAILURE
-        self._problem, self._state = "", "inactive"
-        return super().on_configure(state)
-
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker, then subscribe."""
-        result = super().on_activate(state)
-        self._worker.start(self._frames, self._publish)
-        self._activated = time.monotonic()
-        compressed = self._settings.image_transport == "compressed"
-        self._inputs = [
-            self.create_subscription(CompressedImage if compressed else Image, "image", self._on_image, INPUT_QOS),
-            self.create_subscription(Detection2DArray, "detections", self._on_detections, INPUT_QOS),
-            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, INPUT_QOS),
-        ]
-        header = Header(stamp=self.get_clock().now().to_msg())
-        self._vision_info.publish(vision_info_message(header, self._estimator.metadata))
-        self._state = "active"
-        self.get_logger().info("active")
-        return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, then stop the worker."""
-        self._stop()
-        self._state = "inactive"
-        return super().on_deactivate(state)
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free everything that configure allocated."""
-        self._release()
-        return super().on_cleanup(state)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free, from any state."""
-        self.close()
-        return super().on_shutdown(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured after an unexpected error in a transition."""
-        self.close()
-        self._problem = f"error in a transition from {state.label}; configure again"
-        self.get_logger().error(self._problem)
-        return TransitionCallbackReturn.SUCCESS
-
-    def close(self) -> None:
-        """Stop all threads and free the bundle; may be called at any time, also twice."""
-        self._stop()
-        self._release()
-
-    def _load(self) -> None:
-        settings = self._settings
-        if not settings.bundle:
-            raise ValueError("parameter bundle is empty; give the path of a .pose.pt file (bundle:=/path/name.pose.pt)")
-        self._worker.buffer.limits = PairingLimits(
-            max_age_seconds=settings.image_buffer_seconds,
-            max_count=settings.image_buffer_count,
-            max_bytes=settings.image_buffer_mib * 2**20,
-            slop_seconds=settings.pairing_slop_seconds,
-            time_jump_seconds=settings.time_jump_seconds,
-        )
-        if settings.cpu_threads:
-            torch.set_num_threads(settings.cpu_threads)
-        started = time.monotonic()
-        estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
-        estimator.warm_up(WARM_UP_SIZE, range(1, settings.max_batch + 1))
-        self._poses = self.create_lifecycle_publisher(Detection3DArray, "~/poses", POSES_QOS)
-        self._vision_info = self.create_lifecycle_publisher(VisionInfo, "~/vision_info", LATCHED_QOS)
-        self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", LATCHED_QOS)
-        self._debug_image = self.create_lifecycle_publisher(Image, "~/debug_image", LATCHED_QOS)
-        self._painter = drawing.Painter(
-            self._paint, lambda error: self._statistics.count("drawing_error", 1, str(error))
-        )
-        self._estimator = estimator
-        self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics)
-        classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
-        self.get_logger().info(
-            f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}, classes {classes}"
-        )
-
-    def _stop(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
-        self._worker.stop()
-
-    def _release(self) -> None:
-        if self._painter is not None:
-            self._painter.stop()
-        self._painter = None
-        for name in ("_poses", "_vision_info", "_markers", "_debug_image"):
-            publisher = self.__dict__.pop(name, None)
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
-        self._estimator = self._frames = None
-        self._state = "unconfigured"
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    # Callbacks only store
-
-    def _on_image(self, message: Any) -> None:
-        self._latest["image"] = time.monotonic()
-        self._worker.add_image(_nanoseconds(message.header), message.header.frame_id, message)
-
-    def _on_detections(self, message: Detection2DArray) -> None:
-        self._latest["detections"] = time.monotonic()
-        self._worker.add_detections(_nanoseconds(message.header), message.header.frame_id, message)
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._latest["camera_info"] = time.monotonic()
-        self._camera_infos += 1
-        self._frames.camera_info = message
-
-    # In the worker's and the painter's thread
-
-    def _publish(self, frame: Frame) -> None:
-        metadata, hypotheses = self._estimator.metadata, self._settings.hypotheses
-        poses = poses_message(frame.header, frame.objects, frame.estimate, metadata, hypotheses)
-        self._poses.publish(poses)
-        if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
-            self._painter.show(frame, poses)
-
-    def _paint(self, frame: Frame, poses: Detection3DArray) -> None:
-        if self._markers.get_subscription_count():
-            self._markers.publish(drawing.marker_array(frame, poses))
-        if self._debug_image.get_subscription_count():
-            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame)))
-
-    # Parameters and diagnostics
-
-    def _judge_parameters(self, changes: list[Any]) -> SetParametersResult:
-        problem = parameters.problem_with_change(
-            [(change.name, change.value) for change in changes], configured=self._estimator is not None
-        )
-        return SetParametersResult(successful=problem is None, reason=problem or "")
-
-    def _report(self) -> None:
-        now, snapshot = time.monotonic(), self._worker.snapshot()
-        for warning, line in self._counter_log.lines(snapshot.counters, snapshot.reasons, now):
-            (self.get_logger().warning if warning else self.get_logger().info)(line)
-        metadata = self._estimator.metadata if self._estimator else None
-        values = {
-            "state": self._state,
-            "bundle": metadata.name if metadata else "",
-            "weights_sha256": metadata.weights_sha256 if metadata else "",
-            "device": str(self._estimator.device) if self._estimator else "",
-            "camera": self._frames.camera_state if self._frames else "",
-            **{f"age/{name}_s": now - when for name, when in self._latest.items() if when},
-            **{f"received/{name}": number for name, number in snapshot.received.items()},
-            "received/camera_info": self._camera_infos,
-            **{f"published/{name}": number for name, number in snapshot.published.items()},
-            **{f"pending/{name}": number for name, number in snapshot.pending.items()},
-            "lateness_max_s": snapshot.lateness,
-            **{f"latency/{name}": seconds for name, seconds in self._statistics.percentiles().items()},
-        }
-        status = status_message(
-            f"{self.get_fully_qualified_name()}: poses", str(values["device"]), self._problem, self._hints(now),
-            snapshot.counters, self._reported, values,
-        )  # fmt: skip
-        self._reported = snapshot.counters
-        self._diagnostics.publish(diagnostic_array(status, self.get_clock().now().to_msg()))
-
-    def _hints(self, now: float) -> list[str]:
-        if self._state != "active":
-            return [f"{self._state}: no poses are published"]
-        silent = [
-            name for name in ("image", "detections") if now - max(self._latest[name], self._activated) > SILENT_SECONDS
-        ]
-        return [f"nothing on '{self.resolve_topic_name(name)}': check that it is published there" for name in silent]
+            print(f"{NODE_NAME}: {error}", file=sys.stderr)
+            return 2
+        executor.add_node(node)
+        _autostart(node)
+        _spin(node, executor)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        # A second Ctrl-C must not interrupt the orderly end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            node.close()
+        if executor is not None:
+            executor.shutdown()
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
 
 
-def _nanoseconds(header: Header) -> int:
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
+def _end_at_once_on_signals() -> None:
+    """While importing nothing needs an orderly end, and an exception in the middle of an import may get lost."""
+
+    def leave(number: int, frame: Any) -> None:
+        os._exit(0)
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
 
 
-def _spin(node: SharedPoseNode) -> None:
+def _raise_on_signals() -> None:
+    """Back to Python's own handlers; rclpy puts its own in front of them, which shut the context down."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _autostart(node: SharedPoseNode) -> None:
+    """Configure and activate if the parameter says so; a failure is logged by the node, which lives on."""
+    import rclpy
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    if not node.get_parameter("autostart").value:
+        return
+    # SIGTERM during the seconds of configure shuts the context down without an exception.
+    if node.trigger_configure() == TransitionCallbackReturn.SUCCESS and rclpy.ok():
+        node.trigger_activate()
+
+
+def _spin(node: SharedPoseNode, executor: SingleThreadedExecutor) -> None:
     """Serve callbacks until the context is shut down; an error in one callback must not end the others."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+
     while rclpy.ok():
         try:
             executor.spin()
@@ -273,32 +99,6 @@ def _spin(node: SharedPoseNode) -> None:
         # For instance rclpy's own service for a lifecycle transition that is not possible now.
         except Exception as error:
             node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
-
-
-def main(args: Optional[list[str]] = None) -> int:
-    """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
-    node = None
-    try:
-        rclpy.init(args=args)
-        try:
-            node = SharedPoseNode()
-        # rclpy has an exception class of its own for each way in which an override can be wrong.
-        except Exception as error:
-            print(f"{NODE_NAME}: {error}", file=sys.stderr)
-            return 2
-        if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            node.trigger_activate()
-        _spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        # A second Ctrl-C must not interrupt the orderly end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
 
 
 if __name__ == "__main__":

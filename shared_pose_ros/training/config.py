@@ -64,6 +64,7 @@ class LossConfig:
     depth_start: float = 0.0  # fraction of the training before the first depth render
     mixture_weight: float = 4.0  # of the mixture term, 0 is the paper
     mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
+    surface_weight: float = 20.0  # of the auxiliary surface reconstruction, fades with the mixture; 0 is the paper
     concentration: tuple[float, float] = (4.0, 30.0)  # κ of the mixture at the start and at its end, geometric
 
 

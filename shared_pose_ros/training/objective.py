@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.network.encoder import CODE_SIZE
+from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import Rasterizer, pack_meshes
 from shared_pose_ros.training.config import LossConfig
 from shared_pose_ros.training.losses import (
@@ -17,6 +20,7 @@ from shared_pose_ros.training.losses import (
     render_hypotheses,
     spread_loss,
 )
+from shared_pose_ros.training.synthesis import SURFACE_GRID, TrainingBatch
 
 
 @dataclass(frozen=True)
@@ -27,9 +31,10 @@ class LossTerms:
     depth: Tensor
     spread: Tensor
     mixture: Tensor
+    surface: Tensor
 
 
-class Objective:
+class Objective(nn.Module):
     """The training loss of an object set.
 
     Args:
@@ -40,43 +45,45 @@ class Objective:
     """
 
     def __init__(self, objects: ObjectSet, config: LossConfig, rasterizer: Rasterizer, device: torch.device) -> None:
+        super().__init__()
         self.config, self.rasterizer = config, rasterizer
         self.meshes = pack_meshes([model.normalized(config.face_budget or None) for model in objects], device)
+        self.surface_decoder = nn.Sequential(
+            nn.Linear(CODE_SIZE, 2 * CODE_SIZE), nn.ReLU(), nn.Linear(2 * CODE_SIZE, 4 * SURFACE_GRID**2)
+        ).to(device)
 
-    def mixture_weight(self, progress: float) -> float:
-        """Falls linearly to zero over the second half of the start-up."""
+    def start_up(self, progress: float) -> float:
+        """Factor of the start-up terms: 1, then a linear fall to 0 over the second half of their time."""
         end = self.config.mixture_end
-        if end <= 0:
-            return 0.0
-        return self.config.mixture_weight * min(1.0, max(0.0, 2.0 * (1.0 - progress / end)))
+        return min(1.0, max(0.0, 2.0 * (1.0 - progress / end))) if end > 0 else 0.0
 
     def concentration(self, progress: float) -> float:
         """κ of the mixture, geometric from its first to its last value over the start-up."""
         low, high = self.config.concentration
         return low * (high / low) ** min(1.0, progress / max(self.config.mixture_end, 1e-9))
 
-    def __call__(
-        self, rotations: Tensor, logits: Tensor, object_index: Tensor, truth: Tensor, progress: float
-    ) -> LossTerms:
-        """Loss of a batch.
+    def forward(self, network: PoseNetwork, batch: TrainingBatch, progress: float) -> LossTerms:
+        """Run the network and weigh its terms.
 
         Args:
-            rotations: ``(B, n, 3, 3)`` hypotheses.
-            logits: ``(B, n)``.
-            object_index: ``(B,)``.
-            truth: ``(B, 3, 3)``.
+            network: in the mode that it trains in.
+            batch: B samples.
             progress: done fraction of the training, 0…1.
         """
-        zero = logits.new_zeros(())
-        depth = spread = mixture = zero
-        weight = self.mixture_weight(progress)
-        if weight > 0:
-            mixture = mixture_loss(rotations, logits, truth, self.concentration(progress)).mean()
-        if progress >= self.config.depth_start:
-            depth = self._depth(rotations, logits, object_index, truth).mean()
+        code = network.code(batch.crops)
+        rotations, logits = network.hypotheses(code, batch.object_index)
+        config, start_up = self.config, self.start_up(progress)
+        depth = spread = mixture = surface = logits.new_zeros(())
+        if config.mixture_weight * start_up > 0:
+            mixture = mixture_loss(rotations, logits, batch.rotations, self.concentration(progress)).mean()
+        if config.surface_weight * start_up > 0:
+            surface = F.mse_loss(self.surface_decoder(code), batch.surface.flatten(1))
+        if progress >= config.depth_start:
+            depth = self._depth(rotations, logits, batch.object_index, batch.rotations).mean()
             spread = spread_loss(rotations).mean()
-        total = depth + self.config.spread_weight * spread + weight * mixture
-        return LossTerms(total, depth.detach(), spread.detach(), mixture.detach())
+        extra = config.mixture_weight * mixture + config.surface_weight * surface
+        total = depth + config.spread_weight * spread + start_up * extra
+        return LossTerms(total, depth.detach(), spread.detach(), mixture.detach(), surface.detach())
 
     def _depth(self, rotations: Tensor, logits: Tensor, object_index: Tensor, truth: Tensor) -> Tensor:
         # The truth is one more "hypothesis", so that all renders of a step are one launch.

@@ -26,6 +26,7 @@ from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgr
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig
 
 _OUTLINE_POINTS = 400
+SURFACE_GRID = 16
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,14 @@ class TrainingBatch:
         crops: ``(B, 3, S, S)`` normalised, the network's input.
         object_index: ``(B,)`` int64.
         rotations: ``(B, 3, 3)`` R_m2c.
+        surface: ``(B, 4, G, G)``, the object alone on a coarse grid: mean normal (camera frame) and coverage, the
+            target of the auxiliary reconstruction.
     """
 
     crops: Tensor
     object_index: Tensor
     rotations: Tensor
+    surface: Tensor
 
 
 class Synthesizer:
@@ -82,14 +86,12 @@ class Synthesizer:
         draw = Draw(count, generator)
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)
-        crops = self.compose(object_index, rotations, draw)
-        return TrainingBatch(
-            normalize_crops(augment(crops, self.augmentation, generator)), object_index, rotations
-        )
+        colour, alpha, surface = self._render(object_index, rotations, draw)
+        crops = augment(self._compose(colour, alpha, draw), self.augmentation, generator)
+        return TrainingBatch(normalize_crops(crops), object_index, rotations, surface)
 
-    def compose(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> Tensor:
+    def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw) -> Tensor:
         """Objects over neighbours over background, with occluders on top; ``(B, 3, S, S)`` in [0, 1], not augmented."""
-        colour, alpha = self._render(object_index, rotations, draw)
         canvas = sample_backgrounds(self.backgrounds, draw.count, self.crop_size, draw.generator)
         behind, hidden = self._other_parts(colour, alpha, draw, self.synthesis.neighbours)
         canvas = canvas * (1 - hidden) + behind
@@ -100,8 +102,8 @@ class Synthesizer:
         keep = (share < self.synthesis.occlusion_limit)[:, None, None, None]
         return canvas * (1 - covered * keep) + front * keep
 
-    def _render(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Premultiplied colour ``(B, 3, S, S)`` and coverage ``(B, 1, S, S)``."""
+    def _render(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+        """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the coarse surface ``(B, 4, G, G)``."""
         distance = draw.uniform(*self.synthesis.distance) / self.metres[object_index]
         # Nearer than three half-extents the perspective is that of no camera over a bin.
         distance = distance.clamp(min=3 * NORMALISED_SIZE)
@@ -109,12 +111,15 @@ class Synthesizer:
         fine = self.crop_size * self.synthesis.supersample
         camera = self._window(object_index, rotations, translation, draw, fine)
         face_id = self.rasterizer.rasterize(self.meshes, object_index, rotations, translation, camera, (fine, fine))
-        intensity, depth = shade(face_id, self.meshes, rotations, translation, camera, self._lighting(distance, draw))
-        alpha = F.avg_pool2d((depth > 0).float()[:, None], self.synthesis.supersample)
-        grey = F.avg_pool2d(intensity[:, None], self.synthesis.supersample)
+        lighting = self._lighting(distance, draw)
+        shaded = shade(face_id, self.meshes, rotations, translation, camera, lighting)
+        mask = (shaded.depth > 0).float()[:, None]
+        alpha = F.avg_pool2d(mask, self.synthesis.supersample)
+        grey = F.avg_pool2d(shaded.intensity[:, None], self.synthesis.supersample)
+        surface = F.avg_pool2d(torch.cat([shaded.normals.permute(0, 3, 1, 2), mask], dim=1), fine // SURFACE_GRID)
         brightness = draw.uniform(0.6, 1.0, 1)
         tint = 1 + self.synthesis.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
-        return (grey * (brightness * tint)[:, :, None, None]).clamp(max=1.0), alpha
+        return (grey * (brightness * tint)[:, :, None, None]).clamp(max=1.0), alpha, surface
 
     def _window(self, object_index: Tensor, rotations: Tensor, translation: Tensor, draw: Draw, size: int) -> Tensor:
         """K ``(B, 3, 3)`` of the crop's window: side crop_pad·max(w, h) about the box, off by a detector's noise."""

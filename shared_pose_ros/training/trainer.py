@@ -33,7 +33,7 @@ from shared_pose_ros.training.checkpoint import (
 from shared_pose_ros.training.config import TrainingConfig
 from shared_pose_ros.training.exporting import describe_object, source_commit
 from shared_pose_ros.training.objective import LossTerms, Objective
-from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
+from shared_pose_ros.training.synthesis import Synthesizer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
 _VALIDATION_SEED = 1_000_003
@@ -97,7 +97,7 @@ class Trainer:
             len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
         ).to(device)
         set_tuning(self.network, config.tuning)
-        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        trainable = [p for p in (*self.network.parameters(), *self.objective.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.Adam(trainable, lr=config.learning_rate)
         self.step = 0
         if resume:
@@ -159,6 +159,7 @@ class Trainer:
             {
                 "step": self.step,
                 "network": self.network.state_dict(),
+                "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "config": self.config.to_dict(),
                 "preset": self.preset,
@@ -173,7 +174,8 @@ class Trainer:
         progress = self.samples / self.config.samples
         generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_000_007 + self.step)
         batch = self.synthesizer.batch(self.config.batch_size, generator)
-        terms = self._loss(batch, progress)
+        train_mode(self.network, self.config.tuning)
+        terms = self.objective(self.network, batch, progress)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
@@ -184,11 +186,6 @@ class Trainer:
         terms.total.backward()
         self.optimizer.step()
         return terms
-
-    def _loss(self, batch: TrainingBatch, progress: float) -> LossTerms:
-        train_mode(self.network, self.config.tuning)
-        rotations, logits = self.network(batch.crops, batch.object_index)
-        return self.objective(rotations, logits, batch.object_index, batch.rotations, progress)
 
     def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint_path)
@@ -204,6 +201,7 @@ class Trainer:
                     "resume with the same setting"
                 )
         self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
@@ -213,6 +211,7 @@ class Trainer:
             "loss/depth": terms.depth.item(),
             "loss/spread": terms.spread.item(),
             "loss/mixture": terms.mixture.item(),
+            "loss/surface": terms.surface.item(),
             "validation/median_deg": validation.median,
             "validation/oracle_median_deg": validation.oracle_median,
             "validation/recall_15": validation.recall_15,

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
+import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -23,7 +24,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,13 +66,13 @@ class NodeProcess:
 class Peer(Node):
     """Camera, detector and planner in one: publishes inputs, keeps all answers."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, image_type: type) -> None:
         super().__init__("peer", context=context)
         self.poses: list[Detection3DArray] = []
         self.infos: list[VisionInfo] = []
         self.diagnostics: list[DiagnosticStatus] = []
         self.diagnosed = 0
-        self.image = self.create_publisher(Image, "image", 10)
+        self.image = self.create_publisher(image_type, "image", 10)
         self.detections = self.create_publisher(Detection2DArray, "detections", 10)
         self.camera_info = self.create_publisher(CameraInfo, "camera_info", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -127,6 +128,12 @@ class Peer(Node):
         request.transition.label = label
         return self.call(self._change, request).success
 
+    def ask_the_impossible(self, transition_id: int) -> None:
+        """Ask for a transition that is not possible now; rclpy's service raises then and gives no answer."""
+        request = ChangeState.Request()
+        request.transition.id = transition_id
+        self._change.call_async(request)
+
     def state(self) -> str:
         return self.call(self._get, GetState.Request()).current_state.label
 
@@ -134,11 +141,11 @@ class Peer(Node):
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         return self.call(self._set, request).results[0]
 
-    def greet(self, class_id: str) -> None:
+    def greet(self, class_id: str, picture: Any = None) -> None:
         """Publish frames until the first poses come back, then wait until the node's books are settled."""
 
         def answered() -> bool:
-            header = self.send(image(), detections([class_id]))
+            header = self.send(picture or image(), detections([class_id]))
             return wait_quietly(lambda: self.answer(header) is not None, 0.3)
 
         wait_for(answered, "first poses")
@@ -171,11 +178,11 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def peer() -> Iterator[Peer]:
-    """A Peer served by a thread of its own."""
+def peer(image_type: type = Image) -> Iterator[Peer]:
+    """A Peer served by a thread of its own; it publishes images of one type."""
     context = Context()
     context.init()
-    node = Peer(context)
+    node = Peer(context, image_type)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
 
@@ -200,6 +207,12 @@ def image(**changes: Any) -> Image:
     """A 640x480 rgb8 image of noise."""
     fields = {"height": SIZE[0], "width": SIZE[1], "step": 3 * SIZE[1], "encoding": "rgb8", "data": PIXELS}
     return Image(**{**fields, **changes})
+
+
+def compressed_image() -> CompressedImage:
+    """The same noise as JPEG."""
+    data = cv2.imencode(".jpg", np.frombuffer(PIXELS, np.uint8).reshape(*SIZE, 3))[1].tobytes()
+    return CompressedImage(format="jpeg", data=array.array("B", data))
 
 
 def detection(class_id: str, box=(320.0, 240.0, 80.0, 60.0), identity: str = "", score: float = 0.9) -> Detection2D:

@@ -9,20 +9,28 @@ import harness
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
-from harness import NodeProcess, detections, image, wait_for
+from harness import NodeProcess, compressed_image, detections, wait_for
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import CompressedImage
 
 
 def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bundle, class_ids, tmp_path: Path) -> None:
+    """Wrong bundles and devices one after the other, then poses (of compressed images), twice."""
     corrupt = tmp_path / "corrupt.pose.pt"
     corrupt.write_bytes(Path(tiny_bundle).read_bytes()[:-2000])
-    node = NodeProcess(tmp_path / "log.txt", bundle=tmp_path / "missing.pose.pt")
+    node = NodeProcess(
+        tmp_path / "log.txt", bundle=tmp_path / "missing.pose.pt", max_batch=1, image_transport="compressed"
+    )
     try:
-        with harness.peer() as peer:
+        with harness.peer(CompressedImage) as peer:
             wait_for(lambda: bool(peer.diagnostics), "diagnostics")
             assert peer.diagnostics[-1].level == DiagnosticStatus.ERROR
             assert "configure failed" in peer.diagnostics[-1].message
             assert "missing.pose.pt" in peer.diagnostics[-1].message
             assert peer.state() == "unconfigured"
+            peer.ask_the_impossible(Transition.TRANSITION_ACTIVATE)
+            assert peer.state() == "unconfigured"
+            wait_for(lambda: "in a callback" in node.log, "error in the log")
 
             assert peer.set_parameter("bundle", str(corrupt)).successful
             assert not peer.transition("configure") and peer.state() == "unconfigured"
@@ -37,15 +45,17 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
             assert peer.set_parameter("device", "cpu").successful
             assert peer.transition("configure") and peer.state() == "inactive"
             assert peer.transition("activate") and peer.state() == "active"
-            peer.greet(class_ids[0])
+            peer.greet(class_ids[0], compressed_image())
 
             assert peer.transition("deactivate")
             published = peer.settle()["published/poses"]
-            peer.send(image(), detections(class_ids[:1]))
+            peer.send(compressed_image(), detections(class_ids[:1]))
             assert peer.settle()["published/poses"] == published
             assert peer.transition("cleanup") and peer.state() == "unconfigured"
             assert peer.transition("configure") and peer.transition("activate")
-            peer.greet(class_ids[0])
+            peer.greet(class_ids[0], compressed_image())
+            assert peer.transition("deactivate") and peer.transition("activate")
+            peer.greet(class_ids[0], compressed_image())
     finally:
         code = node.end()
     assert code == 0, node.log
@@ -54,7 +64,7 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_cleanly(tiny_bundle, tmp_path: Path, number: int) -> None:
-    node = NodeProcess(tmp_path / "log.txt", bundle=tiny_bundle)
+    node = NodeProcess(tmp_path / "log.txt", bundle=tiny_bundle, max_batch=1)
     wait_for(lambda: "active" in node.log or not node.alive, "active node")
     assert node.end(number) == 0, node.log
     assert "Traceback" not in node.log and "rror" not in node.log

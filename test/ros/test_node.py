@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from harness import FRAME_ID, PIXELS, Peer, camera_info, detection, detections, image, wait_for, wait_quietly
+from harness import FRAME_ID, PIXELS, SIZE, Peer, camera_info, detection, detections, image, wait_for, wait_quietly
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
+from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.ros.counters import COUNTERS
 
@@ -144,6 +145,24 @@ def test_an_empty_frame_is_answered_with_an_empty_array(node, peer: Peer) -> Non
     header = peer.send(image(), Detection2DArray())
     wait_for(lambda: peer.answer(header) is not None, "empty poses")
     assert peer.answer(header).detections == []
+
+
+def test_pictures_are_drawn_for_subscribers(node, peer: Peer, class_ids: list[str]) -> None:
+    markers, pictures = [], []
+    subscriptions = [
+        peer.create_subscription(MarkerArray, "shared_pose_node/markers", markers.append, 1),
+        peer.create_subscription(Image, "shared_pose_node/debug_image", pictures.append, 1),
+    ]
+
+    def drawn() -> bool:
+        peer.send(image(), detections(class_ids[:1]))
+        return wait_quietly(lambda: bool(markers and pictures), 0.2)
+
+    wait_for(drawn, "markers and debug image")
+    for subscription in subscriptions:
+        peer.destroy_subscription(subscription)
+    assert (pictures[0].height, pictures[0].width, pictures[0].encoding) == (*SIZE, "rgb8")
+    assert pictures[0].data != PIXELS and peer.settle()["counter/drawing_error"] == "0"
 
 
 def test_detections_without_their_image_are_named(node, peer: Peer, class_ids: list[str]) -> None:

@@ -1,0 +1,151 @@
+"""``shared_pose estimate``: poses of the objects in one image file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from shared_pose_ros.cli.common import parse_camera, read_image
+from shared_pose_ros.drawing import draw_estimates
+from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = (
+        "example:\n  shared_pose estimate --bundle models/demo_parts.pose.pt --image frame.png --camera 600,600,320,240 \\\n"
+        "    --detection lever:312,220,90,64 --detection socket:150,300,70,80 --json poses.json --overlay poses.png"
+    )
+    parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
+    parser.add_argument("--image", required=True, help="PNG or JPEG file")
+    parser.add_argument(
+        "--camera", help="K.json or fx,fy,cx,cy in pixels; without it no viewing-ray correction and no translation"
+    )
+    parser.add_argument(
+        "--detection", action="append", required=True, metavar="CLASS:cx,cy,w,h", help="box in pixels; may be repeated"
+    )
+    parser.add_argument("--json", type=Path, required=True, help="where the poses go")
+    parser.add_argument("--overlay", type=Path, help="picture of the poses over the image")
+    parser.add_argument("--models", type=Path, help="object set: draw CAD outlines in the overlay instead of axes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Estimate, write the JSON, draw."""
+    estimator = PoseEstimator.load(options.bundle, options.device)
+    image = read_image(options.image)
+    camera = parse_camera(options.camera) if options.camera else None
+    detections = [parse_detection(text) for text in options.detection]
+    class_ids = [class_id for class_id, _ in detections]
+    index = [_object_index(estimator, class_id) for class_id in class_ids]
+    boxes = np.array([box for _, box in detections])
+    for class_id, box in detections:
+        _check_inside(class_id, box, image)
+    estimate = estimator.estimate(image, boxes, np.array(index), camera)
+    poses = [describe_pose(class_id, boxes[row], estimate, row) for row, class_id in enumerate(class_ids)]
+    result = {
+        "bundle": estimator.metadata.name,
+        "weights_sha256": estimator.metadata.weights_sha256,
+        "image": str(options.image),
+        "convention": "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first",
+        "ray_corrected": estimate.ray_corrected,
+        "poses": poses,
+    }
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    for pose in poses:
+        best = pose["hypotheses"][0]
+        print(f"{pose['class_id']}: quaternion {np.round(best['quaternion'], 4).tolist()} confidence {best['confidence']:.2f}")
+    if options.overlay:
+        _write_overlay(options, image, boxes, class_ids, estimate, camera)
+    return 0
+
+
+def parse_detection(text: str) -> tuple[str, list[float]]:
+    """("lever", [cx, cy, w, h]) of "lever:cx,cy,w,h"; raises ValueError saying what is wrong."""
+    class_id, separator, numbers = text.rpartition(":")
+    try:
+        box = [float(item) for item in numbers.split(",")]
+    except ValueError:
+        box = []
+    if not separator or not class_id or len(box) != 4:
+        raise ValueError(f"detection {text!r} is not CLASS:cx,cy,w,h with four numbers in pixels")
+    if not all(math.isfinite(value) for value in box) or box[2] <= 0 or box[3] <= 0:
+        raise ValueError(f"detection {text!r}: the box must be finite, with positive width and height")
+    return class_id, box
+
+
+def describe_pose(class_id: str, box: np.ndarray, estimate: PoseEstimate, row: int) -> dict[str, Any]:
+    """Plain values of one object's hypotheses; translation null where it is unknown."""
+    rotations = estimate.rotations[row]
+    quaternions = quaternion_from_rotation(torch.from_numpy(rotations))
+    translation = None if estimate.translations is None else estimate.translations[row].tolist()
+    return {
+        "class_id": class_id,
+        "box": box.tolist(),
+        "translation": translation,
+        "hypotheses": [
+            {"confidence": float(confidence), "rotation": rotation.tolist(), "quaternion": quaternion.tolist()}
+            for confidence, rotation, quaternion in zip(estimate.confidences[row], rotations, quaternions)
+        ],
+    }
+
+
+def _object_index(estimator: PoseEstimator, class_id: str) -> int:
+    index = estimator.object_index(class_id)
+    if index is None:
+        known = ", ".join(item.class_id for item in estimator.metadata.objects)
+        raise ValueError(f"class {class_id!r} is unknown to {estimator.metadata.name}; it knows {known}")
+    return index
+
+
+def _check_inside(class_id: str, box: list[float], image: np.ndarray) -> None:
+    height, width = image.shape[:2]
+    cx, cy, w, h = box
+    if cx + w / 2 < 0 or cy + h / 2 < 0 or cx - w / 2 > width - 1 or cy - h / 2 > height - 1:
+        raise ValueError(f"the box of {class_id} {box} lies outside the image of {width}×{height} pixels")
+
+
+def _write_overlay(
+    options: argparse.Namespace,
+    image: np.ndarray,
+    boxes: np.ndarray,
+    class_ids: list[str],
+    estimate: PoseEstimate,
+    camera: np.ndarray | None,
+) -> None:
+    if options.models is None:
+        picture = draw_estimates(image, boxes, class_ids, estimate)
+    elif camera is None:
+        raise ValueError("CAD outlines need --camera; give it, or leave --models out")
+    else:
+        picture = _draw_outlines(options.models, image, class_ids, estimate, camera)
+    if not cv2.imwrite(str(options.overlay), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise ValueError(f"{options.overlay} cannot be written; give a .png or .jpg in an existing folder")
+
+
+def _draw_outlines(
+    models: Path, image: np.ndarray, class_ids: list[str], estimate: PoseEstimate, camera: np.ndarray
+) -> np.ndarray:
+    # Imported here: a cell without the training extras still has `estimate`.
+    from shared_pose_ros.evaluation.report import DrawnPose, draw_poses
+    from shared_pose_ros.evaluation.scoring import PoseScorer
+    from shared_pose_ros.meshes.object_set import ObjectSet
+
+    objects = ObjectSet.load(models)
+    scorer = PoseScorer(objects)
+    poses = []
+    for row, class_id in enumerate(class_ids):
+        index = objects.index(class_id)
+        if index is None:
+            raise ValueError(f"{models} has no object {class_id!r}; it has {', '.join(objects.class_ids)}")
+        label = f"{class_id} {estimate.confidences[row, 0]:.2f}"
+        poses.append(DrawnPose(index, estimate.rotations[row, 0], estimate.translations[row], label=label))
+    return draw_poses(image, camera, poses, scorer.meshes, scorer.rasterizer)
