@@ -76,6 +76,26 @@ def test_round_trip(recorded, image):
     assert truth.detections[0].id == detections.detections[0].id == "a7"
 
 
+def test_a_bag_with_its_own_definitions_is_read_without_vision_msgs(recorded, monkeypatch):
+    def absent():
+        raise BagError("no vision_msgs found")
+
+    monkeypatch.setattr(bag, "message_types", absent)
+    (first, _) = read_bag(recorded[0], ["/truth"])
+    assert first.message().detections[0].id == "a7"
+
+
+def test_vision_msgs_is_looked_for_in_ros_first(tmp_path, monkeypatch):
+    folder = tmp_path / "share" / "vision_msgs" / "msg"
+    folder.mkdir(parents=True)
+    (folder / "Detection2DArray.msg").write_text("std_msgs/Header header\n")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    assert bag.vision_msgs_folder() == folder
+    monkeypatch.delenv("AMENT_PREFIX_PATH")
+    monkeypatch.setattr(bag.sys, "prefix", str(tmp_path / "nothing"))
+    assert bag.vision_msgs_folder().parts[-3:] == ("pip_ros", "vision_msgs", "msg")
+
+
 def test_topics_can_be_chosen(recorded):
     path, _ = recorded
     assert {m.topic for m in read_bag(path, ["/info", "/truth"])} == {"/info", "/truth"}

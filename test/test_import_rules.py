@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "shared_pose_ros"
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-# A room may import itself and what stands before it. `resources` only finds files.
+# A room may import itself and what stands before it. `resources` only finds files, `drawing` draws estimates.
 ROOMS = (
     "resources",
     "geometry",
@@ -22,13 +22,14 @@ ROOMS = (
     "training",
     "bundle",
     "estimator",
+    "drawing",
     "baselines",
     "evaluation",
     "ros",
     "cli",
 )
 # What runs in a cell, with torch, numpy, opencv and ROS alone.
-CELL_ROOMS = ("geometry", "network", "bundle", "estimator", "ros")
+CELL_ROOMS = ("resources", "geometry", "network", "bundle", "estimator", "drawing", "ros")
 NOT_IN_A_CELL = ("warp", "pytorch3d", "trimesh", f"{PACKAGE}.training")
 ROS_PACKAGES = (
     "action_msgs",

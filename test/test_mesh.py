@@ -218,7 +218,7 @@ def test_surface_distance_against_closed_forms(ball, tmp_path):
     np.testing.assert_allclose(surface_distance(box, points), expected, atol=1e-7)
     assert surface_distance(box, np.zeros((0, 3))).shape == (0,)
     radial = surface_distance(ball, points) - np.abs(np.linalg.norm(points, axis=1) - 0.05)
-    assert np.abs(radial).max() < 0.0003
+    assert np.abs(radial).max() < 0.0006  # the facets lie inside the sphere
 
 
 def test_sampled_points_lie_on_the_surface_uniformly(tmp_path):

@@ -102,7 +102,7 @@ def read_bag(path: str | Path, topics: Collection[str] | None = None) -> Iterato
         BagError: no such bag, or not a readable one.
     """
     try:
-        with AnyReader([Path(path)], default_typestore=message_types()) as reader:
+        with _reader(path) as reader:
             chosen = [c for c in reader.connections if topics is None or c.topic in topics]
             if chosen or topics is None:
                 for connection, time_ns, data in reader.messages(connections=chosen):
@@ -111,10 +111,19 @@ def read_bag(path: str | Path, topics: Collection[str] | None = None) -> Iterato
         raise BagError(f"{path}: not a readable bag ({error})") from error
 
 
+def _reader(path: str | Path) -> AnyReader:
+    try:
+        types = message_types()
+    except BagError:
+        # A bag that carries its definitions needs no others.
+        types = get_typestore(Stores.ROS2_JAZZY)
+    return AnyReader([Path(path)], default_typestore=types)
+
+
 def bag_topics(path: str | Path) -> dict[str, str]:
     """Message type by topic name; raises BagError as ``read_bag``."""
     try:
-        with AnyReader([Path(path)], default_typestore=message_types()) as reader:
+        with _reader(path) as reader:
             return {connection.topic: connection.msgtype for connection in reader.connections}
     except (AnyReaderError, ReaderError, OSError) as error:
         raise BagError(f"{path}: not a readable bag ({error})") from error

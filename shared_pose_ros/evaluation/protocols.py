@@ -75,7 +75,7 @@ class Protocol:
             cad: resolution of the CAD that is rendered.
             chance: how the chance row was drawn.
         """
-        scale, unit = (1e3, "mm") if self.tau_in_metres else (100.0, "% of diameter")
+        scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
         missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
         parts = [
             f"protocol {self.name}",
@@ -83,7 +83,7 @@ class Protocol:
             "object id and visible box from ground truth, estimate scored against its own instance",
             f"translation {'from ground truth' if self.translation == 'ground_truth' else 'estimated from the box'}",
             f"viewing-ray correction {'on' if corrected else 'off'}",
-            f"VSD τ {_values(self.taus, scale)} {unit}, θ {_values(self.thetas, 1.0)}, δ {self.delta * 1e3:g} mm",
+            f"VSD τ {_values(self.taus, scale, unit)}, θ {_values(self.thetas)}, δ {self.delta * 1e3:g} mm",
             f"missing depth {missing}",
             f"test depth {test_depth}",
             f"visibility ≥ {self.visibility_min * 100:g} %",
@@ -121,6 +121,6 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def _values(values: tuple[float, ...], scale: float) -> str:
-    numbers = [f"{value * scale:g}" for value in values]
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}…{numbers[-1]} in {len(numbers)} steps"
+def _values(values: tuple[float, ...], scale: float = 1.0, unit: str = "") -> str:
+    first, last = f"{values[0] * scale:g}", f"{values[-1] * scale:g}"
+    return f"{first}{unit}" if len(values) == 1 else f"{first}…{last}{unit} ({len(values)} values)"

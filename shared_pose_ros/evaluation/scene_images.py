@@ -24,7 +24,7 @@ from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_
 
 _SHADOW_SIZE = 512
 _SHADOW_RADIUS = 0.42  # the heap and its tray lie within this distance of the origin
-_SHADOW_OFFSET = 0.0015  # receivers are moved off their surface by about a texel
+_SHADOW_OFFSET = 0.002  # receivers are moved off their surface by about a texel
 _CREASE = np.cos(np.radians(40.0))  # edges sharper than this stay sharp
 SUPERSAMPLE = 2
 
@@ -139,26 +139,57 @@ class Studio:
         fine[:2, 2] += (SUPERSAMPLE - 1) / 2  # pixel centres are at integers
         fine_size = size[0] * SUPERSAMPLE, size[1] * SUPERSAMPLE
         face, depth = self.see(rotation, translation, fine, fine_size)
-        rays = pixel_rays(fine, fine_size)[0]
-        points = (rays * depth[..., None] - translation.float()) @ rotation.float()
+        points = (pixel_rays(fine, fine_size)[0] * depth[..., None] - translation.float()) @ rotation.float()
         eye = -(rotation.T @ translation).float()
-        light = self._shade(face.reshape(-1), points.reshape(-1, 3), eye).reshape(*fine_size, 3)
+        hit = face >= 0
+        light = torch.empty(*fine_size, 3)
+        light[hit] = self._shade_bodies(face[hit], points[hit], eye)
+        # The light on the ground changes slowly: one sample a pixel. Its texture does not.
+        middle = F.avg_pool2d(points.permute(2, 0, 1)[None], SUPERSAMPLE)[0].permute(1, 2, 0)
+        middle[..., 2] = 0.0
+        shade = self._shade_ground(middle.reshape(-1, 3), eye).reshape(*size, 6)
+        spread = shade.repeat_interleave(SUPERSAMPLE, 0).repeat_interleave(SUPERSAMPLE, 1)[~hit]
+        light[~hit] = spread[:, :3] * self._ground_colour(points[~hit]) + spread[:, 3:]
         return F.avg_pool2d(light.permute(2, 0, 1)[None], SUPERSAMPLE)[0].permute(1, 2, 0)
 
-    def _shade(self, face: Tensor, points: Tensor, eye: Tensor) -> Tensor:
-        hit = face >= 0
+    def _shade_bodies(self, face: Tensor, points: Tensor, eye: Tensor) -> Tensor:
+        """Light ``(P, 3)`` that surface points of the bodies send to the eye."""
+        kinds = [body.material for body in self.bodies]
+        table = [[*m.colour, m.metallic, m.specular, m.shininess, m.grain] for m in kinds]
+        values = torch.tensor(table, dtype=torch.float32)[self.body_of_face[face]]
+        colour = values[:, :3] * (1 + values[:, 6:] * self._grain(points))
+        metallic, specular, shininess = values[:, 3:4], values[:, 4:5], values[:, 5:6]
         view = F.normalize(eye - points, dim=-1)
-        normals = torch.zeros_like(points)
-        normals[:, 2] = 1.0
-        geometric = normals.clone()
-        normals[hit] = self._smooth_normals(face[hit], points[hit])
-        geometric[hit] = self.meshes.normals[face[hit]]
+        flat = self.meshes.normals[face]
         # The side that is seen is the front.
-        front = torch.where((geometric * view).sum(-1, keepdim=True) < 0, -1.0, 1.0)
-        normals, geometric = normals * front, geometric * front
-        colour, metallic, specular, shininess = self._surface(face, points)
-        receivers = points + _SHADOW_OFFSET * geometric
-        diffuse, highlight, sky = (torch.zeros_like(points) for _ in range(3))
+        front = torch.where((flat * view).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+        normals = self._smooth_normals(face, points) * front
+        direct, sky, highlight = self._incoming(points, normals, flat * front, view, shininess)
+        # A mirror-like surface shows the dome above as far as it is open: bright where it reflects upwards.
+        mirrored = 2 * (normals * view).sum(-1, keepdim=True) * normals - view
+        openness = sky.mean(-1, keepdim=True) / self.lights.dome_colours.mean(-1).sum()
+        reflection = (0.25 + 0.75 * (0.5 + 0.5 * mirrored[:, 2:]) ** 2) * openness * 2.2
+        rim = 0.04 + 0.5 * (1 - (normals * view).sum(-1, keepdim=True).clamp(0, 1)) ** 5 * specular
+        dome = self.lights.dome_colours.sum(0)
+        body = colour * ((1 - 0.65 * metallic) * (direct + sky) + metallic * reflection * dome)
+        return body + (specular * highlight + rim * reflection) * (1 - metallic * (1 - colour))
+
+    def _shade_ground(self, points: Tensor, eye: Tensor) -> Tensor:
+        """For points of the ground the light on it, and the highlight it sends to the eye: ``(P, 6)``."""
+        up = torch.tensor([0.0, 0.0, 1.0]).expand_as(points)
+        shininess = torch.full((len(points), 1), self.ground.shininess)
+        direct, sky, highlight = self._incoming(points, up, up, F.normalize(eye - points, dim=-1), shininess)
+        return torch.cat([direct + sky, self.ground.specular * highlight], dim=1)
+
+    def _incoming(
+        self, points: Tensor, normals: Tensor, flat: Tensor, view: Tensor, shininess: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Light of the lamps, light of the dome and highlights of the lamps (Blinn-Phong), each ``(P, 3)``."""
+        direct, sky, highlight = (torch.zeros_like(points) for _ in range(3))
+        # A shift along the surface turns the steps between a lamp's samples into fine grain.
+        grain = torch.rand(points.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+        grain -= (grain * flat).sum(-1, keepdim=True) * flat
+        receivers = points + _SHADOW_OFFSET * (flat + grain)
         count = self.lights.positions.shape[1]
         for number, (samples, light) in enumerate(zip(self.lights.positions, self.lights.colours)):
             lit = sum(self._reached(receivers, number * count + i) for i in range(count)) / count
@@ -166,51 +197,28 @@ class Studio:
             towards = middle - points
             distance = towards.norm(dim=-1, keepdim=True)
             towards = towards / distance
-            falloff = (middle.norm() / distance) ** 2 * lit[:, None]
+            received = (middle.norm() / distance) ** 2 * lit[:, None] * light
             facing = (normals * towards).sum(-1, keepdim=True).clamp(min=0)
-            diffuse += falloff * facing * light
+            direct += received * facing
             glance = (normals * F.normalize(towards + view, dim=-1)).sum(-1, keepdim=True).clamp(min=0)
-            highlight += falloff * (facing > 0) * glance**shininess * light
+            highlight += received * (facing > 0) * glance**shininess
+        first = self.lights.positions.shape[0] * count
         for number, (point, light) in enumerate(zip(self.lights.dome, self.lights.dome_colours)):
             facing = (normals @ F.normalize(point, dim=0)).clamp(min=0)
-            sky += (facing * self._reached(receivers, self.lights.positions.shape[0] * count + number))[:, None] * light
-        # A mirror-like surface shows the dome above as far as it is open: bright where it reflects upwards.
-        mirrored = 2 * (normals * view).sum(-1, keepdim=True) * normals - view
-        openness = sky.mean(-1, keepdim=True) / self.lights.dome_colours.mean(-1).sum().clamp(min=1e-6)
-        reflection = (0.25 + 0.75 * (0.5 + 0.5 * mirrored[:, 2:]) ** 2) * openness * 2.2
-        rim = 0.04 + 0.5 * (1 - (normals * view).sum(-1, keepdim=True).clamp(0, 1)) ** 5 * specular
-        body = colour * (
-            (1 - 0.65 * metallic) * (diffuse + sky) + metallic * reflection * self.lights.dome_colours.sum(0)
-        )
-        return body + (specular * highlight + rim * reflection) * (1 - metallic * (1 - colour))
+            sky += (facing * self._reached(receivers, first + number))[:, None] * light
+        return direct, sky, highlight
 
-    def _surface(self, face: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Colour ``(P, 3)``, metallic, specular and shininess ``(P, 1)`` of every sample."""
-        kinds = [body.material for body in self.bodies]
-        table = torch.tensor(
-            [[*m.colour, m.metallic, m.specular, m.shininess, m.grain] for m in kinds]
-            + [[1, 1, 1, 0, self.ground.specular, self.ground.shininess, 0]],
-            dtype=torch.float32,
-        )
-        body = torch.full_like(face, len(kinds))
-        body[face >= 0] = self.body_of_face[face[face >= 0]]
-        values = table[body]
-        colour = values[:, :3]
-        ground = face < 0
-        place = (points[ground, :2] * (2 / TEXTURE_SIDE))[None, :, None]
+    def _ground_colour(self, points: Tensor) -> Tensor:
+        place = (points[:, :2] * (2 / TEXTURE_SIDE))[None, :, None]
         sampled = F.grid_sample(self._texture, place, padding_mode="reflection", align_corners=False)
-        colour[ground] = sampled[0, :, :, 0].T
-        # A grain that sticks to the surface: the ground's texture serves as noise, read off from three sides.
+        return sampled[0, :, :, 0].T
+
+    def _grain(self, points: Tensor) -> Tensor:
+        """A grain that sticks to the surface ``(P, 1)``: the ground's texture as noise, read off from three sides."""
         noise = self._texture[:, :1] / self._texture[:, :1].mean() - 1
-        parts = points[~ground]
-        grain = sum(
-            F.grid_sample(
-                noise, (parts[:, list(axes)] * 1.7)[None, :, None], padding_mode="reflection", align_corners=False
-            )
-            for axes in ((0, 1), (1, 2), (2, 0))
-        )
-        colour[~ground] *= 1 + values[~ground, 6:7] * grain[0, 0]
-        return colour, values[:, 3:4], values[:, 4:5], values[:, 5:6]
+        sides = [(points[:, list(axes)] * 1.7)[None, :, None] for axes in ((0, 1), (1, 2), (2, 0))]
+        layers = [F.grid_sample(noise, side, padding_mode="reflection", align_corners=False) for side in sides]
+        return sum(layers)[0, 0]
 
     def _smooth_normals(self, face: Tensor, points: Tensor) -> Tensor:
         corners = self.meshes.vertices[self.meshes.faces[face].long()]

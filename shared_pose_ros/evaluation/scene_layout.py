@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotations
@@ -78,11 +79,13 @@ class HeapBuilder:
 
     def _let_down(self, index: int, heights: Tensor, generator: torch.Generator) -> PlacedPart:
         points = self._points[index]
+        # A cell's neighbours count too: the body's points do not fill every cell.
+        grown = F.max_pool2d(heights[None, None], 3, stride=1, padding=1).view(-1)
         rotation = random_rotations(1, generator)[0]
         reach = self.radius * torch.rand(_PLACES, generator=generator).sqrt()
         angle = 2 * torch.pi * torch.rand(_PLACES, generator=generator)
         places = torch.stack([reach * torch.cos(angle), reach * torch.sin(angle)], dim=1)
-        lift = _lift(points @ rotation.T + torch.nn.functional.pad(places, (0, 1))[:, None], heights)
+        lift = _lift(points @ rotation.T + F.pad(places, (0, 1))[:, None], grown)
         place = places[lift.argmin()]
         rests = bool(torch.rand((), generator=generator) < self.settled)
         rounds = _ROUNDS if rests else int(torch.randint(0, 4, (), generator=generator))
@@ -94,11 +97,11 @@ class HeapBuilder:
             angles[0], slides[0] = 0.0, 0.0  # it may stay as it is
             rotations = axis_angle_rotation(axes, angles) @ rotation
             places = place + slides
-            turned = points @ rotations.transpose(1, 2) + torch.nn.functional.pad(places, (0, 1))[:, None]
-            best = _lift(turned, heights).argmin()
+            turned = points @ rotations.transpose(1, 2) + F.pad(places, (0, 1))[:, None]
+            best = _lift(turned, grown).argmin()
             rotation, place = rotations[best], places[best]
-        located = points @ rotation.T + torch.nn.functional.pad(place, (0, 1))
-        located[:, 2] += _lift(located[None], heights)[0]
+        located = points @ rotation.T + F.pad(place, (0, 1))
+        located[:, 2] += _lift(located[None], grown)[0]
         heights.view(-1).scatter_reduce_(0, _cells(located), located[:, 2], "amax")
         # In double precision a rotation again, after many products in single precision.
         u, _, v = torch.linalg.svd(rotation.double())
@@ -125,7 +128,5 @@ def _cells(points: Tensor) -> Tensor:
 
 
 def _lift(points: Tensor, heights: Tensor) -> Tensor:
-    """How far up bodies ``(C, P, 3)`` must be moved to stand clear of the height map, touching it: ``(C,)``."""
-    # A cell's neighbours count too: the body's points do not fill every cell.
-    grown = torch.nn.functional.max_pool2d(heights[None, None], 3, stride=1, padding=1)
-    return (grown.view(-1)[_cells(points)] - points[..., 2]).amax(dim=1)
+    """How far up bodies ``(C, P, 3)`` must be moved to stand clear of the flat height map, touching it: ``(C,)``."""
+    return (heights[_cells(points)] - points[..., 2]).amax(dim=1)

@@ -54,11 +54,11 @@ class SceneSettings:
     radius: float = 0.135
     size: tuple[int, int] = (480, 640)
     camera: tuple[float, float, float, float] = (611.4, 611.9, 321.7, 238.2)
-    distance: tuple[float, float] = (0.5, 0.75)
+    distance: tuple[float, float] = (0.5, 0.7)
     elevation: tuple[float, float] = (38.0, 78.0)
     visibility: tuple[float, float] = (0.25, 0.5)
     tray: float = 0.35
-    light_samples: tuple[int, int] = (16, 32)
+    light_samples: tuple[int, int] = (9, 24)
     seed: int = 20260731
 
 
@@ -290,7 +290,7 @@ def _draw_lights(samples: tuple[int, int], generator: np.random.Generator) -> Li
 
 def _draw_sensor(generator: np.random.Generator) -> Sensor:
     return Sensor(
-        brightness=generator.uniform(0.16, 0.30),
+        brightness=generator.uniform(0.18, 0.32),
         blur=generator.uniform(0.35, 0.75),
         shot_noise=generator.uniform(0.008, 0.018),
         read_noise=generator.uniform(0.0015, 0.004),

@@ -221,7 +221,11 @@ class SharedPoseNode(LifecycleNode):
     def _report(self) -> None:
         now, snapshot = time.monotonic(), self._worker.snapshot()
         for warning, line in self._counter_log.lines(snapshot.counters, snapshot.reasons, now):
-            (self.get_logger().warning if warning else self.get_logger().info)(line)
+            # Two lines, because rclpy allows one severity per calling line.
+            if warning:
+                self.get_logger().warning(line)
+            else:
+                self.get_logger().info(line)
         metadata = self._estimator.metadata if self._estimator else None
         values = {
             "state": self._state,

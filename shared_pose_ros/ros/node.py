@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def main(args: Optional[list[str]] = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
     _end_at_once_on_signals()
-    # torch's threads spin while they wait for each other. Where camera and detector want the cores too, that makes a
-    batch 10 # times slower (measured: 2 cores, load 8); sleeping instead costs nothing measurable on idle cores. Read
-    at torch's import. os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch's threads spin while they wait for each other. Where camera and detector want the same cores, that makes a
+    # batch 10 times slower (measured: 2 cores, load 8). Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 

@@ -43,6 +43,7 @@ def node(tiny_bundle, tmp_path_factory):
     yield process
     code = process.end()
     assert code == 0, process.log
+    assert "[ERROR]" not in process.log and "Traceback" not in process.log, process.log
 
 
 @pytest.fixture(scope="module")
