@@ -118,7 +118,7 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
     """Script the network, check it against the eager one, and write the file atomically.
 
     Args:
-        network: trained; it is put in evaluation mode.
+        network: trained; it is moved to the CPU and put in evaluation mode.
         metadata: facts; torch_version and weights_sha256 are filled in.
         path: must end in ``.pose.pt``.
 
@@ -126,22 +126,29 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         The metadata as written.
 
     Raises:
-        BundleError: wrong file name, an object count that differs from the network's, a scripted output that differs
-            from the eager one, or a file that cannot be written.
+        BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, a scripted
+            output that differs from the eager one, or a file that cannot be written.
     """
     path = Path(path)
     if not path.name.endswith(SUFFIX):
         raise BundleError(f"bundle file {path.name!r} must end in {SUFFIX}; rename it")
     if len(metadata.objects) != network.head.objects:
-        raise BundleError(f"metadata names {len(metadata.objects)} objects, the network has {network.head.objects}")
+        raise BundleError(
+            f"metadata names {len(metadata.objects)} objects, the network has {network.head.objects}; correct them"
+        )
+    if metadata.hypotheses != network.head.hypotheses:
+        raise BundleError(
+            f"metadata names {metadata.hypotheses} hypotheses, the network has {network.head.hypotheses}; correct them"
+        )
     module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size).eval()
     scripted = torch.jit.script(module)
     image, boxes, object_index = _example_input(network.head.objects)
     with torch.no_grad():
         expected = module(image, boxes, object_index)
         _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
+    digest = weights_sha256(scripted)
     metadata = dataclasses.replace(
-        metadata, torch_version=torch.__version__, weights_sha256=weights_sha256(scripted), schema_version=SCHEMA_VERSION
+        metadata, torch_version=torch.__version__, weights_sha256=digest, schema_version=SCHEMA_VERSION
     )
     example = io.BytesIO()
     torch.save({"rotations": expected[0], "confidences": expected[1]}, example)
@@ -175,7 +182,9 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
     metadata = _read_metadata(path, extra["metadata.json"])
     found = weights_sha256(module)
     if found != metadata.weights_sha256:
-        raise BundleError(f"weights of {path} have SHA-256 {found[:12]}…, not {metadata.weights_sha256[:12]}… as exported; copy it again")
+        raise BundleError(
+            f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy it again"
+        )
     _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
     return Bundle(module, metadata)
 
@@ -191,9 +200,14 @@ def weights_sha256(module: nn.Module) -> str:
 
 def _read_metadata(path: Path, text: str | bytes) -> BundleMetadata:
     if not text:
-        raise BundleError(f"{path} is a TorchScript file without metadata.json, not a bundle; make one with shared_pose export")
-    values = json.loads(text)
-    version = values.get("schema_version")
+        raise BundleError(
+            f"{path} is a TorchScript file without metadata.json, not a bundle; make one with shared_pose export"
+        )
+    try:
+        values = json.loads(text)
+        version = values.get("schema_version")
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"metadata of {path} are damaged ({error}); export or copy it again") from error
     if version != SCHEMA_VERSION:
         raise BundleError(f"{path} has schema version {version}, this package reads {SCHEMA_VERSION}; export it again")
     try:
@@ -202,21 +216,25 @@ def _read_metadata(path: Path, text: str | bytes) -> BundleMetadata:
             for entry in values.pop("objects")
         )
         return BundleMetadata(objects=objects, **values)
-    except (TypeError, KeyError) as error:
-        raise BundleError(f"metadata of {path} do not fit schema {SCHEMA_VERSION} ({error}); export it again") from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"metadata of {path} do not fit schema {SCHEMA_VERSION} ({error}); export again") from error
 
 
-def _verify_example(path: Path, module: nn.Module, example: str | bytes, objects: int, device: torch.device | str) -> None:
+def _verify_example(
+    path: Path, module: nn.Module, example: str | bytes, objects: int, device: torch.device | str
+) -> None:
     if not example:
         raise BundleError(f"{path} holds no example to verify it with; export it again")
-    expected = torch.load(io.BytesIO(example), weights_only=True)
-    with torch.no_grad():
-        found = module(*(tensor.to(device) for tensor in _example_input(objects)))
-    _compare(
-        (expected["rotations"], expected["confidences"]),
-        (found[0].cpu(), found[1].cpu()),
-        f"{path} computes other poses on this machine than where it was exported",
-    )
+    try:
+        stored = torch.load(io.BytesIO(example), weights_only=True)
+        expected = stored["rotations"], stored["confidences"]
+        with torch.no_grad():
+            rotations, confidences = module(*(tensor.to(device) for tensor in _example_input(objects)))
+    except Exception as error:  # an unpickler and a foreign module raise whatever they meet
+        reason = str(error).strip().splitlines()[-1:]
+        raise BundleError(f"{path} cannot compute its own example ({''.join(reason)}); export it again") from error
+    complaint = f"{path} computes other poses on this machine than where it was exported"
+    _compare(expected, (rotations.cpu(), confidences.cpu()), complaint)
 
 
 def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -229,8 +247,13 @@ def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _compare(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], complaint: str) -> None:
+    shapes = [tuple(tensor.shape for tensor in pair) for pair in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise BundleError(f"{complaint} (shapes {shapes[1]}, not {shapes[0]}); export it again")
     # Near-equal confidences may swap places, so hypotheses are compared by their confidence-weighted mean.
     weighted = [(rotations * confidences[..., None, None]).sum(dim=1) for rotations, confidences in (expected, found)]
     difference = max((weighted[0] - weighted[1]).abs().max().item(), (expected[1] - found[1]).abs().max().item())
     if not difference <= _EXAMPLE_TOLERANCE:
-        raise BundleError(f"{complaint} (largest difference {difference:.2g}, limit {_EXAMPLE_TOLERANCE}); export it again")
+        raise BundleError(
+            f"{complaint} (largest difference {difference:.2g}, limit {_EXAMPLE_TOLERANCE}); export it again"
+        )

@@ -44,7 +44,8 @@ class PoseEstimator:
     """
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
-        self._module, self.metadata, self.device = bundle.module, bundle.metadata, device
+        self._module, self.device = bundle.module, device
+        self.metadata: BundleMetadata = bundle.metadata
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }
@@ -104,15 +105,14 @@ class PoseEstimator:
         Raises:
             ValueError: an input of the wrong type, shape or range; the message names value and limit.
         """
-        self._check(image, boxes, object_index)
-        box_tensor = torch.from_numpy(np.ascontiguousarray(boxes, dtype=np.float32)).reshape(-1, 4)
-        index_tensor = torch.from_numpy(np.ascontiguousarray(object_index, dtype=np.int64)).reshape(-1)
+        pixels = _image_tensor(image).to(self.device)
+        index_tensor = _index_tensor(object_index, len(self.metadata.objects), self.metadata.name)
+        box_tensor = _box_tensor(boxes, len(index_tensor))
         camera = None
         if camera_matrix is not None:
-            camera = torch.from_numpy(np.asarray(camera_matrix, dtype=np.float32))
+            camera = torch.from_numpy(np.array(camera_matrix, dtype=np.float32))
             check_camera_matrix(camera)
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
             rotations, confidences = self._module(pixels, box_tensor.to(self.device), index_tensor.to(self.device))
             rotations, confidences = rotations.cpu(), confidences.cpu()
             if camera is None:
@@ -124,20 +124,38 @@ class PoseEstimator:
             origin = position - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
         return PoseEstimate(rotations.numpy(), confidences.numpy(), origin.numpy(), True)
 
-    def _check(self, image: NDArray, boxes: NDArray, object_index: NDArray) -> None:
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
-            raise ValueError(f"image is {got}; give uint8 RGB of shape (H, W, 3)")
-        if image.size == 0:
-            raise ValueError(f"image of shape {image.shape} has no pixels")
-        boxes, object_index = np.asarray(boxes), np.asarray(object_index)
-        if boxes.size != 4 * object_index.size or (boxes.size and boxes.shape != (object_index.size, 4)):
-            raise ValueError(f"boxes have shape {boxes.shape} for {object_index.size} objects; give (B, 4) and (B,)")
-        if not np.isfinite(boxes).all() or (boxes.size and (boxes[:, 2:] <= 0).any()):
-            raise ValueError(f"boxes must be finite with positive width and height, got {boxes.tolist()}; drop the bad ones")
-        known = len(self.metadata.objects)
-        if object_index.size and not ((object_index >= 0) & (object_index < known)).all():
-            raise ValueError(f"object_index {object_index.tolist()} is outside 0…{known - 1}, the objects of {self.metadata.name}")
+
+def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}".strip()
+        raise ValueError(f"image is {got}; give uint8 RGB of shape (H, W, 3)")
+    if image.size == 0:
+        raise ValueError(f"image of shape {image.shape} has no pixels; give at least one")
+    # torch warns of memory that may not be written, such as a message's bytes.
+    return torch.from_numpy(np.require(image, requirements=["C", "W"]))
+
+
+def _index_tensor(object_index: NDArray[np.integer], known: int, name: str) -> torch.Tensor:
+    index = np.asarray(object_index)
+    if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
+        raise ValueError(f"object_index is {index.dtype} of shape {index.shape}; give integers of shape (B,)")
+    if index.size and not ((index >= 0) & (index < known)).all():
+        raise ValueError(f"object_index {index.tolist()} is outside 0…{known - 1}, the objects of {name}")
+    return torch.from_numpy(np.array(index, dtype=np.int64))
+
+
+def _box_tensor(boxes: NDArray[np.floating], count: int) -> torch.Tensor:
+    given = np.asarray(boxes)
+    if given.shape != (count, 4) and not (given.size == 0 and count == 0):
+        raise ValueError(f"boxes have shape {given.shape} for {count} objects; give (B, 4) and object_index (B,)")
+    # As the network sees them: what float32 cannot hold is not finite, or not positive.
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.array(given, dtype=np.float32).reshape(-1, 4)
+    if not np.isfinite(values).all() or (values[:, 2:] <= 0).any():
+        raise ValueError(
+            f"boxes must be finite with positive width and height, got {given.tolist()}; drop the bad ones"
+        )
+    return torch.from_numpy(values)
 
 
 def choose_device(name: str) -> torch.device:
@@ -151,5 +169,6 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; give auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"device {name!r} was asked for, but {torch.cuda.device_count()} GPUs are usable; give auto or cpu")
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise ValueError(f"device {name!r} was asked for, but {found} GPUs are usable; give auto or cpu")
     return device

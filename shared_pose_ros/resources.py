@@ -22,4 +22,5 @@ def share_folder() -> Path:
     for candidate in candidates:
         if (candidate / "config").is_dir():
             return candidate
-    raise FileNotFoundError(f"no share folder of {PACKAGE} (looked at {', '.join(map(str, candidates))}); reinstall the package")
+    places = ", ".join(map(str, candidates))
+    raise FileNotFoundError(f"no share folder of {PACKAGE} (looked at {places}); reinstall the package")

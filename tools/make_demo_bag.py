@@ -1,4 +1,4 @@
-"""Make the demo bag: cluttered scenes of the demo parts, rendered with light, grounds and seeds that training never sees.
+"""Make the demo bag: cluttered scenes of the demo parts, rendered with light, grounds and seeds of their own.
 
     python tools/make_demo_bag.py --out models/demo_bag
 
@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -37,11 +38,13 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order, whatever the machine
     settings = dataclasses.replace(defaults, heaps=options.heaps, views=options.views, seed=options.seed)
     frames = generate_frames(ObjectSet.load(options.objects), settings)
-    partial = options.out.with_name(options.out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    count = write_scenes(partial, tqdm(frames, total=settings.heaps * settings.views, unit="image"))
-    shutil.rmtree(options.out, ignore_errors=True)
-    partial.rename(options.out)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
+        # The bag's files are named after its folder.
+        finished = Path(folder) / options.out.name
+        count = write_scenes(finished, tqdm(frames, total=settings.heaps * settings.views, unit="image"))
+        shutil.rmtree(options.out, ignore_errors=True)
+        finished.rename(options.out)
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {count} images, {size / 1e6:.1f} MB")
 

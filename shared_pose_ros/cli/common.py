@@ -6,10 +6,14 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from shared_pose_ros.meshes.object_set import ObjectSet
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -21,8 +25,9 @@ def add_object_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", default=None, help="class ids to keep, comma-separated, in the network's order")
 
 
-def load_objects(options: argparse.Namespace):  # noqa: ANN201 - ObjectSet, imported late
+def load_objects(options: argparse.Namespace) -> ObjectSet:
     """The object set that ``add_object_arguments`` asked for."""
+    # Imported here: a cell without the training extras still has `estimate`.
     from shared_pose_ros.meshes.object_set import ObjectSet
 
     subset = options.subset.split(",") if options.subset else None
@@ -46,8 +51,15 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 def parse_camera(text: str) -> NDArray[np.float64]:
-    """K ``(3, 3)`` of "fx,fy,cx,cy" or of a JSON file with cam_K or K (9 numbers) or fx, fy, cx, cy; raises ValueError."""
-    if not text.endswith(".json"):
+    """K of "fx,fy,cx,cy", or of a JSON file with cam_K or K (9 numbers) or fx, fy, cx, cy.
+
+    Returns:
+        ``(3, 3)`` pixels.
+
+    Raises:
+        ValueError: neither of the two; the message says what was expected.
+    """
+    if not text.lower().endswith(".json"):
         try:
             fx, fy, cx, cy = (float(item) for item in text.split(","))
         except ValueError:
@@ -55,11 +67,15 @@ def parse_camera(text: str) -> NDArray[np.float64]:
         return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     try:
         values = json.loads(Path(text).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"camera file {text} cannot be read ({error})") from error
-    for key in ("cam_K", "K", "k"):
-        if key in values and np.size(values[key]) == 9:
-            return np.array(values[key], dtype=np.float64).reshape(3, 3)
-    if all(key in values for key in ("fx", "fy", "cx", "cy")):
-        return parse_camera(",".join(str(values[key]) for key in ("fx", "fy", "cx", "cy")))
-    raise ValueError(f"camera file {text} has neither cam_K (9 numbers) nor fx, fy, cx, cy")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"camera file {text} cannot be read ({error}); give JSON with cam_K") from error
+    if isinstance(values, dict):
+        try:
+            for key in ("cam_K", "K", "k"):
+                if key in values:
+                    return np.array(values[key], dtype=np.float64).reshape(3, 3)
+            if all(key in values for key in ("fx", "fy", "cx", "cy")):
+                return parse_camera(",".join(str(values[key]) for key in ("fx", "fy", "cx", "cy")))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"camera file {text} does not hold numbers ({error}); give cam_K as 9 numbers") from error
+    raise ValueError(f"camera file {text} has neither cam_K (9 numbers) nor fx, fy, cx, cy in pixels")

@@ -17,12 +17,15 @@ from shared_pose_ros.drawing import draw_estimates
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 
+CONVENTION = "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
-        "example:\n  shared_pose estimate --bundle models/demo_parts.pose.pt --image frame.png --camera 600,600,320,240 \\\n"
-        "    --detection lever:312,220,90,64 --detection socket:150,300,70,80 --json poses.json --overlay poses.png"
+        "example:\n  shared_pose estimate --bundle models/demo_parts.pose.pt --image frame.png \\\n"
+        "    --camera 600,600,320,240 --detection lever:312,220,90,64 --detection socket:150,300,70,80 \\\n"
+        "    --json poses.json --overlay poses.png"
     )
     parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
     parser.add_argument("--image", required=True, help="PNG or JPEG file")
@@ -55,14 +58,15 @@ def run(options: argparse.Namespace) -> int:
         "bundle": estimator.metadata.name,
         "weights_sha256": estimator.metadata.weights_sha256,
         "image": str(options.image),
-        "convention": "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first",
+        "convention": CONVENTION,
         "ray_corrected": estimate.ray_corrected,
         "poses": poses,
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     for pose in poses:
         best = pose["hypotheses"][0]
-        print(f"{pose['class_id']}: quaternion {np.round(best['quaternion'], 4).tolist()} confidence {best['confidence']:.2f}")
+        quaternion = np.round(best["quaternion"], 4).tolist()
+        print(f"{pose['class_id']}: quaternion {quaternion} confidence {best['confidence']:.2f}")
     if options.overlay:
         _write_overlay(options, image, boxes, class_ids, estimate, camera)
     return 0

@@ -20,8 +20,8 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
-        "example:\n  shared_pose evaluate --bundle tless.pose.pt --bop datasets/tless --models datasets/tless/models_cad \\\n"
-        "    --split test_primesense --json out/tless.json --report out/tless.html"
+        "example:\n  shared_pose evaluate --bundle tless.pose.pt --bop datasets/tless \\\n"
+        "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless.html"
     )
     parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
     parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
     parser.add_argument("--report", type=Path, help="also write an HTML report with pictures")
-    parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD for rendering (default: 20000)")
+    parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 # Modules are imported only when their command runs: a cell without the training extras still has `estimate`.
 COMMANDS = {
@@ -51,11 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(options)
 
 
-def _import_command(command: str):  # noqa: ANN202 - a module
+def _import_command(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"shared_pose_ros.cli.{command}")
     except ImportError as error:
-        print(f"shared_pose {command}: {error}; install the package with its extras (docs/installation.md)", file=sys.stderr)
+        remedy = "install the package with its extras (docs/installation.md)"
+        print(f"shared_pose {command}: {error}; {remedy}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
@@ -69,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
         # Our own errors are sentences for the user; SHARED_POSE_DEBUG shows where they came from.
         if os.environ.get("SHARED_POSE_DEBUG"):
             raise
-        print(f"shared_pose {options.command}: {error}", file=sys.stderr)
+        print(f"shared_pose {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 

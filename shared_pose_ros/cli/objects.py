@@ -74,9 +74,8 @@ def draw_objects(objects: ObjectSet) -> np.ndarray:
     rows = tiles.permute(0, 2, 1, 3).reshape(len(objects) * _TILE, _VIEWS * _TILE)
     picture = np.repeat((rows.numpy() * 255).astype(np.uint8)[:, :, None], 3, axis=2)
     for row, model in enumerate(objects):
-        cv2.putText(
-            picture, model.class_id, (6, row * _TILE + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 220, 120), 1, cv2.LINE_AA
-        )
+        place = (6, row * _TILE + 18)
+        cv2.putText(picture, model.class_id, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 220, 120), 1, cv2.LINE_AA)
     return picture
 
 

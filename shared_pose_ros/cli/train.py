@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tuning", choices=TUNINGS, help="which part of the encoder learns (default: the preset's)")
     parser.add_argument("--samples", type=int, help="length of the training (default: the preset's)")
     parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20"
+    )
     parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
@@ -59,14 +61,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:
-    config = load_preset(options.preset)
+    try:
+        config = load_preset(options.preset)
+    except yaml.YAMLError as error:
+        raise ValueError(f"preset {options.preset} is no YAML ({error}); correct the file") from error
     named = {key: getattr(options, key) for key in ("tuning", "samples", "seed") if getattr(options, key) is not None}
     config = dataclasses.replace(config, **named)
     for item in options.set:
         key, separator, value = item.partition("=")
         if not separator:
             raise ValueError(f"--set {item!r} is not KEY=VALUE")
-        config = override(config, key, yaml.safe_load(value))
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {item!r}: {value!r} is no YAML value; give for example loss.d_max=20") from error
+        config = override(config, key, parsed)
     return config
 
 

@@ -107,7 +107,7 @@ def read_frames(path: str | Path) -> list[BagFrame]:
         by_stamp.setdefault(bag.stamp_ns(message), {})[record.topic] = record, message
     complete = {stamp: found for stamp, found in sorted(by_stamp.items()) if len(found) == len(needed)}
     if not complete:
-        raise bag.BagError(f"{path}: no image has camera_info, detections and ground truth of its stamp; record it anew")
+        raise bag.BagError(f"{path}: no image has camera_info, detections and truth of its stamp; record it anew")
     return [_read_frame(stamp, found) for stamp, found in complete.items()]
 
 
@@ -214,12 +214,10 @@ def _jpeg_message(image: np.ndarray, stamp: int) -> Any:
 
 
 def _read_frame(stamp: int, found: Mapping[str, tuple[bag.BagMessage, Any]]) -> BagFrame:
-    boxes = {
-        detection.id: np.array(
-            [detection.bbox.center.position.x, detection.bbox.center.position.y, detection.bbox.size_x, detection.bbox.size_y]
-        )
-        for detection in found[DETECTIONS_TOPIC][1].detections
-    }
+    boxes = {}
+    for detection in found[DETECTIONS_TOPIC][1].detections:
+        box, centre = detection.bbox, detection.bbox.center.position
+        boxes[detection.id] = np.array([centre.x, centre.y, box.size_x, box.size_y])
     truth = {}
     for number, detection in enumerate(found[TRUTH_TOPIC][1].detections):
         result = detection.results[0]

@@ -59,7 +59,7 @@ class Lights:
 
 @dataclass(frozen=True)
 class Sensor:
-    """How the image is taken: brightness of the median pixel, blur (pixels), noise of bright and of black pixels, vignette."""
+    """How it is taken: light of the median pixel, blur (pixels), noise of bright and of black pixels, vignette."""
 
     brightness: float
     blur: float
@@ -117,11 +117,8 @@ class Studio:
         pose = rotation[None].float(), translation[None].float()
         face = self.rasterizer.rasterize(self.meshes, zero, *pose, camera.float(), size)
         depth = plane_depth(face, self.meshes, *pose, camera.float())[0]
-        down = (pixel_rays(camera.float(), size)[0] @ rotation.float())[..., 2]
-        height = -(rotation.T @ translation)[2]
-        # Above the horizon there is nothing; scenes are seen from above.
-        ground = height / (-down).clamp(min=1e-3)
-        return face[0], torch.where(face[0] >= 0, depth, ground)
+        rays = pixel_rays(camera.float(), size)[0]
+        return face[0], torch.where(face[0] >= 0, depth, _ground_depth(rays, rotation, translation))
 
     def silhouette(
         self, body: int, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]
@@ -145,9 +142,9 @@ class Studio:
         light = torch.empty(*fine_size, 3)
         light[hit] = self._shade_bodies(face[hit], points[hit], eye)
         # The light on the ground changes slowly: one sample a pixel. Its texture does not.
-        middle = F.avg_pool2d(points.permute(2, 0, 1)[None], SUPERSAMPLE)[0].permute(1, 2, 0)
-        middle[..., 2] = 0.0
-        shade = self._shade_ground(middle.reshape(-1, 3), eye).reshape(*size, 6)
+        rays = pixel_rays(camera.float(), size)[0]
+        below = (rays * _ground_depth(rays, rotation, translation)[..., None] - translation.float()) @ rotation.float()
+        shade = self._shade_ground(below.reshape(-1, 3), eye).reshape(*size, 6)
         spread = shade.repeat_interleave(SUPERSAMPLE, 0).repeat_interleave(SUPERSAMPLE, 1)[~hit]
         light[~hit] = spread[:, :3] * self._ground_colour(points[~hit]) + spread[:, 3:]
         return F.avg_pool2d(light.permute(2, 0, 1)[None], SUPERSAMPLE)[0].permute(1, 2, 0)
@@ -167,7 +164,7 @@ class Studio:
         direct, sky, highlight = self._incoming(points, normals, flat * front, view, shininess)
         # A mirror-like surface shows the dome above as far as it is open: bright where it reflects upwards.
         mirrored = 2 * (normals * view).sum(-1, keepdim=True) * normals - view
-        openness = sky.mean(-1, keepdim=True) / self.lights.dome_colours.mean(-1).sum()
+        openness = sky.mean(-1, keepdim=True) / self.lights.dome_colours.mean(-1).sum().clamp(min=1e-6)
         reflection = (0.25 + 0.75 * (0.5 + 0.5 * mirrored[:, 2:]) ** 2) * openness * 2.2
         rim = 0.04 + 0.5 * (1 - (normals * view).sum(-1, keepdim=True).clamp(0, 1)) ** 5 * specular
         dome = self.lights.dome_colours.sum(0)
@@ -262,8 +259,15 @@ class Studio:
         return ((nearest > z) | ~inside).float()
 
 
+def _ground_depth(rays: Tensor, rotation: Tensor, translation: Tensor) -> Tensor:
+    """Depth ``(H, W)`` of the ground along rays ``(H, W, 3)`` of a camera above it that does not see the horizon."""
+    down = (rays @ rotation.float())[..., 2]
+    height = -(rotation.T @ translation)[2].float()
+    return height / (-down).clamp(min=1e-3)
+
+
 def look_at(eye: Tensor, target: Tensor, roll: float = 0.0) -> tuple[Tensor, Tensor]:
-    """World to camera (R ``(3, 3)``, t ``(3,)``) of a camera at ``eye`` that looks at ``target``, turned by ``roll`` radians."""
+    """World to camera (R ``(3, 3)``, t ``(3,)``) for a camera at ``eye`` looking at ``target``; ``roll`` in radians."""
     forward = F.normalize(target - eye, dim=0)
     up = torch.tensor([0.0, 0.0, 1.0], dtype=eye.dtype)
     if forward[2].abs() > 0.999:

@@ -25,7 +25,7 @@ _CELL = 0.0025  # of the height map
 _HALF_WIDTH = 0.4  # of the height map
 _CELLS = round(2 * _HALF_WIDTH / _CELL)
 _CONTACT_POINTS = 5000  # of a part: closer together than the cells
-_PLACES = 10  # tried for each part; it takes the lowest
+_PLACES = 5  # tried for each part; it takes the lowest
 _TURNS = 20  # tried in each round of rocking
 _ROUNDS = 24
 
@@ -47,7 +47,7 @@ class PlacedPart:
 
 @dataclass(frozen=True)
 class Tray:
-    """An open box around the heap, with its centre at the origin: inner half width, wall thickness and height, metres."""
+    """An open box around the heap, centred at the origin: inner half width, wall thickness and height, metres."""
 
     half_width: float = 0.2
     thickness: float = 0.006
@@ -63,7 +63,7 @@ class HeapBuilder:
         settled: probability that a part is rocked until it rests; the others keep leaning.
     """
 
-    def __init__(self, objects: ObjectSet, radius: float = 0.15, settled: float = 0.55) -> None:
+    def __init__(self, objects: ObjectSet, radius: float = 0.115, settled: float = 0.55) -> None:
         self.radius, self.settled = radius, settled
         self._points, self._centres = [], []
         for model in objects:

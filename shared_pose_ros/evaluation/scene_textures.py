@@ -28,7 +28,7 @@ class Ground:
 
 def linear(srgb: np.ndarray) -> np.ndarray:
     """Linear light of sRGB values in 0…1 (IEC 61966-2-1)."""
-    srgb = np.clip(srgb, 0.0, 1.0)
+    srgb = np.clip(srgb, 0.0, 1.0).astype(np.float32)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 

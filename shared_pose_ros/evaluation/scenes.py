@@ -51,11 +51,11 @@ class SceneSettings:
     heaps: int = 15
     views: int = 4
     parts: tuple[int, int] = (6, 10)
-    radius: float = 0.135
+    radius: float = 0.115
     size: tuple[int, int] = (480, 640)
     camera: tuple[float, float, float, float] = (611.4, 611.9, 321.7, 238.2)
     distance: tuple[float, float] = (0.5, 0.7)
-    elevation: tuple[float, float] = (38.0, 78.0)
+    elevation: tuple[float, float] = (33.0, 75.0)
     visibility: tuple[float, float] = (0.25, 0.5)
     tray: float = 0.35
     light_samples: tuple[int, int] = (9, 24)

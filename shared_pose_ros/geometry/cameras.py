@@ -24,7 +24,11 @@ def camera_matrix(fx: float, fy: float, cx: float, cy: float, dtype: torch.dtype
 
 
 def check_camera_matrix(camera: Tensor) -> None:
-    """Raise ValueError unless ``camera`` is a usable ``(3, 3)`` pinhole matrix (finite, fx > 0, fy > 0, last row 0 0 1)."""
+    """Check that ``camera`` is a usable ``(3, 3)`` pinhole matrix in pixels.
+
+    Raises:
+        ValueError: another shape, not finite, fx or fy not positive, or a last row other than 0, 0, 1.
+    """
     if tuple(camera.shape) != (3, 3):
         raise ValueError(f"camera matrix has shape {tuple(camera.shape)}; give a 3×3 matrix in pixels")
     if not torch.isfinite(camera).all():
@@ -78,7 +82,7 @@ def ray_rotation(ray: Tensor) -> Tensor:
 def translation_from_box(boxes: Tensor, camera: Tensor, rotation: Tensor, extents: Tensor) -> Tensor:
     """Centre of each object from its box alone, metres (METHOD 7, after Sundermeyer et al., ECCV 2018).
 
-    z = f · (diagonal of the object's box at distance 1) / (diagonal of the box seen); x and y follow from the box centre.
+    z = f · (diagonal of the object's box at distance 1) / (diagonal of the box seen); x and y follow from the centre.
     The reference diagonal is that of the CAD's bounding box turned by ``rotation``, instead of a stored render's: the
     same ratio, without a codebook. Good to some per cent of z; publish it with a large covariance.
 

@@ -49,6 +49,9 @@ def rotation_from_6d(vectors: Tensor) -> Tensor:
     fallback = torch.cross(x, least, dim=-1)
     fallback = fallback / torch.sqrt((fallback * fallback).sum(dim=-1, keepdim=True).clamp(min=1e-24))
     z = torch.where(usable, cross / cross_norm, fallback)
+    # Rounding tilts the product of nearly parallel vectors towards x; a second projection removes that.
+    z = z - x * (x * z).sum(dim=-1, keepdim=True)
+    z = z / torch.sqrt((z * z).sum(dim=-1, keepdim=True).clamp(min=1e-24))
     y = torch.cross(z, x, dim=-1)
     return torch.stack([x, y, z], dim=-1)
 
@@ -69,7 +72,7 @@ def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
 
 
 def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
-    """Exact angle between rotations, radians, well conditioned at 0 and π (no gradient guard; for measuring).
+    """Angle between rotations, radians, exact near 0 and to 1e-3 near π in float32 (no gradient guard; for measuring).
 
     Uses |R1 − R2|_F = 2√2 sin(θ/2).
 
@@ -136,14 +139,14 @@ def axis_angle_rotation(axis: Tensor, angle: Tensor) -> Tensor:
 
     Args:
         axis: ``(..., 3)``, any non-zero length.
-        angle: ``(...)`` radians.
+        angle: ``(...)`` radians, broadcast against the axes.
 
     Returns:
         ``(..., 3, 3)``.
     """
     half = angle[..., None] * 0.5
-    unit = axis / axis.norm(dim=-1, keepdim=True)
-    return rotation_from_quaternion(torch.cat([unit * torch.sin(half), torch.cos(half).expand(*unit.shape[:-1], 1)], -1))
+    vector = axis / axis.norm(dim=-1, keepdim=True) * torch.sin(half)
+    return rotation_from_quaternion(torch.cat([vector, torch.cos(half).expand(*vector.shape[:-1], 1)], dim=-1))
 
 
 def random_rotations(

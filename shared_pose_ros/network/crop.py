@@ -1,6 +1,7 @@
 """From an image and boxes to the network's input: the one crop function, and the one normalisation.
 
-Convention: boxes (cx, cy, w, h) in pixels, pixel centres at integer coordinates; crops are RGB in [0, 1], channels first.
+Convention: boxes (cx, cy, w, h) in pixels, pixel centres at integer coordinates; crops are RGB in [0, 1], channels
+first.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class PoseHead(nn.Module):
     def __init__(self, objects: int, hypotheses: int) -> None:
         super().__init__()
         if objects < 1 or hypotheses < 1:
-            raise ValueError(f"a head for {objects} objects with {hypotheses} hypotheses makes no sense; both must be ≥ 1")
+            raise ValueError(f"a head for {objects} objects with {hypotheses} hypotheses: both must be at least 1")
         self.objects = objects
         self.hypotheses = hypotheses
         self.layer1 = _layer(CODE_SIZE, _HIDDEN)

@@ -69,7 +69,15 @@ class Rasterizer(Protocol):
 
 
 def pack_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.device | str = "cpu") -> PackedMeshes:
-    """Pack (vertices ``(V, 3)``, faces ``(F, 3)``) pairs in the order given; raises ValueError on an empty sequence or mesh."""
+    """Pack meshes end to end.
+
+    Args:
+        meshes: pairs of vertices ``(V, 3)`` and faces ``(F, 3)``, in the order of object_index.
+        device: where the pack lives.
+
+    Raises:
+        ValueError: no mesh, or one without vertices or faces.
+    """
     if not meshes:
         raise ValueError("no meshes to pack; give at least one")
     for index, (vertices, faces) in enumerate(meshes):
@@ -87,7 +95,12 @@ def pack_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.d
 
 
 def make_rasterizer(name: str = "warp") -> Rasterizer:
-    """The backend called ``name``; raises ValueError on an unknown one, ImportError with the remedy where its package is absent."""
+    """The backend called ``name``.
+
+    Raises:
+        ValueError: an unknown name.
+        ImportError: the backend's package is absent; the message names the remedy.
+    """
     if name == "warp":
         from shared_pose_ros.rendering.warp_rasterizer import WarpRasterizer
 

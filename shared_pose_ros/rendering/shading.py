@@ -45,11 +45,13 @@ class ShadedImages:
         intensity: ``(B, H, W)`` in [0, 1], 0 at background.
         depth: ``(B, H, W)`` in the unit of the meshes, 0 at background.
         normals: ``(B, H, W, 3)`` unit surface normals in the camera frame, towards the camera; 0 at background.
+        positions: ``(B, H, W, 3)`` the surface point seen, in the model frame and unit; 0 at background.
     """
 
     intensity: Tensor
     depth: Tensor
     normals: Tensor
+    positions: Tensor
 
 
 @wp.kernel
@@ -67,6 +69,7 @@ def _shade_pixels(
     intensity: wp.array3d(dtype=wp.float32),
     depth: wp.array3d(dtype=wp.float32),
     normal_map: wp.array3d(dtype=wp.vec3),
+    position_map: wp.array3d(dtype=wp.vec3),
 ):
     image, y, x = wp.tid()
     face = int(face_id[image, y, x])
@@ -95,6 +98,7 @@ def _shade_pixels(
                 total += strength * (diffuse + surface[image][1] * wp.pow(glance, surface[image][2]))
     depth[image, y, x] = z
     normal_map[image, y, x] = normal
+    position_map[image, y, x] = wp.transpose(rotation[image]) * (point - translation[image])
     intensity[image, y, x] = wp.min(total, 1.0)
 
 
@@ -117,8 +121,9 @@ def shade(
     intensity = torch.zeros(face_id.shape, device=face_id.device)
     depth = torch.zeros_like(intensity)
     normals = torch.zeros(*face_id.shape, 3, device=face_id.device)
+    model_points = torch.zeros_like(normals)
     if face_id.numel() == 0:
-        return ShadedImages(intensity, depth, normals)
+        return ShadedImages(intensity, depth, normals, model_points)
     surface = torch.stack([lighting.ambient, lighting.specular, lighting.shininess], dim=1)
     wp.launch(
         _shade_pixels,
@@ -137,14 +142,15 @@ def shade(
             to_warp(intensity, wp.float32),
             to_warp(depth, wp.float32),
             to_warp(normals, wp.vec3),
+            to_warp(model_points, wp.vec3),
         ],
         **launch_arguments(face_id.device),
     )
-    return ShadedImages(intensity * _openness(depth, lighting.crevice), depth, normals)
+    return ShadedImages(intensity * _openness(depth, lighting.crevice), depth, normals, model_points)
 
 
 def _openness(depth: Tensor, strength: Tensor) -> Tensor:
-    """Factor in [0, 1]: below 1 where the neighbourhood lies nearer to the camera (after Luft et al. 2006, unsharp mask)."""
+    """Factor in [0, 1], below 1 where the surroundings lie nearer to the camera (unsharp mask, Luft et al. 2006)."""
     if not bool((strength > 0).any()):
         return torch.ones_like(depth)
     # The neighbourhood is an eighth of the image wide; a quarter of its resolution is plenty.

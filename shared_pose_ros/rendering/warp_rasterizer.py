@@ -1,9 +1,10 @@
 """The Warp backend: one kernel for CPU and CUDA, one launch for a mixed batch of objects.
 
-A thread handles one face of one image. Coverage comes from homogeneous edge functions (Olano & Greer 1997): with the
-pixel's ray d = (x, y, 1) and camera-frame corners a, b, c, d = λ0·a + λ1·b + λ2·c; the face is hit where all λ ≥ 0, at
-depth 1/(λ0 + λ1 + λ2). No clipping is needed, faces that cross the camera plane included. A 64-bit atomic minimum over
-(bits of the depth, face) keeps the nearest: positive floats order like their bits.
+A thread handles one face of one image (on the CPU, 64 faces). Coverage comes from homogeneous edge functions (Olano &
+Greer 1997): with the pixel's ray d = (x, y, 1), camera-frame corners a, b, c and the face's normal n, the face is hit
+where d·(b×c), d·(c×a) and d·(a×b) all have the sign of a·n, at depth a·n / d·n. No clipping is needed, faces that cross
+the camera plane included. A 64-bit atomic minimum over (bits of the depth, face) keeps the nearest: positive floats
+order like their bits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from shared_pose_ros.rendering.rasterizer import PackedMeshes
 try:
     import warp as wp
 except ImportError as error:
-    raise ImportError("the rasterizer 'warp' needs the package warp-lang; pip install 'shared_pose_ros[train]'") from error
+    raise ImportError("rasterizer 'warp' needs the package warp-lang; pip install 'shared_pose_ros[train]'") from error
 
 wp.config.log_level = wp.LOG_WARNING
 wp.init()
@@ -87,41 +88,61 @@ def _rasterize_face(
         y1 = wp.min(int(wp.floor(wp.max(ay, wp.max(by, cy)))), height - 1)
         if x0 > x1 or y0 > y1:
             return
-    bc = wp.cross(b, c)
-    determinant = wp.dot(a, bc)
-    # Seen edge-on: the determinant is the volume, tiny against the product of lengths.
-    if wp.abs(determinant) <= 1.0e-9 * wp.length(a) * wp.length(bc):
+    # Edges are differences of corners, taken in the object's frame: a face of 0.2 mm at 0.7 m keeps its digits, which
+    # products of camera-frame corners lose.
+    ab = r * (vertices[corner[1]] - vertices[corner[0]])
+    bc = r * (vertices[corner[2]] - vertices[corner[1]])
+    ca = r * (vertices[corner[0]] - vertices[corner[2]])
+    normal = wp.cross(ab, bc)
+    volume = wp.dot(a, normal)
+    # Seen edge-on: tiny against the product of lengths.
+    if wp.abs(volume) <= 1.0e-7 * wp.length(a) * wp.length(normal):
         return
-    inverse = 1.0 / determinant
-    e0 = bc * inverse
-    e1 = wp.cross(c, a) * inverse
-    e2 = wp.cross(a, b) * inverse
-    step = 1.0 / fx
-    s0 = e0[0] * step
-    s1 = e1[0] * step
-    s2 = e2[0] * step
+    side = wp.sign(volume)
+    # Edge functions are linear in the pixel; their constants are taken at the box's first pixel, near the face.
+    top = (float(y0) - k[1, 2]) / fy
+    left = (float(x0) - k[0, 2] - k[0, 1] * top) / fx
+    pa = wp.vec2(a[0] - a[2] * left, a[1] - a[2] * top)
+    pb = wp.vec2(b[0] - b[2] * left, b[1] - b[2] * top)
+    pc = wp.vec2(c[0] - c[2] * left, c[1] - c[2] * top)
+    step = side / fx
+    s0 = (b[1] * bc[2] - b[2] * bc[1]) * step
+    s1 = (c[1] * ca[2] - c[2] * ca[1]) * step
+    s2 = (a[1] * ab[2] - a[2] * ab[1]) * step
+    slant = k[0, 1] / fy
+    r0 = side * (b[2] * bc[0] - b[0] * bc[2]) / fy - s0 * slant
+    r1 = side * (c[2] * ca[0] - c[0] * ca[2]) / fy - s1 * slant
+    r2 = side * (a[2] * ab[0] - a[0] * ab[2]) / fy - s2 * slant
+    k0 = side * (pb[0] * pc[1] - pb[1] * pc[0])
+    k1 = side * (pc[0] * pa[1] - pc[1] * pa[0])
+    k2 = side * (pa[0] * pb[1] - pa[1] * pb[0])
+    # 1/depth = normal·d / volume.
+    inverse = 1.0 / volume
+    sz = normal[0] * inverse / fx
+    rz = normal[1] * inverse / fy - sz * slant
+    kz = (normal[0] * left + normal[1] * top + normal[2]) * inverse
+    width_left = float(x1 - x0)
     y = int(y0)
     while y <= y1:
-        dy = (float(y) - k[1, 2]) / fy
-        shift = k[0, 2] + k[0, 1] * dy
-        c0 = e0[1] * dy + e0[2] - s0 * shift
-        c1 = e1[1] * dy + e1[2] - s1 * shift
-        c2 = e2[1] * dy + e2[2] - s2 * shift
+        down = float(y - y0)
+        c0 = k0 + r0 * down
+        c1 = k1 + r1 * down
+        c2 = k2 + r2 * down
+        cz = kz + rz * down
         # Where each edge function changes sign along the row: slivers have wide boxes and short rows.
-        low = wp.max(float(x0), wp.max(_entry(s0, c0), wp.max(_entry(s1, c1), _entry(s2, c2))))
-        high = wp.min(float(x1), wp.min(_exit(s0, c0), wp.min(_exit(s1, c1), _exit(s2, c2))))
+        low = wp.max(0.0, wp.max(_entry(s0, c0), wp.max(_entry(s1, c1), _entry(s2, c2))))
+        high = wp.min(width_left, wp.min(_exit(s0, c0), wp.min(_exit(s1, c1), _exit(s2, c2))))
         x = int(wp.ceil(low))
         last = int(wp.floor(high))
         while x <= last:
-            fx_ = float(x)
-            l0 = s0 * fx_ + c0
-            l1 = s1 * fx_ + c1
-            l2 = s2 * fx_ + c2
-            bits = wp.int64(wp.cast(1.0 / (l0 + l1 + l2), wp.int32))
+            right = float(x)
+            inverse_depth = cz + sz * right
+            bits = wp.int64(wp.cast(1.0 / inverse_depth, wp.int32))
             candidate = (bits << wp.int64(32)) | wp.int64(face)
-            if candidate < key[image, y, x]:
-                if l0 >= 0.0 and l1 >= 0.0 and l2 >= 0.0:
-                    wp.atomic_min(key, image, y, x, candidate)
+            if candidate < key[image, y, x0 + x]:
+                inside = wp.min(c0 + s0 * right, wp.min(c1 + s1 * right, c2 + s2 * right))
+                if inside >= 0.0 and inverse_depth > 0.0:
+                    wp.atomic_min(key, image, y, x0 + x, candidate)
             x += 1
         y += 1
 
@@ -194,7 +215,7 @@ class WarpRasterizer:
 
 
 def to_warp(tensor: Tensor, dtype: type) -> wp.array:
-    """A Warp view of a tensor (a copy only where the tensor is not contiguous); vectors and matrices are trailing axes."""
+    """A Warp view of a tensor, a copy only where it is not contiguous; vectors and matrices are trailing axes."""
     return wp.from_torch(tensor.detach().contiguous(), dtype=dtype)
 
 

@@ -61,7 +61,7 @@ class LossConfig:
     d_max: float = 30.0  # clip of the depth difference, half the largest extent is 100
     gamma: float = 0.01
     spread_weight: float = 1.0  # of L_pose
-    depth_start: float = 0.0  # fraction of the training before the first depth render
+    depth_start: float = 0.5  # fraction of the training before the first depth render
     mixture_weight: float = 4.0  # of the mixture term, 0 is the paper
     mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
     surface_weight: float = 20.0  # of the auxiliary surface reconstruction, fades with the mixture; 0 is the paper
@@ -73,15 +73,16 @@ class TrainingConfig:
     """One training run."""
 
     width: str = "compact"
-    crop_size: int = 64
+    crop_size: int = 32
     hypotheses: int = 6
     tuning: str = "full"
     normalize_code: bool = False
     samples: int = 1_000_000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    batch_size: int = 32
+    learning_rate: float = 2e-3
     final_learning_rate: float = 2e-5  # reached by a cosine; equal to learning_rate for a constant rate
     warmup_steps: int = 200  # linear rise of the rate
+    ramp: tuple[float, float] = (0.05, 0.35)  # part of the training over which disturbances grow from none to all
     seed: int = 0
     threads: int = 0  # intra-op threads on the CPU; 0 is one a core
     checkpoint_seconds: float = 120.0
@@ -154,6 +155,24 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     if converted is None or (isinstance(default, (bool, str)) and not isinstance(value, type(default))):
         raise ValueError(f"training setting {name} is {value!r}; give a {type(default).__name__}")
     return converted
+
+
+def at_difficulty(
+    synthesis: SynthesisConfig, augmentation: AugmentationConfig, difficulty: float
+) -> tuple[SynthesisConfig, AugmentationConfig]:
+    """The same settings with every disturbance scaled: 0 shows clean parts, 1 is as configured.
+
+    Probabilities and spreads are scaled; lights and distances are not.
+    """
+    if difficulty >= 1:
+        return synthesis, augmentation
+    eased = {name: getattr(synthesis, name) * difficulty for name in ("tint", "neighbours", "occluders")}
+    eased["crevice"] = tuple(value * difficulty for value in synthesis.crevice)
+    chances = ("blur", "noise", "add", "multiply", "contrast", "invert", "cutout")
+    return (
+        dataclasses.replace(synthesis, **eased),
+        dataclasses.replace(augmentation, **{name: getattr(augmentation, name) * difficulty for name in chances}),
+    )
 
 
 def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:

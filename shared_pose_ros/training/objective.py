@@ -20,7 +20,7 @@ from shared_pose_ros.training.losses import (
     render_hypotheses,
     spread_loss,
 )
-from shared_pose_ros.training.synthesis import SURFACE_GRID, TrainingBatch
+from shared_pose_ros.training.synthesis import SURFACE_CHANNELS, SURFACE_GRID, TrainingBatch
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Objective(nn.Module):
         self.config, self.rasterizer = config, rasterizer
         self.meshes = pack_meshes([model.normalized(config.face_budget or None) for model in objects], device)
         self.surface_decoder = nn.Sequential(
-            nn.Linear(CODE_SIZE, 2 * CODE_SIZE), nn.ReLU(), nn.Linear(2 * CODE_SIZE, 4 * SURFACE_GRID**2)
+            nn.Linear(CODE_SIZE, 2 * CODE_SIZE), nn.ReLU(), nn.Linear(2 * CODE_SIZE, SURFACE_CHANNELS * SURFACE_GRID**2)
         ).to(device)
 
     def start_up(self, progress: float) -> float:

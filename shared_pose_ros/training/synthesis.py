@@ -23,10 +23,11 @@ from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_
 from shared_pose_ros.rendering.shading import Lighting, shade
 from shared_pose_ros.training.augmentation import Draw, augment
 from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgrounds
-from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig
+from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig, at_difficulty
 
 _OUTLINE_POINTS = 400
 SURFACE_GRID = 16
+SURFACE_CHANNELS = 7
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class TrainingBatch:
         crops: ``(B, 3, S, S)`` normalised, the network's input.
         object_index: ``(B,)`` int64.
         rotations: ``(B, 3, 3)`` R_m2c.
-        surface: ``(B, 4, G, G)``, the object alone on a coarse grid: mean normal (camera frame) and coverage, the
-            target of the auxiliary reconstruction.
+        surface: ``(B, 7, G, G)``, the object alone on a coarse grid: mean normal (camera frame), mean model point (half
+            the largest extent is 1) and coverage, the target of the auxiliary reconstruction.
     """
 
     crops: Tensor
@@ -81,44 +82,52 @@ class Synthesizer:
         self.backgrounds = load_backgrounds(backgrounds, seed).to(device)
 
     @torch.no_grad()
-    def batch(self, count: int, generator: torch.Generator) -> TrainingBatch:
-        """``count`` samples: objects and rotations uniform, everything drawn from ``generator`` (on the device)."""
+    def batch(self, count: int, generator: torch.Generator, difficulty: float = 1.0) -> TrainingBatch:
+        """``count`` samples: objects and rotations uniform, everything drawn from ``generator`` (on the device).
+
+        ``difficulty`` scales the disturbances, see ``config.at_difficulty``.
+        """
+        settings, augmentation = at_difficulty(self.synthesis, self.augmentation, difficulty)
         draw = Draw(count, generator)
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)
-        colour, alpha, surface = self._render(object_index, rotations, draw)
-        crops = augment(self._compose(colour, alpha, draw), self.augmentation, generator)
+        colour, alpha, surface = self._render(object_index, rotations, draw, settings)
+        crops = augment(self._compose(colour, alpha, draw, settings), augmentation, generator)
         return TrainingBatch(normalize_crops(crops), object_index, rotations, surface)
 
-    def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw) -> Tensor:
+    def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw, settings: SynthesisConfig) -> Tensor:
         """Objects over neighbours over background, with occluders on top; ``(B, 3, S, S)`` in [0, 1], not augmented."""
         canvas = sample_backgrounds(self.backgrounds, draw.count, self.crop_size, draw.generator)
-        behind, hidden = self._other_parts(colour, alpha, draw, self.synthesis.neighbours)
+        behind, hidden = self._other_parts(colour, alpha, draw, settings.neighbours)
         canvas = canvas * (1 - hidden) + behind
         canvas = canvas * (1 - alpha) + colour
-        front, covered = self._other_parts(colour, alpha, draw, self.synthesis.occluders)
+        front, covered = self._other_parts(colour, alpha, draw, settings.occluders)
         # An object that is hardly visible teaches nothing.
         share = (covered * alpha).sum(dim=(1, 2, 3)) / alpha.sum(dim=(1, 2, 3)).clamp(min=1e-6)
-        keep = (share < self.synthesis.occlusion_limit)[:, None, None, None]
+        keep = (share < settings.occlusion_limit)[:, None, None, None]
         return canvas * (1 - covered * keep) + front * keep
 
-    def _render(self, object_index: Tensor, rotations: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-        """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the coarse surface ``(B, 4, G, G)``."""
-        distance = draw.uniform(*self.synthesis.distance) / self.metres[object_index]
+    def _render(
+        self, object_index: Tensor, rotations: Tensor, draw: Draw, settings: SynthesisConfig
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the coarse surface ``(B, 7, G, G)``."""
+        distance = draw.uniform(*settings.distance) / self.metres[object_index]
         # Nearer than three half-extents the perspective is that of no camera over a bin.
         distance = distance.clamp(min=3 * NORMALISED_SIZE)
         translation = F.pad(distance[:, None], (2, 0))
-        fine = self.crop_size * self.synthesis.supersample
+        fine = self.crop_size * settings.supersample
         camera = self._window(object_index, rotations, translation, draw, fine)
         face_id = self.rasterizer.rasterize(self.meshes, object_index, rotations, translation, camera, (fine, fine))
-        lighting = self._lighting(distance, draw)
+        lighting = self._lighting(distance, draw, settings)
         shaded = shade(face_id, self.meshes, rotations, translation, camera, lighting)
         mask = (shaded.depth > 0).float()[:, None]
-        alpha = F.avg_pool2d(mask, self.synthesis.supersample)
-        grey = F.avg_pool2d(shaded.intensity[:, None], self.synthesis.supersample)
-        surface = F.avg_pool2d(torch.cat([shaded.normals.permute(0, 3, 1, 2), mask], dim=1), fine // SURFACE_GRID)
+        alpha = F.avg_pool2d(mask, settings.supersample)
+        grey = F.avg_pool2d(shaded.intensity[:, None], settings.supersample)
+        points = shaded.positions / NORMALISED_SIZE
+        layers = torch.cat([torch.cat([shaded.normals, points], dim=3).permute(0, 3, 1, 2), mask], dim=1)
+        surface = F.avg_pool2d(layers, fine // SURFACE_GRID)
         brightness = draw.uniform(0.6, 1.0, 1)
-        tint = 1 + self.synthesis.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
+        tint = 1 + settings.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
         return (grey * (brightness * tint)[:, :, None, None]).clamp(max=1.0), alpha, surface
 
     def _window(self, object_index: Tensor, rotations: Tensor, translation: Tensor, draw: Draw, size: int) -> Tensor:
@@ -136,9 +145,8 @@ class Synthesizer:
         camera[:, 2, 2] = 1
         return camera
 
-    def _lighting(self, distance: Tensor, draw: Draw) -> Lighting:
+    def _lighting(self, distance: Tensor, draw: Draw, config: SynthesisConfig) -> Lighting:
         """Point lights uniform in a cube of half side the object's distance, camera at the origin."""
-        config = self.synthesis
         strengths = draw.uniform(0.5, 1.0, config.lights)
         strengths[:, 1:] *= draw.uniform(0, 1, config.lights - 1) * (draw.uniform(0, 1, config.lights - 1) < 0.5)
         return Lighting(

@@ -28,6 +28,7 @@ TOOLS = Path(__file__).resolve().parent
 USES = ("runtime", "ros", "train", "replay", "dev")
 LOCKED = tuple(ROOT / "requirements" / f"{use}.txt" for use in USES)
 RECORD = "setup.json"
+MAKE_ENVIRONMENT = ("-m", "venv")
 
 
 class SetupError(RuntimeError):
@@ -121,7 +122,7 @@ def create(environment: Path) -> dict:
     environment.mkdir(parents=True)
     record = {"origin": origin(), "unfinished": "environment", "steps": {}}
     write_record(environment, record)
-    run_logged([sys.executable, "-m", "venv", str(environment)], environment / "setup.log")
+    run_logged([sys.executable, *MAKE_ENVIRONMENT, str(environment)], environment / "setup.log")
     record["unfinished"] = None
     write_record(environment, record)
     return record

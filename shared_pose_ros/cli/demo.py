@@ -1,0 +1,115 @@
+"""``shared_pose demo``: the node on a recorded camera stream, scored and shown; exits 0 only if nothing was lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from shared_pose_ros.cli.demo_results import Recording, notes, problems, summary, text_table
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.evaluation.replay import BagFrame, estimate_frames, picture_frames, read_frames, score_frames
+from shared_pose_ros.evaluation.report import write_report
+from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.resources import share_folder
+
+BUNDLE = "demo_parts.pose.pt"
+PICTURES = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    models = share_folder() / "models"
+    parser.epilog = (
+        "examples:\n"
+        "  shared_pose demo --out out/demo\n"
+        "  shared_pose demo --out out/mine --bundle mine.pose.pt --rate 30\n"
+        "  shared_pose demo --out out/demo --offline      # no ROS: the estimator alone on the bag's frames"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of summary.json, report.html and node.log")
+    parser.add_argument("--bundle", type=Path, default=models / BUNDLE, help="default: models/demo_parts.pose.pt")
+    parser.add_argument("--bag", type=Path, default=models / "demo_bag", help="default: models/demo_bag")
+    parser.add_argument("--objects", type=Path, default=models / "parts", help="the parts' CAD (default: models/parts)")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
+    parser.add_argument("--offline", action="store_true", help="run the estimator directly, without node and ROS")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play, score, print, write; 0 if every frame and object got its poses and the node lost nothing, else 1."""
+    if not 0.1 <= options.rate <= 1000.0:
+        raise ValueError(f"--rate {options.rate:g} is outside 0.1 to 1000 frames a second; give a rate inside")
+    if not options.bundle.is_file():
+        raise ValueError(f"no bundle at {options.bundle}; give one with --bundle, made by shared_pose train and export")
+    # A terminated demo must take its node along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    live = None if options.offline else _import_live()
+    frames = read_frames(options.bag)
+    if live is None:
+        recording = _run_offline(frames, options.bundle)
+    else:
+        recording = live.run_live(frames, options.bundle, options.rate, options.out / "node.log", _say)
+    found = problems(recording)
+    if recording.poses:
+        _report(recording, frames, options, found)
+    for problem in found:
+        print(f"shared_pose demo: {problem}", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _import_live() -> ModuleType:
+    try:
+        from shared_pose_ros.cli import demo_ros
+    except ImportError as error:
+        raise ValueError(
+            f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
+            "installation (docs/installation.md), or score the bag without ROS by --offline"
+        ) from error
+    demo_ros.prepare_environment()
+    return demo_ros
+
+
+def _run_offline(frames: Sequence[BagFrame], bundle: Path) -> Recording:
+    estimator = PoseEstimator.load(bundle)
+    return Recording(
+        frames_in=len(frames),
+        poses=estimate_frames(estimator, frames),
+        asked={frame.stamp: tuple(frame.boxes) for frame in frames},
+        bundle=estimator.metadata.name,
+        weights_sha256=estimator.metadata.weights_sha256,
+    )
+
+
+def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.Namespace, found: list[str]) -> None:
+    scorer = PoseScorer(ObjectSet.load(options.objects))
+    protocol = get_protocol("paper")
+    name = f"bag {options.bag.name}"
+    _say("scoring")
+    evaluation = score_frames(frames, recording.poses, scorer, protocol, recording.bundle, name, progress=_progress())
+    print(text_table(recording, evaluation))
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / "summary.json"
+    target.write_text(json.dumps(summary(recording, evaluation), indent=1) + "\n", encoding="utf-8")
+    said = [*(f"Problem: {problem}." for problem in found), *notes(recording)]
+    pictures = picture_frames(frames, evaluation, scorer, PICTURES)
+    report = write_report(options.out / "report.html", "shared_pose demo", [evaluation], pictures, said)
+    print(f"\n{target}\n{report}")
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\rscored {done} of {total} frames", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
