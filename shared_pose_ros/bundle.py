@@ -183,7 +183,7 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
     found = weights_sha256(module)
     if found != metadata.weights_sha256:
         raise BundleError(
-            f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy it again"
+            f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy again"
         )
     _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
     return Bundle(module, metadata)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_run import make_trainer, write_photographs
 
 from shared_pose_ros.bundle import BundleMetadata, BundleObject, export_bundle
 from shared_pose_ros.network.pose_network import PoseNetwork
@@ -44,3 +45,17 @@ def tiny_bundle(tiny_network: PoseNetwork, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("bundle") / "tiny.pose.pt"
     export_bundle(tiny_network, make_metadata(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two background pictures."""
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training of six steps; read it, do not train in it."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    make_trainer(folder, photographs).train()
+    return folder

@@ -26,3 +26,21 @@ def tiny_objects():
         np.concatenate([long.vertices, short.vertices]), np.concatenate([long.faces, short.faces + 8]).astype(np.int32)
     )
     return ObjectSet((model("angle", angle, aliases=("1",)), model("spike", Mesh(*tetrahedron(0.02)), aliases=("2",))))
+
+
+def write_obj(path, mesh, scale=1000.0):
+    """Write a mesh as Wavefront OBJ in millimetres."""
+    lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in mesh.vertices.astype(float) * scale]
+    lines += [f"f {a} {b} {c}" for a, b, c in mesh.faces + 1]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_object_set(folder, objects):
+    """Write an object set as OBJ files and an objects.yaml; returns the yaml's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["objects:"]
+    for model_ in objects:
+        write_obj(folder / f"{model_.class_id}.obj", model_.mesh)
+        lines.append(f"- {{class_id: '{model_.class_id}', file: {model_.class_id}.obj, unit: mm}}")
+    (folder / "objects.yaml").write_text("\n".join(lines) + "\n")
+    return folder / "objects.yaml"

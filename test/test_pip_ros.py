@@ -138,6 +138,17 @@ def test_setup_starts_over_after_a_failed_step(fake_steps, tmp_path):
     assert ran == ["first", "second", "first", "second"]
 
 
+def test_setup_repeats_a_step_that_can_restart(fake_steps, tmp_path, monkeypatch):
+    ran, _, program = fake_steps
+    monkeypatch.setattr(setup_environment, "RESTARTABLE", ("second",))
+    program.write_text("raise SystemExit(1)")
+    with pytest.raises(setup_environment.SetupError):
+        setup_environment.set_up(tmp_path / "venv")
+    program.write_text("")
+    assert setup_environment.set_up(tmp_path / "venv")
+    assert ran == ["first", "second", "second"]
+
+
 def test_setup_leaves_a_foreign_folder_alone(fake_steps, tmp_path):
     environment = tmp_path / "mine"
     environment.mkdir()

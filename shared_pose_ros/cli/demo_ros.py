@@ -88,8 +88,13 @@ class NodeProcess:
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            # SIGINT first: a killed node leaves its shared memory behind.
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
 
 class Cell(Node):
@@ -101,7 +106,7 @@ class Cell(Node):
         self.active = False
         self.status: DiagnosticStatus | None = None
         self.status_time = 0.0
-        self._publishers = {
+        self._outlets = {
             topic: self.create_publisher(kind, topic, qos_profile_sensor_data)
             for topic, kind in (
                 (CAMERA_INFO_TOPIC, CameraInfo),
@@ -116,12 +121,12 @@ class Cell(Node):
 
     def play(self, topic: str, data: bytes) -> None:
         """Publish a recorded message as it is."""
-        self._publishers[topic].publish(data)
+        self._outlets[topic].publish(data)
 
     @property
     def connected(self) -> bool:
         """Whether the node listens to all three topics."""
-        return all(publisher.get_subscription_count() for publisher in self._publishers.values())
+        return all(publisher.get_subscription_count() for publisher in self._outlets.values())
 
     def value(self, key: str) -> str:
         """A value of the node's latest diagnostics, empty if unknown."""

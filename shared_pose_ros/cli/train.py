@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 
 import torch
@@ -42,8 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
     config = _config(options)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
     tune_allocator()
     trainer = Trainer(
         load_objects(options), config, options.out, choose_device(options.device),

@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Callable
 from typing import Any, Optional
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Vector3
@@ -19,10 +18,9 @@ from std_msgs.msg import ColorRGBA
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from shared_pose_ros.drawing import AXIS_COLOURS, BOX_COLOUR, draw_estimates
 from shared_pose_ros.ros.frames import Frame
 
-AXIS_COLOURS = ((255, 40, 40), (40, 220, 40), (60, 90, 255))
-BOX_COLOUR = (255, 200, 0)
 MARKER_SECONDS = 1
 
 
@@ -88,25 +86,8 @@ def marker_array(frame: Frame, poses: Detection3DArray) -> MarkerArray:
 
 
 def debug_image(frame: Frame) -> np.ndarray:
-    """Copy of the frame's image (H, W, 3) RGB with each object's box, class, confidence and axes.
-
-    The axes are those of the best hypothesis at the box centre, seen from far away (no perspective), as long as half
-    the box.
-    """
-    picture = np.ascontiguousarray(frame.image).copy()
-    for number, (box, class_id) in enumerate(zip(frame.objects.boxes, frame.objects.class_ids)):
-        centre, side = box[:2], float(box[2:].max())
-        corners = np.clip([centre - box[2:] / 2, centre + box[2:] / 2], -1e4, 1e4).round().astype(int)
-        cv2.rectangle(picture, corners[0].tolist(), corners[1].tolist(), BOX_COLOUR, 1)
-        label = f"{class_id} {frame.estimate.confidences[number, 0]:.2f}"
-        cv2.putText(picture, label, (corners[0] - (0, 3)).tolist(), cv2.FONT_HERSHEY_SIMPLEX, 0.4, BOX_COLOUR, 1)
-        rotation = frame.estimate.rotations[number, 0]
-        # Far axes first, so that the near ones lie on top.
-        for axis in np.argsort(-rotation[2]):
-            tip = np.clip(centre + rotation[:2, axis] * side / 2, -1e4, 1e4).round().astype(int)
-            start = np.clip(centre, -1e4, 1e4).round().astype(int)
-            cv2.line(picture, start.tolist(), tip.tolist(), AXIS_COLOURS[axis], 2)
-    return picture
+    """Copy of the frame's image (H, W, 3) RGB with each object's box, class, confidence and axes."""
+    return draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, frame.estimate)
 
 
 def image_message(header: Any, picture: np.ndarray) -> Image:

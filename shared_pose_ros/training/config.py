@@ -23,9 +23,9 @@ class SynthesisConfig:
     crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
     crop_scale: float = 0.08  # detector noise: relative change of the crop's side, ±
     lights: int = 2  # at most this many point lights
-    ambient: tuple[float, float] = (0.1, 0.5)
+    ambient: tuple[float, float] = (0.15, 0.5)
     specular: tuple[float, float] = (0.0, 0.4)
-    crevice: tuple[float, float] = (0.0, 0.8)  # darkening of concave places, a cheap ambient occlusion
+    crevice: tuple[float, float] = (0.0, 0.6)  # darkening of concave places, a cheap ambient occlusion
     tint: float = 0.25  # spread of the surface colour around white and grey
     neighbours: float = 0.6  # probability of other parts behind the object
     occluders: float = 0.4  # probability of a part in front of it
@@ -84,7 +84,7 @@ class TrainingConfig:
     warmup_steps: int = 200  # linear rise of the rate
     ramp: tuple[float, float] = (0.05, 0.35)  # part of the training over which disturbances grow from none to all
     seed: int = 0
-    threads: int = 0  # intra-op threads on the CPU; 0 is one a core
+    threads: int = 0  # torch threads on the CPU for synthesis and as many for the network; 0 is half the cores each
     checkpoint_seconds: float = 120.0
     validation_samples: int = 256
     validation_every: int = 20_000  # samples between validations

@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from shared_pose_ros.training.checkpoint import (
 from shared_pose_ros.training.config import TrainingConfig
 from shared_pose_ros.training.exporting import describe_object, source_commit
 from shared_pose_ros.training.objective import LossTerms, Objective
-from shared_pose_ros.training.synthesis import Synthesizer
+from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
 _VALIDATION_SEED = 1_000_003
@@ -90,8 +91,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         rasterizer = make_rasterizer()
         self.synthesizer = Synthesizer(
-            objects, config.synthesis, config.augmentation, config.crop_size, rasterizer, device, backgrounds, config.seed
-        )
+            objects, config.synthesis, config.augmentation, config.crop_size, rasterizer, device, backgrounds,
+            config.seed,
+        )  # fmt: skip
         self.objective = Objective(objects, config.loss, rasterizer, device)
         self.network = PoseNetwork(
             len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
@@ -133,19 +135,23 @@ class Trainer:
         started = saved = time.monotonic()
         first_sample, validation = self.samples, None
         deadline = math.inf if time_budget is None else started + time_budget
-        while self.samples < self.config.samples and time.monotonic() < deadline:
-            terms = self._train_step()
-            self.step += 1
-            if self.samples % self.config.validation_every < self.config.batch_size:
-                validation = self.validator.evaluate(self.network)
-                self._log(log, terms, validation)
-            now = time.monotonic()
-            if now - saved > self.config.checkpoint_seconds:
-                self.save()
-                saved = now
-            rate = (self.samples - first_sample) / (now - started)
-            left = min((self.config.samples - self.samples) / rate, deadline - now)
-            report(Progress(self.samples, self.config.samples, rate, left, terms, validation))
+        # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
+            upcoming = ahead.submit(self._batch, self.step)
+            while self.samples < self.config.samples and time.monotonic() < deadline:
+                batch = upcoming.result()
+                upcoming = ahead.submit(self._batch, self.step + 1)
+                terms = self._train_step(batch)
+                if self.samples % self.config.validation_every < self.config.batch_size:
+                    validation = self.validator.evaluate(self.network)
+                    self._log(log, terms, validation)
+                now = time.monotonic()
+                if now - saved > self.config.checkpoint_seconds:
+                    self.save()
+                    saved = now
+                rate = (self.samples - first_sample) / (now - started)
+                left = min((self.config.samples - self.samples) / rate, deadline - now)
+                report(Progress(self.samples, self.config.samples, rate, left, terms, validation))
         validation = self.validator.evaluate(self.network)
         self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **dataclasses.asdict(validation)}}
         self.save()
@@ -170,12 +176,15 @@ class Trainer:
             },
         )
 
-    def _train_step(self) -> LossTerms:
-        progress = self.samples / self.config.samples
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_000_007 + self.step)
-        batch = self.synthesizer.batch(self.config.batch_size, generator, difficulty(self.config, progress))
+    def _batch(self, step: int) -> TrainingBatch:
+        """The samples of a step; the same whichever thread or run makes them."""
+        progress = step * self.config.batch_size / self.config.samples
+        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_000_007 + step)
+        return self.synthesizer.batch(self.config.batch_size, generator, difficulty(self.config, progress))
+
+    def _train_step(self, batch: TrainingBatch) -> LossTerms:
         train_mode(self.network, self.config.tuning)
-        terms = self.objective(self.network, batch, progress)
+        terms = self.objective(self.network, batch, self.samples / self.config.samples)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
@@ -185,13 +194,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         self.optimizer.step()
+        self.step += 1
         return terms
 
     def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint_path)
         if state["fingerprint"] != self.fingerprint:
+            trained = ", ".join(entry["class_id"] for entry in state["objects"])
             raise CheckpointError(
-                f"{self.checkpoint_path} was trained on other objects ({', '.join(entry['class_id'] for entry in state['objects'])}) than given "
+                f"{self.checkpoint_path} was trained on other objects ({trained}) than given "
                 f"({', '.join(self.objects.class_ids)}); give the same object set or another --out"
             )
         for key in ("width", "crop_size", "hypotheses", "tuning", "batch_size", "seed"):

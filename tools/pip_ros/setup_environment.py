@@ -29,6 +29,7 @@ USES = ("runtime", "ros", "train", "replay", "dev")
 LOCKED = tuple(ROOT / "requirements" / f"{use}.txt" for use in USES)
 RECORD = "setup.json"
 MAKE_ENVIRONMENT = ("-m", "venv")
+RESTARTABLE = ("vision_msgs",)  # steps that clean up after an interrupted run of their own
 
 
 class SetupError(RuntimeError):
@@ -92,9 +93,9 @@ def write_record(environment: Path, record: dict) -> None:
 
 
 def is_reusable(environment: Path, record: dict) -> bool:
-    """Whether the environment was made here, by this Python, and no step was interrupted."""
+    """Whether the environment was made here, by this Python, and no interrupted step left half its work behind."""
     python_works = (environment / "bin" / "python").exists()
-    return python_works and record.get("origin") == origin() and record.get("unfinished") is None
+    return python_works and record.get("origin") == origin() and record.get("unfinished") in (None, *RESTARTABLE)
 
 
 def clean_environment() -> dict[str, str]:

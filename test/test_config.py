@@ -1,0 +1,121 @@
+"""Presets, unknown keys, types, overrides."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from shared_pose_ros.training.config import (
+    TrainingConfig,
+    at_difficulty,
+    config_from_dict,
+    load_preset,
+    override,
+    preset_folder,
+)
+from shared_pose_ros.training.trainer import difficulty
+
+
+def test_every_shipped_preset_loads():
+    names = sorted(path.stem for path in preset_folder().glob("*.yaml"))
+    assert {"compact", "paper"} <= set(names)
+    for name in names:
+        assert isinstance(load_preset(name), TrainingConfig)
+
+
+def test_the_paper_preset_is_the_methods():
+    config = load_preset("paper")
+    assert (config.width, config.crop_size, config.hypotheses, config.batch_size) == ("paper", 128, 10, 64)
+    assert config.samples == 20_000_000
+    assert config.learning_rate == config.final_learning_rate == 1e-3
+    assert at_difficulty(config.synthesis, config.augmentation, difficulty(config, 0.0))[0] == config.synthesis
+    loss = config.loss
+    assert (loss.size, loss.d_max, loss.gamma, loss.spread_weight) == (64, 30.0, 0.01, 1.0)
+    # The paper's loss alone, from the first sample.
+    assert (loss.mixture_weight, loss.surface_weight, loss.depth_start) == (0.0, 0.0, 0.0)
+    synthesis = config.synthesis
+    assert synthesis.crop_pad == 1.2 and synthesis.distance == (1.0, 1.0)
+    assert (synthesis.crop_shift, synthesis.crop_scale, synthesis.neighbours, synthesis.occluders) == (0, 0, 0, 0)
+    assert synthesis.lights == 1 and synthesis.ambient == (0.1, 0.1) and synthesis.specular == (0.0, 0.0)
+    augmentation = config.augmentation
+    assert (augmentation.blur, augmentation.blur_sigma) == (0.5, 1.2)
+    assert augmentation.add == augmentation.multiply == augmentation.contrast == 0.5
+    assert augmentation.add_range == pytest.approx(25 / 255, abs=0.003)
+    assert augmentation.multiply_range == (0.6, 1.4) and augmentation.contrast_range == (0.5, 2.2)
+
+
+def test_the_compact_preset_ends_in_the_papers_loss():
+    config = load_preset("compact")
+    assert config.width == "compact" and config.tuning == "full"
+    assert (config.loss.d_max, config.loss.gamma, config.loss.spread_weight) == (30.0, 0.01, 1.0)
+
+
+def test_a_file_is_a_preset(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("width: compact\nloss: {size: 48, d_max: 20}\nsynthesis: {distance: [1, 2]}\n")
+    config = load_preset(str(path))
+    assert config.loss.size == 48 and config.loss.d_max == 20.0 and config.synthesis.distance == (1.0, 2.0)
+    assert config.loss.gamma == TrainingConfig().loss.gamma
+    (tmp_path / "empty.yaml").write_text("")
+    assert load_preset(str(tmp_path / "empty.yaml")) == TrainingConfig()
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(ValueError, match="no preset 'huge'.*compact.*paper"):
+        load_preset("huge")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"widht": "compact"}, "unknown training setting widht"),
+        ({"loss": {"dmax": 3}}, r"unknown training setting loss\.dmax"),
+        ({"samples": "many"}, "samples is 'many'; give a int"),
+        ({"width": 3}, "width is 3; give a str"),
+        ({"normalize_code": "yes"}, "normalize_code is 'yes'; give a bool"),
+        ({"synthesis": {"distance": 1.0}}, r"synthesis\.distance is 1\.0; give a list of 2"),
+        ({"synthesis": {"distance": [1, 2, 3]}}, "give a list of 2"),
+        ({"tuning": "some"}, "tuning 'some' is unknown; choose one of frozen, last_layer, full"),
+        ({"samples": 0}, "samples is 0; it must be at least 1"),
+        ({"batch_size": -4}, "batch_size is -4"),
+    ],
+)
+def test_wrong_settings_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_dict(values)
+
+
+def test_values_survive_the_way_to_yaml_and_back():
+    config = dataclasses.replace(load_preset("paper"), seed=7)
+    assert config_from_dict(config.to_dict()) == config
+    assert config_from_dict(yaml.safe_load(yaml.safe_dump(_lists(config.to_dict())))) == config
+
+
+def _lists(values):
+    if isinstance(values, dict):
+        return {key: _lists(value) for key, value in values.items()}
+    return list(values) if isinstance(values, tuple) else values
+
+
+def test_difficulty_scales_disturbances_and_leaves_the_rest():
+    config = TrainingConfig()
+    synthesis, augmentation = at_difficulty(config.synthesis, config.augmentation, 0.5)
+    assert synthesis.occluders == config.synthesis.occluders / 2 and augmentation.blur == config.augmentation.blur / 2
+    assert synthesis.lights == config.synthesis.lights and synthesis.distance == config.synthesis.distance
+    assert at_difficulty(config.synthesis, config.augmentation, 1.0) == (config.synthesis, config.augmentation)
+    none = at_difficulty(config.synthesis, config.augmentation, 0.0)[1]
+    assert none.blur == none.noise == none.add == none.multiply == none.contrast == none.cutout == 0
+    ramped = dataclasses.replace(config, ramp=(0.2, 0.6))
+    assert [difficulty(ramped, progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_one_setting_can_be_overridden():
+    config = load_preset("compact")
+    changed = override(override(config, "loss.d_max", 12), "seed", 5)
+    assert changed.loss.d_max == 12.0 and changed.seed == 5
+    assert dataclasses.replace(changed, seed=config.seed, loss=config.loss) == config
+    for key in ("loss.dmax", "los.d_max", "loss", "d_max", "loss.d_max.x", ""):
+        with pytest.raises(ValueError, match="unknown training setting"):
+            override(config, key, 1)
+    with pytest.raises(ValueError, match="tuning"):
+        override(config, "tuning", "none")
