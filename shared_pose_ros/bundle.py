@@ -8,6 +8,7 @@ module names it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -148,7 +149,11 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
     digest = weights_sha256(scripted)
     metadata = dataclasses.replace(
-        metadata, torch_version=torch.__version__, weights_sha256=digest, schema_version=SCHEMA_VERSION
+        metadata,
+        metrics=json.loads(json.dumps(metadata.metrics)),  # as a reader will find them: lists, not tuples
+        torch_version=torch.__version__,
+        weights_sha256=digest,
+        schema_version=SCHEMA_VERSION,
     )
     example = io.BytesIO()
     torch.save({"rotations": expected[0], "confidences": expected[1]}, example)
@@ -159,7 +164,8 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         torch.jit.save(scripted, str(partial), _extra_files=extra)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise BundleError(f"{path} could not be written ({error}); free space or choose another --out") from error
     return metadata
 

@@ -177,7 +177,7 @@ def mistake(capsys, status, *words):
         assert str(word) in lines[0], lines[0]
 
 
-def test_mistakes_in_estimate(tiny_bundle, photograph, tmp_path, capsys):
+def test_mistakes_in_estimate(tiny_bundle, photograph, object_folder, tmp_path, capsys):
     def run(*more, detection="part_1:60,50,40,30", bundle=tiny_bundle, image=photograph):
         return estimate(bundle, image, tmp_path, *more, detection=detection)
 
@@ -196,9 +196,9 @@ def test_mistakes_in_estimate(tiny_bundle, photograph, tmp_path, capsys):
     mistake(capsys, run("--camera", tmp_path / "no.json"), "cannot be read")
     mistake(capsys, run("--device", "gpu"), "device 'gpu'")
     mistake(capsys, run("--overlay", tmp_path / "none" / "x.png"), "cannot be written")
-    mistake(capsys, run("--overlay", tmp_path / "x.png", "--models", PARTS), "need --camera")
+    mistake(capsys, run("--overlay", tmp_path / "x.png", "--models", object_folder), "need --camera")
     known = ("--camera", "200,200,80,60", "--overlay", tmp_path / "x.png")
-    mistake(capsys, run(*known, "--models", PARTS), "has no object 'part_1'")
+    mistake(capsys, run(*known, "--models", object_folder), "has no object 'part_1'")
     mistake(capsys, run("--json", tmp_path / "none" / "p.json"), "none")
 
 

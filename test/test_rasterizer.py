@@ -8,6 +8,7 @@ from zbuffer import render
 
 from shared_pose_ros.geometry.cameras import camera_matrix
 from shared_pose_ros.geometry.rotations import random_rotations
+from shared_pose_ros.rendering.depth import pixel_rays, plane_depth
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 
 MESHES = [tetrahedron(), box(2.0, 1.2, 0.6), tetrahedron(0.7)]
@@ -93,24 +94,32 @@ def test_faces_are_seen_from_both_sides(rasterizer):
     assert (pictures[0] != pictures[1]).sum() <= 2
 
 
-def test_fine_faces_far_away_keep_their_depth(rasterizer):
-    # 0.2 mm faces at 0.7 m, as in full-resolution CAD: two parallel sheets 2 mm apart; only the front one may show.
-    steps = np.arange(101) * 0.2 - 10.0
-    x, y = np.meshgrid(steps, steps)
-    sheet = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
-    first = (np.arange(100)[:, None] * 101 + np.arange(100)).ravel()
-    quads = np.stack([first, first + 1, first + 102, first + 101], axis=1)
-    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    vertices = np.concatenate([sheet, sheet + [0, 0, 2.0]]).astype(np.float32)
-    both = np.concatenate([faces + len(sheet), faces]).astype(np.int32)  # the rear one first
-    rotation = torch.eye(3)[None]
-    translation = torch.tensor([[3.0, -2.0, 700.0]])
-    camera = camera_matrix(1075.0, 1073.0, 11.5, 15.5)
-    found = rasterizer.rasterize(
-        pack_meshes([(vertices, both)]), torch.tensor([0]), rotation, translation, camera, (24, 32)
-    )[0]
-    assert (found >= len(faces)).sum() > 500
-    assert ((found >= 0) & (found < len(faces))).sum() == 0
+def ball(radius, rings):
+    """A ball of rings × 2·rings quadrilaterals about the origin."""
+    polar, turn = np.linspace(0, np.pi, rings + 1)[:, None], np.linspace(0, 2 * np.pi, 2 * rings + 1)[None, :-1]
+    x, y, z = np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar) + 0 * turn
+    row, column = np.arange(rings)[:, None] * 2 * rings, np.arange(2 * rings)[None]
+    a, b = (row + column).ravel(), (row + (column + 1) % (2 * rings)).ravel()
+    faces = np.concatenate([np.stack([a, b, a + 2 * rings], axis=1), np.stack([b, b + 2 * rings, a + 2 * rings], axis=1)])
+    return (radius * np.stack([x, y, z], axis=-1)).reshape(-1, 3).astype(np.float32), faces.astype(np.int32)
+
+
+def test_fine_faces_far_away_are_not_missed(rasterizer):
+    # 0.3 mm faces at 0.7 m, as in full-resolution CAD: products of corners in float32 would lose some of them, and the
+    # back of the ball would shine through.
+    packed = pack_meshes([ball(20.0, 200)])
+    rotation, centre = random_rotations(1, torch.Generator().manual_seed(0)), torch.tensor([[30.0, -20.0, 700.0]])
+    camera, size = camera_matrix(1075.0, 1073.0, 2.5, 80.5), (100, 100)
+    face_id = rasterizer.rasterize(packed, torch.tensor([0]), rotation, centre, camera, size)
+    depth = plane_depth(face_id, packed, rotation.double(), centre.double(), camera)[0].numpy()
+    rays = pixel_rays(camera.double(), size)[0].numpy()
+    along = rays @ centre[0].double().numpy()
+    squared = (rays**2).sum(axis=-1)
+    inside = along**2 - squared * (float(centre.square().sum()) - 20.0**2)
+    expected = (along - np.sqrt(np.maximum(inside, 0.0))) / squared
+    clear = np.sqrt(np.maximum(inside, 0.0) / squared) > 3.0  # not at the rim
+    assert clear.sum() > 2500
+    np.testing.assert_allclose(depth[clear], expected[clear], atol=0.02)
 
 
 def test_degenerate_faces_are_never_hit(rasterizer):

@@ -42,15 +42,19 @@ def assert_equal(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-def test_the_loss_falls_on_an_easy_problem(tmp_path, photographs):
-    easy = LossConfig(size=16, depth_start=1.0, surface_weight=0.0, mixture_weight=1.0, concentration=(2.0, 2.0))
+def test_the_loss_falls_on_a_fixed_batch(tmp_path, photographs, monkeypatch):
     trainer = make_trainer(
-        tmp_path, photographs, samples=60 * 32, batch_size=32, hypotheses=4, loss=easy, validation_every=10**6
+        tmp_path, photographs, samples=480, hypotheses=4, loss=LossConfig(size=16, depth_start=0.5)
     )
-    losses = []
-    trainer.train(report=lambda progress: losses.append(progress.terms.mixture.item()))
-    first, last = sum(losses[:6]) / 6, sum(losses[30:40]) / 10
-    assert len(losses) == 60 and last < 0.85 * first
+    fixed = trainer.synthesizer.batch(8, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(trainer.synthesizer, "batch", lambda *arguments: fixed)
+    terms = []
+    trainer.train(report=lambda progress: terms.append(progress.terms))
+    mixture = [term.mixture.item() for term in terms]
+    assert len(terms) == 60 and sum(mixture[25:30]) < 0.5 * sum(mixture[:5])
+    # From its start on the depth loss joins in.
+    assert all(term.depth == 0 for term in terms[:30]) and all(term.depth > 0 for term in terms[30:])
+    assert terms[-1].depth < terms[30].depth
 
 
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photographs):

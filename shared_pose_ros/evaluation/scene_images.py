@@ -9,6 +9,7 @@ colours are linear light until ``develop``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_pose_ros.evaluation.scene_textures import TEXELS, TEXTURE_SIDE, Ground, srgb
+from shared_pose_ros.evaluation.scene_textures import TEXTURE_SIDE, Ground, srgb
 from shared_pose_ros.rendering.depth import pixel_rays, plane_depth
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_meshes
 
@@ -78,7 +79,7 @@ class Body:
 
 
 class Studio:
-    """A lit heap, ready to be photographed from anywhere; shadow maps are drawn once.
+    """A lit heap, ready to be photographed from anywhere.
 
     Args:
         bodies: the parts, then anything else that stands there.
@@ -95,9 +96,11 @@ class Studio:
         self.body_of_face = torch.from_numpy(np.repeat(np.arange(len(bodies)), [len(b.faces) for b in bodies]))
         self._normals = torch.cat([corner_normals(body.vertices, body.faces) for body in bodies])
         self._texture = torch.from_numpy(np.ascontiguousarray(ground.texture)).permute(2, 0, 1)[None]
-        points = torch.cat([lights.positions.reshape(-1, 3), lights.dome])
-        self._shadow_views = [look_at(point, torch.zeros(3)) for point in points]
-        self._shadow_maps = self._draw_shadow_maps(points)
+        self._separate = pack_meshes([(body.vertices, body.faces) for body in bodies])
+        self._lamps = torch.cat([lights.positions.reshape(-1, 3), lights.dome])
+        self._shadow_views = [look_at(point, torch.zeros(3)) for point in self._lamps]
+        distance = self._lamps.norm(dim=-1)
+        self._shadow_focal = (_SHADOW_SIZE / 2 - 2) / torch.tan(torch.asin((_SHADOW_RADIUS / distance).clamp(max=0.9)))
 
     def see(
         self, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]
@@ -120,14 +123,13 @@ class Studio:
         rays = pixel_rays(camera.float(), size)[0]
         return face[0], torch.where(face[0] >= 0, depth, _ground_depth(rays, rotation, translation))
 
-    def silhouette(
-        self, body: int, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]
+    def silhouettes(
+        self, count: int, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]
     ) -> np.ndarray:
-        """Pixels ``(H, W)`` bool of one body as if it were alone; arguments as of ``see``."""
-        alone = pack_meshes([(self.bodies[body].vertices, self.bodies[body].faces)])
-        zero = torch.zeros(1, dtype=torch.int64)
-        pose = rotation[None].float(), translation[None].float()
-        return (self.rasterizer.rasterize(alone, zero, *pose, camera.float(), size)[0] >= 0).numpy()
+        """Pixels ``(count, H, W)`` bool of the first bodies, each as if alone; other arguments as of ``see``."""
+        poses = rotation.float().expand(count, 3, 3), translation.float().expand(count, 3)
+        face = self.rasterizer.rasterize(self._separate, torch.arange(count), *poses, camera.float(), size)
+        return (face >= 0).numpy()
 
     def photograph(self, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]) -> Tensor:
         """Linear light ``(H, W, 3)``, averaged from ``SUPERSAMPLE``² samples a pixel; arguments as of ``see``."""
@@ -228,11 +230,11 @@ class Studio:
         share = torch.cat(weights, dim=1).clamp(0, 1)
         return F.normalize((self._normals[face] * share[..., None]).sum(1), dim=-1)
 
-    def _draw_shadow_maps(self, points: Tensor) -> Tensor:
-        distance = points.norm(dim=-1)
-        self._shadow_focal = (_SHADOW_SIZE / 2 - 2) / torch.tan(torch.asin((_SHADOW_RADIUS / distance).clamp(max=0.9)))
+    @functools.cached_property
+    def _shadow_maps(self) -> Tensor:
+        """Nearest depth as each sample of a light sees it ``(samples, pixels)``, drawn when first needed."""
         maps = []
-        for start in range(0, len(points), 16):
+        for start in range(0, len(self._lamps), 16):
             views = self._shadow_views[start : start + 16]
             rotation, translation = torch.stack([r for r, _ in views]), torch.stack([t for _, t in views])
             camera = torch.zeros(len(views), 3, 3)
@@ -249,7 +251,7 @@ class Studio:
     def _reached(self, points: Tensor, sample: int) -> Tensor:
         """1 where a light's sample reaches the points ``(P, 3)``, 0 in its shadow."""
         rotation, translation = self._shadow_views[sample]
-        x, y, z = (points @ rotation.T + translation).unbind(-1)
+        x, y, z = (rotation @ points.T + translation[:, None]).unbind(0)
         scale = self._shadow_focal[sample] / z
         middle = (_SHADOW_SIZE - 1) / 2
         column = (x * scale + middle).round().long()
@@ -316,6 +318,3 @@ def develop(light: Tensor, sensor: Sensor, generator: np.random.Generator) -> np
     # Demosaicing ties neighbouring pixels together.
     picture = picture + deviation * cv2.GaussianBlur(noise, (0, 0), 0.6) * 1.7
     return np.round(srgb(picture) * 255).astype(np.uint8)
-
-
-__all__ = ["TEXELS", "Body", "Lights", "Material", "Sensor", "Studio", "corner_normals", "develop", "look_at"]

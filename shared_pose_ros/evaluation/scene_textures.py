@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 TEXTURE_SIDE = 2.4
-TEXELS = 2048
+TEXELS = 1536
 _PER_METRE = TEXELS / TEXTURE_SIDE
 
 

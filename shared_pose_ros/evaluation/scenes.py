@@ -19,13 +19,14 @@ import torch
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.scene_images import Body, Lights, Material, Sensor, Studio, develop, look_at
 from shared_pose_ros.evaluation.scene_layout import HeapBuilder, PlacedPart, Tray
-from shared_pose_ros.evaluation.scene_textures import GROUNDS, Ground, linear
+from shared_pose_ros.evaluation.scene_textures import GROUNDS, linear
 from shared_pose_ros.geometry.boxes import box_from_mask
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer
 
 _BORDER = 4  # pixels that parts keep from the image's edge
-_ATTEMPTS = 60
+_ATTEMPTS = 30  # at a view
+_HEAPS_TRIED = 10
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def generate_frames(
     """All frames, heap by heap; the same for the same objects and settings.
 
     Raises:
-        ValueError: no view of a heap keeps all parts in the image and visible; the message says what to change.
+        ValueError: no views keep all parts of a heap in the image and visible; the message says what to change.
     """
     rasterizer = rasterizer or make_rasterizer()
     builder = HeapBuilder(objects, radius=settings.radius)
@@ -103,44 +104,66 @@ def generate_frames(
         generator = np.random.default_rng([settings.seed, 2, scene])
         chosen = [next(classes) for _ in range(generator.integers(settings.parts[0], settings.parts[1] + 1))]
         tray = Tray(half_width=0.21) if generator.random() < settings.tray else None
-        ground_name = list(GROUNDS)[scene % len(GROUNDS)]
-        ground = GROUNDS[ground_name](generator)
+        ground = list(GROUNDS.values())[scene % len(GROUNDS)](generator)
         dice = torch.Generator().manual_seed(int(generator.integers(2**31)))
-        parts = builder.build(chosen, dice, tray)
         lights = _draw_lights(settings.light_samples, generator)
-        studio = Studio(_bodies(objects, parts, tray, generator), ground, lights, rasterizer)
-        yield from _photograph(objects, parts, studio, settings, scene, generator)
+        for _ in range(_HEAPS_TRIED):
+            parts = builder.build(chosen, dice, tray)
+            studio = Studio(_bodies(objects, parts, tray, generator), ground, lights, rasterizer)
+            views = _choose_views(objects, parts, studio, settings, generator)
+            if views is not None:
+                break
+        else:
+            raise ValueError(
+                f"heap {scene}: no views show all {len(chosen)} parts, however they are heaped; "
+                "take fewer parts, a greater distance, a greater radius or a lower visibility"
+            )
+        for number, view in enumerate(views):
+            light = studio.photograph(*view.pose, torch.from_numpy(_camera_matrix(settings)), settings.size)
+            image = develop(light, _draw_sensor(generator), generator)
+            known = view.depth, _camera_matrix(settings), view.instances, view.silhouettes, view.masks
+            yield SceneFrame(scene, number, image, *known)
 
 
-def _photograph(
+@dataclass(frozen=True)
+class _View:
+    """A camera's pose (world to camera) and what it sees, as in ``SceneFrame``."""
+
+    pose: tuple[torch.Tensor, torch.Tensor]
+    depth: np.ndarray
+    instances: tuple[Instance, ...]
+    silhouettes: np.ndarray
+    masks: np.ndarray
+
+
+def _choose_views(
     objects: ObjectSet,
     parts: Sequence[PlacedPart],
     studio: Studio,
     settings: SceneSettings,
-    scene: int,
     generator: np.random.Generator,
-) -> Iterator[SceneFrame]:
-    fx, fy, cx, cy = settings.camera
-    camera = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
+) -> list[_View] | None:
+    """Good views from all around the heap, None if some side has none."""
     middle = np.mean([studio.bodies[i].vertices.mean(axis=0) for i in range(len(parts))], axis=0)
     start = generator.uniform(0, 2 * math.pi)
-    for view in range(settings.views):
+    views: list[_View] = []
+    for number in range(settings.views):
         for attempt in range(_ATTEMPTS):
             # The camera goes around the heap, a good way from one view to the next.
-            azimuth = start + 2 * math.pi * (view + generator.uniform(-0.3, 0.3)) / settings.views
+            azimuth = start + 2 * math.pi * (number + generator.uniform(-0.3, 0.3)) / settings.views
             pose = _camera_pose(middle, azimuth, attempt / _ATTEMPTS, settings, generator)
-            seen = _look(objects, parts, studio, pose, camera, settings)
-            if seen is not None:
+            view = _look(objects, parts, studio, pose, settings)
+            if view is not None:
+                views.append(view)
                 break
         else:
-            raise ValueError(
-                f"heap {scene}: none of {_ATTEMPTS} views shows all {len(parts)} parts; "
-                "take fewer parts, a greater distance or a lower visibility"
-            )
-        depth, instances, silhouettes, masks = seen
-        light = studio.photograph(*pose, torch.from_numpy(camera), settings.size)
-        image = develop(light, _draw_sensor(generator), generator)
-        yield SceneFrame(scene, view, image, depth, camera, instances, silhouettes, masks)
+            return None
+    return views
+
+
+def _camera_matrix(settings: SceneSettings) -> np.ndarray:
+    fx, fy, cx, cy = settings.camera
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=np.float64)
 
 
 def _camera_pose(
@@ -162,13 +185,12 @@ def _look(
     parts: Sequence[PlacedPart],
     studio: Studio,
     pose: tuple[torch.Tensor, torch.Tensor],
-    camera: np.ndarray,
     settings: SceneSettings,
-) -> tuple[np.ndarray, tuple[Instance, ...], np.ndarray, np.ndarray] | None:
-    """Depth, instances, silhouettes and masks of a view; None if a part is cut off or too much is hidden."""
+) -> _View | None:
+    """What a camera sees; None if a part is cut off or too much is hidden."""
     rotation, translation = pose
     height, width = settings.size
-    k = torch.from_numpy(camera)
+    k = torch.from_numpy(_camera_matrix(settings))
     bodies = studio.bodies[: len(parts)]
     projected = [(torch.from_numpy(b.vertices).double() @ rotation.T + translation) @ k.T for b in bodies]
     pixels = torch.cat([p[:, :2] / p[:, 2:] for p in projected])
@@ -178,9 +200,7 @@ def _look(
     face, depth = studio.see(rotation, translation, k, settings.size)
     owner = torch.where(face >= 0, studio.body_of_face[face.clamp(min=0)], -1).numpy()
     masks = np.stack([owner == number for number in range(len(parts))])
-    silhouettes = np.stack(
-        [studio.silhouette(number, rotation, translation, k, settings.size) for number in range(len(parts))]
-    )
+    silhouettes = studio.silhouettes(len(parts), rotation, translation, k, settings.size)
     visible = masks.sum(axis=(1, 2)) / np.maximum(silhouettes.sum(axis=(1, 2)), 1)
     if visible.min() < settings.visibility[0] or (visible < settings.visibility[1]).mean() > 0.2:
         return None
@@ -196,7 +216,7 @@ def _look(
         )
         for number, part in enumerate(parts)
     )
-    return depth.numpy().astype(np.float32), instances, silhouettes, masks
+    return _View(pose, depth.numpy().astype(np.float32), instances, silhouettes, masks)
 
 
 def _class_sequence(count: int, generator: np.random.Generator) -> Iterator[int]:
@@ -296,6 +316,3 @@ def _draw_sensor(generator: np.random.Generator) -> Sensor:
         read_noise=generator.uniform(0.0015, 0.004),
         vignette=generator.uniform(0.0, 0.15),
     )
-
-
-__all__ = ["Ground", "SceneFrame", "SceneSettings", "generate_frames"]

@@ -27,6 +27,7 @@ class Lighting:
         specular: ``(B,)`` weight of the highlights (Blinn-Phong).
         shininess: ``(B,)`` exponent of the highlights.
         crevice: ``(B,)`` darkening of concave places, 0 is none.
+        sky: ``(B, 3)`` direction towards the sky times its strength: hemisphere light strength·(1 + N·up)/2, 0 is none.
     """
 
     positions: Tensor
@@ -35,6 +36,7 @@ class Lighting:
     specular: Tensor
     shininess: Tensor
     crevice: Tensor
+    sky: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def _shade_pixels(
     positions: wp.array2d(dtype=wp.vec3),
     strengths: wp.array2d(dtype=wp.float32),
     surface: wp.array(dtype=wp.vec3),
+    sky: wp.array(dtype=wp.vec3),
     intensity: wp.array3d(dtype=wp.float32),
     depth: wp.array3d(dtype=wp.float32),
     normal_map: wp.array3d(dtype=wp.vec3),
@@ -87,7 +90,7 @@ def _shade_pixels(
     # CAD winding is not reliable: the side that is seen is the front.
     if facing > 0.0:
         normal = -normal
-    total = surface[image][0]
+    total = surface[image][0] + 0.5 * (wp.length(sky[image]) + wp.dot(sky[image], normal))
     for light in range(strengths.shape[1]):
         strength = strengths[image, light]
         if strength > 0.0:
@@ -106,7 +109,7 @@ def _shade_pixels(
 def shade(
     face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor, lighting: Lighting
 ) -> ShadedImages:
-    """Flat-shaded intensity, I = ambient + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
+    """Flat-shaded intensity, I = ambient + sky + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
 
     A light behind the surface gives neither diffuse light nor a highlight. Crevices are darkened afterwards.
 
@@ -139,6 +142,7 @@ def shade(
             to_warp(lighting.positions.float(), wp.vec3),
             to_warp(lighting.strengths.float(), wp.float32),
             to_warp(surface.float(), wp.vec3),
+            to_warp(lighting.sky.float(), wp.vec3),
             to_warp(intensity, wp.float32),
             to_warp(depth, wp.float32),
             to_warp(normals, wp.vec3),

@@ -23,7 +23,9 @@ class SynthesisConfig:
     crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
     crop_scale: float = 0.08  # detector noise: relative change of the crop's side, ±
     lights: int = 2  # at most this many point lights
-    ambient: tuple[float, float] = (0.15, 0.5)
+    from_above: float = 0.9  # share of images lit from above, by sky and lamps, as a camera over a bin sees; 0 is the paper
+    sky: tuple[float, float] = (0.05, 0.4)  # strength of the hemisphere light in those images
+    ambient: tuple[float, float] = (0.05, 0.3)
     specular: tuple[float, float] = (0.0, 0.4)
     crevice: tuple[float, float] = (0.0, 0.6)  # darkening of concave places, a cheap ambient occlusion
     tint: float = 0.25  # spread of the surface colour around white and grey

@@ -146,16 +146,30 @@ class Synthesizer:
         return camera
 
     def _lighting(self, distance: Tensor, draw: Draw, config: SynthesisConfig) -> Lighting:
-        """Point lights uniform in a cube of half side the object's distance, camera at the origin."""
+        """Point lights anywhere around the camera, or, with hemisphere light, on the side of the sky.
+
+        Without a prior on where light comes from, shading cannot tell a part that leans towards the camera from one that
+        leans away (the crater illusion), and at a few dozen pixels little else can.
+        """
+        above = draw.chance(config.from_above).float()
+        elevation, roll = draw.uniform(0.2, 1.5), draw.uniform(-0.4, 0.4)
+        flat = torch.cos(elevation)
+        up = torch.stack([flat * torch.sin(roll), -flat * torch.cos(roll), -torch.sin(elevation)], dim=1)
+        noise = torch.randn(draw.count, config.lights, 3, generator=draw.generator, device=self.device)
+        lamps = F.normalize(noise + 1.5 * up[:, None], dim=2) * draw.uniform(0.7, 2.0, config.lights, 1)
+        lamps[..., 2] += 1
+        anywhere = draw.uniform(-1, 1, config.lights, 3)
+        positions = torch.where(above[:, None, None] > 0, lamps, anywhere) * distance[:, None, None]
         strengths = draw.uniform(0.5, 1.0, config.lights)
         strengths[:, 1:] *= draw.uniform(0, 1, config.lights - 1) * (draw.uniform(0, 1, config.lights - 1) < 0.5)
         return Lighting(
-            positions=draw.uniform(-1, 1, config.lights, 3) * distance[:, None, None],
+            positions=positions,
             strengths=strengths,
             ambient=draw.uniform(*config.ambient),
             specular=draw.uniform(*config.specular),
             shininess=torch.exp(draw.uniform(1.0, 4.0)),
             crevice=draw.uniform(*config.crevice),
+            sky=up * (above * draw.uniform(*config.sky))[:, None],
         )
 
     def _other_parts(self, colour: Tensor, alpha: Tensor, draw: Draw, probability: float) -> tuple[Tensor, Tensor]:
