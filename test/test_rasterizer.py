@@ -100,7 +100,8 @@ def ball(radius, rings):
     x, y, z = np.sin(polar) * np.cos(turn), np.sin(polar) * np.sin(turn), np.cos(polar) + 0 * turn
     row, column = np.arange(rings)[:, None] * 2 * rings, np.arange(2 * rings)[None]
     a, b = (row + column).ravel(), (row + (column + 1) % (2 * rings)).ravel()
-    faces = np.concatenate([np.stack([a, b, a + 2 * rings], axis=1), np.stack([b, b + 2 * rings, a + 2 * rings], axis=1)])
+    c, d = a + 2 * rings, b + 2 * rings
+    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([b, d, c], axis=1)])
     return (radius * np.stack([x, y, z], axis=-1)).reshape(-1, 3).astype(np.float32), faces.astype(np.int32)
 
 

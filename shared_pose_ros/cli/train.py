@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--start-from", type=Path, help="folder of another training of these objects: take its weights")
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     tune_allocator()
     trainer = Trainer(
         load_objects(options), config, options.out, choose_device(options.device),
-        options.backgrounds, options.resume, options.preset,
+        options.backgrounds, options.resume, options.preset, options.start_from,
     )  # fmt: skip
     with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))

@@ -56,7 +56,7 @@ def export_checkpoint(folder: Path, out: Path) -> BundleMetadata:
         tuning=config.tuning,
         normalize_code=config.normalize_code,
         preset=state["preset"],
-        samples=state["step"] * config.batch_size,
+        samples=state.get("earlier_samples", 0) + state["step"] * config.batch_size,
         seed=config.seed,
         commit=state["commit"],
         metrics=state.get("metrics", {}),

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -38,6 +39,7 @@ from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
 _VALIDATION_SEED = 1_000_003
+_LINEAR = "encoder.linear.weight"
 VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
     "confident hypothesis (median), of the best one (oracle_median), share under 15 degrees (recall_15)"
@@ -67,6 +69,7 @@ class Trainer:
         backgrounds: folder of photographs, None for procedural pictures.
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
+        start_from: folder of another training of the same objects whose weights to start from; its crop size may differ.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -81,6 +84,7 @@ class Trainer:
         backgrounds: Path | None = None,
         resume: bool = False,
         preset: str = "custom",
+        start_from: Path | None = None,
     ) -> None:
         self.preset, self.metrics = preset, {}
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
@@ -101,9 +105,11 @@ class Trainer:
         set_tuning(self.network, config.tuning)
         trainable = [p for p in (*self.network.parameters(), *self.objective.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.Adam(trainable, lr=config.learning_rate, fused=True)
-        self.step = 0
+        self.step = self.earlier_samples = 0
         if resume:
             self._restore()
+        elif start_from is not None:
+            self._start_from(Path(start_from))
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, config.seed + _VALIDATION_SEED, config.batch_size
         )
@@ -168,6 +174,7 @@ class Trainer:
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "config": self.config.to_dict(),
+                "earlier_samples": self.earlier_samples,
                 "preset": self.preset,
                 "commit": source_commit(),
                 "objects": [describe_object(model) for model in self.objects],
@@ -215,6 +222,21 @@ class Trainer:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        self.earlier_samples = state.get("earlier_samples", 0)
+
+    def _start_from(self, folder: Path) -> None:
+        """Take the weights of another training; its samples count as earlier ones."""
+        state = load_checkpoint(folder / CHECKPOINT_NAME)
+        if state["fingerprint"] != self.fingerprint:
+            raise CheckpointError(f"{folder} was trained on other objects; start from a training of the same object set")
+        weights = state["network"]
+        weights[_LINEAR] = resize_linear(weights[_LINEAR], state["config"]["crop_size"], self.config.crop_size)
+        try:
+            self.network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder} has a network of another width or number of hypotheses ({error})") from error
+        self.objective.load_state_dict(state["objective"])
+        self.earlier_samples = state.get("earlier_samples", 0) + state["step"] * state["config"]["batch_size"]
 
     def _log(self, log: SummaryWriter, terms: LossTerms, validation: ValidationResult) -> None:
         values = {
@@ -236,6 +258,23 @@ class Trainer:
         record = {"samples": self.samples, **values, "by_object": validation.by_object}
         with open(self.out / "log.jsonl", "a") as stream:
             stream.write(json.dumps(record) + "\n")
+
+
+def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
+    """The encoder's linear layer for another crop size: its weights over the feature map, resampled.
+
+    Args:
+        weight: ``(128, C·(S/16)²)``.
+        crop_size: S.
+        new_crop_size: S'.
+
+    Returns:
+        ``(128, C·(S'/16)²)``, scaled so that a constant feature map gives the same code.
+    """
+    side, new_side = crop_size // 16, new_crop_size // 16
+    maps = weight.reshape(weight.shape[0], -1, side, side)
+    resized = F.interpolate(maps, (new_side, new_side), mode="bilinear", align_corners=False)
+    return (resized * (side / new_side) ** 2).flatten(1)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
