@@ -36,7 +36,8 @@ def test_the_paper_preset_is_the_methods():
     synthesis = config.synthesis
     assert synthesis.crop_pad == 1.2 and synthesis.distance == (1.0, 1.0)
     assert (synthesis.crop_shift, synthesis.crop_scale, synthesis.neighbours, synthesis.occluders) == (0, 0, 0, 0)
-    assert synthesis.lights == 1 and synthesis.ambient == (0.1, 0.1) and synthesis.specular == (0.0, 0.0)
+    assert synthesis.lights == 1 and synthesis.from_above == 0.0
+    assert synthesis.ambient == (0.1, 0.1) and synthesis.specular == (0.0, 0.0)
     augmentation = config.augmentation
     assert (augmentation.blur, augmentation.blur_sigma) == (0.5, 1.2)
     assert augmentation.add == augmentation.multiply == augmentation.contrast == 0.5

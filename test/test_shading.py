@@ -25,6 +25,7 @@ def lighting(count, crevice=0.0, specular=0.3):
         specular=torch.full((count,), specular),
         shininess=torch.linspace(3.0, 20.0, count),
         crevice=torch.full((count,), crevice),
+        sky=torch.tensor([[0.05, -0.2, 0.1]]).repeat(count, 1),
     )
 
 
@@ -37,7 +38,10 @@ def scene(meshes, index):
 
 
 def expected_pixel(triangle, ray, lights, image):
-    """(intensity, depth, normal) of one pixel: ambient + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess)."""
+    """(intensity, depth, normal) of one pixel.
+
+    I = ambient + |sky|·(1 + N·up)/2 + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), at most 1.
+    """
     z = hit_distance(triangle, ray)
     point = ray * z
     normal = np.cross(triangle[1] - triangle[0], triangle[2] - triangle[0])
@@ -45,7 +49,8 @@ def expected_pixel(triangle, ray, lights, image):
     if normal @ ray > 0:
         normal = -normal
     view = -point / np.linalg.norm(point)
-    total = float(lights.ambient[image])
+    sky = lights.sky[image].double().numpy()
+    total = float(lights.ambient[image]) + (np.linalg.norm(sky) + sky @ normal) / 2
     for position, strength in zip(lights.positions[image].double().numpy(), lights.strengths[image].tolist()):
         towards = (position - point) / np.linalg.norm(position - point)
         diffuse = normal @ towards
@@ -73,7 +78,7 @@ def test_every_pixel_is_the_formula():
             point = pixel_ray(CAMERA, x, y) * z - translation[image].double().numpy()
             model_point = rotation[image].double().numpy().T @ point
             np.testing.assert_allclose(shaded.positions[image, y, x].numpy(), model_point, atol=1e-4)
-            lit += value > float(lights.ambient[image]) + 0.05
+            lit += value > float(lights.ambient[image]) + 0.3  # more than ambient and sky
     assert lit > 30
     background = face_id < 0
     assert background.any() and (shaded.positions[background] == 0).all()

@@ -1,1 +1,1 @@
-"""Other systems than the shared network, behind the same interface, for comparison: codebooks, object-specific networks."""
+"""Other systems behind the shared network's interface, for comparison: codebooks, object-specific networks."""

@@ -109,7 +109,7 @@ def _shade_pixels(
 def shade(
     face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor, lighting: Lighting
 ) -> ShadedImages:
-    """Flat-shaded intensity, I = ambient + sky + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
+    """Flat-shaded intensity: ambient + sky + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
 
     A light behind the surface gives neither diffuse light nor a highlight. Crevices are darkened afterwards.
 

@@ -49,7 +49,8 @@ def procedural_background(generator: np.random.Generator) -> np.ndarray:
     for cells in (2, 4, 8, 16, 64, 256):
         channels = 3 if generator.random() < 0.4 else 1
         noise = generator.normal(0, 1, (cells, cells, channels)).astype(np.float32)
-        picture += strength * cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC).reshape(SIDE, SIDE, channels)
+        cloud = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        picture += strength * cloud.reshape(SIDE, SIDE, channels)
         strength *= generator.uniform(0.3, 0.9)
     for _ in range(generator.integers(0, 12)):
         _draw_shape(picture, generator)

@@ -60,5 +60,5 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises whatever its unpickler meets
         raise CheckpointError(f"{path} is damaged ({error}); restore a copy or start again in another --out") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of this version (format {_FORMAT}); start again in another --out")
+        raise CheckpointError(f"{path} is no checkpoint of format {_FORMAT}; start again in another --out")
     return state

@@ -1,4 +1,4 @@
-"""Every training setting, once: the dataclasses that presets (config/training/*.yaml), the CLI and the docs derive from."""
+"""Every training setting, once: presets (config/training/*.yaml), the CLI and the docs derive from these dataclasses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SynthesisConfig:
     crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
     crop_scale: float = 0.08  # detector noise: relative change of the crop's side, ±
     lights: int = 2  # at most this many point lights
-    from_above: float = 0.9  # share of images lit from above, by sky and lamps, as a camera over a bin sees; 0 is the paper
+    from_above: float = 0.9  # share of images lit from above, by sky and lamps; 0 is the paper
     sky: tuple[float, float] = (0.05, 0.4)  # strength of the hemisphere light in those images
     ambient: tuple[float, float] = (0.05, 0.3)
     specular: tuple[float, float] = (0.0, 0.4)
@@ -66,6 +66,7 @@ class LossConfig:
     depth_start: float = 0.5  # fraction of the training before the first depth render
     mixture_weight: float = 4.0  # of the mixture term, 0 is the paper
     mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
+    confidence_weight: float = 1.0  # of the confidences' cross-entropy, goes with the mixture; 0 is the paper
     surface_weight: float = 20.0  # of the auxiliary surface reconstruction, fades with the mixture; 0 is the paper
     concentration: tuple[float, float] = (4.0, 30.0)  # κ of the mixture at the start and at its end, geometric
 
@@ -178,7 +179,7 @@ def at_difficulty(
 
 
 def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:
-    """The configuration with one setting, named like "loss.d_max", changed; raises ValueError on an unknown key or type."""
+    """The configuration with one setting, named like "loss.d_max", changed; ValueError on an unknown key or type."""
     values = config.to_dict()
     place = values
     *groups, name = key.split(".")

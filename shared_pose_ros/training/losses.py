@@ -22,7 +22,7 @@ SPREAD_LIMIT = math.radians(40.0)
 
 
 def loss_camera(size: int) -> Tensor:
-    """K ``(3, 3)`` of the loss renders: 15° across ``size`` pixels (f = 243.06 at 64), principal point in the middle."""
+    """K ``(3, 3)`` of the loss renders: 15° across ``size`` pixels (f = 243.06 at 64), centred."""
     focal = size / 2 / math.tan(LOSS_FIELD_OF_VIEW / 2)
     return camera_matrix(focal, focal, (size - 1) / 2, (size - 1) / 2)
 
@@ -36,7 +36,7 @@ def hypothesis_depth_losses(truth: Tensor, hypotheses: Tensor, d_max: float) -> 
         d_max: clip in mesh units; a pixel in one silhouette only counts 1.
 
     Returns:
-        ``(B, n)`` in [0, 1]. (The IROS code divided by all pixels of the image; the paper's text, and this, by the union.)
+        ``(B, n)`` in [0, 1]. (The IROS code divided by all pixels; the paper's text, and this, by the union.)
     """
     seen, guessed = truth[:, None] > 0, hypotheses > 0
     both = seen & guessed
@@ -96,6 +96,25 @@ def mixture_loss(rotations: Tensor, logits: Tensor, truth: Tensor, concentration
     cosine = ((rotations * truth[:, None]).sum(dim=(-2, -1)) - 1.0) / 2
     log_weights = torch.log_softmax(logits, dim=1)
     return -torch.logsumexp(log_weights + concentration * (cosine - 1.0), dim=1) / concentration
+
+
+def confidence_loss(rotations: Tensor, logits: Tensor, truth: Tensor, concentration: float) -> Tensor:
+    """Cross-entropy of the confidences against each hypothesis' share of the truth, softmax_i(κ cos θ_i), detached.
+
+    The mixture weighs confidences by 1/κ, so little once κ is large; this term keeps them learning.
+
+    Args:
+        rotations: ``(B, n, 3, 3)``.
+        logits: ``(B, n)``.
+        truth: ``(B, 3, 3)``.
+        concentration: κ > 0; large gives all to the nearest hypothesis.
+
+    Returns:
+        ``(B,)``.
+    """
+    cosine = ((rotations * truth[:, None]).sum(dim=(-2, -1)) - 1.0) / 2
+    share = torch.softmax(concentration * cosine.detach(), dim=1)
+    return -(share * torch.log_softmax(logits, dim=1)).sum(dim=1)
 
 
 def render_hypotheses(

@@ -14,6 +14,7 @@ from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import Rasterizer, pack_meshes
 from shared_pose_ros.training.config import LossConfig
 from shared_pose_ros.training.losses import (
+    confidence_loss,
     depth_loss,
     hypothesis_depth_losses,
     mixture_loss,
@@ -73,15 +74,18 @@ class Objective(nn.Module):
         code = network.code(batch.crops)
         rotations, logits = network.hypotheses(code, batch.object_index)
         config, start_up = self.config, self.start_up(progress)
-        depth = spread = mixture = surface = logits.new_zeros(())
+        depth = spread = mixture = surface = confidence = logits.new_zeros(())
         if config.mixture_weight * start_up > 0:
-            mixture = mixture_loss(rotations, logits, batch.rotations, self.concentration(progress)).mean()
+            concentration = self.concentration(progress)
+            mixture = mixture_loss(rotations, logits, batch.rotations, concentration).mean()
+            confidence = confidence_loss(rotations, logits, batch.rotations, concentration).mean()
         if config.surface_weight * start_up > 0:
             surface = F.mse_loss(self.surface_decoder(code), batch.surface.flatten(1))
         if progress >= config.depth_start:
             depth = self._depth(rotations, logits, batch.object_index, batch.rotations).mean()
             spread = spread_loss(rotations).mean()
         extra = config.mixture_weight * mixture + config.surface_weight * surface
+        extra = extra + config.confidence_weight * confidence
         total = depth + config.spread_weight * spread + start_up * extra
         return LossTerms(total, depth.detach(), spread.detach(), mixture.detach(), surface.detach())
 

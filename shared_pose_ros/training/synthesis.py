@@ -148,8 +148,8 @@ class Synthesizer:
     def _lighting(self, distance: Tensor, draw: Draw, config: SynthesisConfig) -> Lighting:
         """Point lights anywhere around the camera, or, with hemisphere light, on the side of the sky.
 
-        Without a prior on where light comes from, shading cannot tell a part that leans towards the camera from one that
-        leans away (the crater illusion), and at a few dozen pixels little else can.
+        Without a prior on where light comes from, shading cannot tell a part that leans towards the camera from one
+        that leans away (the crater illusion), and at a few dozen pixels little else can.
         """
         above = draw.chance(config.from_above).float()
         elevation, roll = draw.uniform(0.2, 1.5), draw.uniform(-0.4, 0.4)

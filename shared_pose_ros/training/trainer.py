@@ -33,8 +33,8 @@ from shared_pose_ros.training.checkpoint import (
     save_checkpoint,
 )
 from shared_pose_ros.training.config import TrainingConfig
-from shared_pose_ros.training.exporting import describe_object, source_commit
 from shared_pose_ros.training.objective import LossTerms, Objective
+from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
@@ -69,7 +69,7 @@ class Trainer:
         backgrounds: folder of photographs, None for procedural pictures.
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
-        start_from: folder of another training of the same objects whose weights to start from; its crop size may differ.
+        start_from: folder of another training of the same objects whose weights to take; its crop size may differ.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -228,13 +228,13 @@ class Trainer:
         """Take the weights of another training; its samples count as earlier ones."""
         state = load_checkpoint(folder / CHECKPOINT_NAME)
         if state["fingerprint"] != self.fingerprint:
-            raise CheckpointError(f"{folder} was trained on other objects; start from a training of the same object set")
+            raise CheckpointError(f"{folder} was trained on other objects; start from one of the same object set")
         weights = state["network"]
         weights[_LINEAR] = resize_linear(weights[_LINEAR], state["config"]["crop_size"], self.config.crop_size)
         try:
             self.network.load_state_dict(weights)
         except RuntimeError as error:
-            raise CheckpointError(f"{folder} has a network of another width or number of hypotheses ({error})") from error
+            raise CheckpointError(f"{folder} has another width or number of hypotheses ({error})") from error
         self.objective.load_state_dict(state["objective"])
         self.earlier_samples = state.get("earlier_samples", 0) + state["step"] * state["config"]["batch_size"]
 

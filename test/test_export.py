@@ -9,9 +9,10 @@ from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, load_bundle
+from shared_pose_ros.cli.export import export_checkpoint
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint, save_checkpoint
-from shared_pose_ros.training.exporting import describe_object, export_checkpoint, source_commit
+from shared_pose_ros.training.provenance import describe_object, source_commit
 
 
 def test_the_bundle_is_the_trained_network_with_its_facts(tiny_run, photographs, tmp_path):
