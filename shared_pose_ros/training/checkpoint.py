@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -43,7 +44,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise CheckpointError(f"{path} could not be written ({error}); free space or choose another --out") from error
 
 

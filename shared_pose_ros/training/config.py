@@ -1,4 +1,4 @@
-"""Every training setting, once: presets (config/training/*.yaml), the CLI and the docs derive from these dataclasses."""
+"""Every training setting, once: presets (config/training/*.yaml), CLI and docs derive from these dataclasses."""
 
 from __future__ import annotations
 
@@ -109,6 +109,8 @@ class TrainingConfig:
 
 def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
     """A TrainingConfig from nested values; raises ValueError on an unknown key or a value of the wrong type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"training settings are a {type(values).__name__}; give names and values, see config/training")
     return _build(TrainingConfig, values, "")
 
 
@@ -155,6 +157,8 @@ def _convert(name: str, value: Any, default: Any) -> Any:
         converted = type(default)(value)
     except (TypeError, ValueError):
         converted = None
+    if isinstance(default, int) and converted != value:
+        converted = None  # 2.7 is no number of hypotheses
     if converted is None or (isinstance(default, (bool, str)) and not isinstance(value, type(default))):
         raise ValueError(f"training setting {name} is {value!r}; give a {type(default).__name__}")
     return converted

@@ -38,7 +38,6 @@ from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
-_VALIDATION_SEED = 1_000_003
 _LINEAR = "encoder.linear.weight"
 VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
@@ -110,8 +109,9 @@ class Trainer:
             self._restore()
         elif start_from is not None:
             self._start_from(Path(start_from))
+        # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
-            objects, self.synthesizer, config.validation_samples, config.seed + _VALIDATION_SEED, config.batch_size
+            objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
         )
 
     @property
@@ -141,23 +141,27 @@ class Trainer:
         started = saved = time.monotonic()
         first_sample, validation = self.samples, None
         deadline = math.inf if time_budget is None else started + time_budget
-        # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
-            upcoming = ahead.submit(self._batch, self.step)
-            while self.samples < self.config.samples and time.monotonic() < deadline:
-                batch = upcoming.result()
-                upcoming = ahead.submit(self._batch, self.step + 1)
-                terms = self._train_step(batch)
-                if self.samples % self.config.validation_every < self.config.batch_size:
-                    validation = self.validator.evaluate(self.network)
-                    self._log(log, terms, validation)
-                now = time.monotonic()
-                if now - saved > self.config.checkpoint_seconds:
-                    self.save()
-                    saved = now
-                rate = (self.samples - first_sample) / (now - started)
-                left = min((self.config.samples - self.samples) / rate, deadline - now)
-                report(Progress(self.samples, self.config.samples, rate, left, terms, validation))
+        try:
+            # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
+            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
+                upcoming = ahead.submit(self._batch, self.step)
+                while self.samples < self.config.samples and time.monotonic() < deadline:
+                    batch = upcoming.result()
+                    upcoming = ahead.submit(self._batch, self.step + 1)
+                    terms = self._train_step(batch)
+                    if self.samples % self.config.validation_every < self.config.batch_size:
+                        validation = self.validator.evaluate(self.network)
+                        self._log(log, terms, validation)
+                    now = time.monotonic()
+                    if now - saved > self.config.checkpoint_seconds:
+                        self.save()
+                        saved = now
+                    rate = (self.samples - first_sample) / (now - started)
+                    left = max(0.0, min((self.config.samples - self.samples) / rate, deadline - now))
+                    report(Progress(self.samples, self.config.samples, rate, left, terms, validation))
+        except KeyboardInterrupt:
+            self.save()  # Ctrl-C loses nothing
+            raise
         validation = self.validator.evaluate(self.network)
         self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **dataclasses.asdict(validation)}}
         self.save()
@@ -254,7 +258,8 @@ class Trainer:
         for name, value in values.items():
             log.add_scalar(name, value, self.samples)
         for model, error in zip(self.objects, validation.by_object):
-            log.add_scalar(f"median_deg/{model.class_id}", error, self.samples)
+            if error is not None:
+                log.add_scalar(f"median_deg/{model.class_id}", error, self.samples)
         record = {"samples": self.samples, **values, "by_object": validation.by_object}
         with open(self.out / "log.jsonl", "a") as stream:
             stream.write(json.dumps(record) + "\n")

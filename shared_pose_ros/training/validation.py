@@ -25,14 +25,14 @@ class ValidationResult:
         oracle_median: error of the best hypothesis.
         recall_15: share of samples with an error under 15°.
         usage: perplexity of the chosen hypothesis' index (1: always the same one; n: all alike).
-        by_object: median error an object, in the network's order.
+        by_object: median error an object, in the network's order; None for one without a sample.
     """
 
     median: float
     oracle_median: float
     recall_15: float
     usage: float
-    by_object: tuple[float, ...]
+    by_object: tuple[float | None, ...]
 
 
 class Validator:
@@ -76,7 +76,7 @@ class Validator:
             recall_15=(error < 15).double().mean().item(),
             usage=math.exp(entropy),
             by_object=tuple(
-                error[object_index == index].median().item() if bool((object_index == index).any()) else math.nan
+                error[object_index == index].median().item() if bool((object_index == index).any()) else None
                 for index in range(self.symmetries.shape[0])
             ),
         )
