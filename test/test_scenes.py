@@ -8,7 +8,16 @@ import torch
 from evaluation_scene import box_mesh, model, objects
 
 from shared_pose_ros.evaluation import scene_textures, scenes
-from shared_pose_ros.evaluation.scene_images import Body, Lights, Material, Studio, corner_normals, look_at
+from shared_pose_ros.evaluation.scene_images import (
+    Body,
+    Lights,
+    Material,
+    Sensor,
+    Studio,
+    corner_normals,
+    develop,
+    look_at,
+)
 from shared_pose_ros.evaluation.scene_layout import HeapBuilder, Tray
 from shared_pose_ros.evaluation.scene_textures import GROUNDS, Ground, linear, srgb
 from shared_pose_ros.evaluation.scenes import SceneSettings, generate_frames
@@ -154,6 +163,16 @@ def test_a_lamp_casts_a_shadow_and_the_far_side_of_a_part_is_dark():
     assert at(-0.05, 0.0) < 1e-6  # the shadow reaches from −0.03 to about −0.09
     assert at(-0.15, 0.0) == pytest.approx(lit, rel=0.2)
     assert at(0.0, 0.0, 0.06) == pytest.approx(lit, rel=0.2)
+
+
+def test_bright_parts_on_a_dark_ground_are_not_burnt_out():
+    light = torch.full((40, 40, 3), 0.02)
+    light[:12, :12] = torch.linspace(0.3, 0.6, 12)[:, None, None]
+    image = develop(light, Sensor(0.3, 0.4, 0.0, 0.0, 0.0), np.random.default_rng(0))
+    column = image[1:11, 4, 1].astype(int)
+    assert (np.diff(column) > 0).all() and column.max() < 250
+    plain = develop(torch.full((40, 40, 3), 0.02), Sensor(0.3, 0.4, 0.0, 0.0, 0.0), np.random.default_rng(0))
+    assert plain[20, 20, 0] == round(255 * float(srgb(np.array(0.3))))
 
 
 def test_look_at_centres_the_target_upright():

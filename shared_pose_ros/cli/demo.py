@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 from shared_pose_ros.cli.demo_results import Recording, notes, problems, summary, text_table
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.evaluate import Chance
@@ -88,6 +90,8 @@ def _run_offline(frames: Sequence[BagFrame], bundle: Path) -> Recording:
 
 
 def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.Namespace, found: list[str]) -> None:
+    # Renders of single parts: threads would only wait for each other.
+    torch.set_num_threads(1)
     scorer = PoseScorer(ObjectSet.load(options.objects))
     protocol = get_protocol("paper")
     name = f"bag {options.bag.name}"

@@ -305,7 +305,10 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> Tensor:
 
 def develop(light: Tensor, sensor: Sensor, generator: np.random.Generator) -> np.ndarray:
     """Turn linear light ``(H, W, 3)`` into an image ``(H, W, 3)`` uint8 RGB: exposure, lens, noise, sRGB."""
-    picture = light.numpy() * (sensor.brightness / max(float(light.mean(-1).median()), 1e-6))
+    grey = light.mean(-1)
+    # Bright parts on a dark ground: the exposure spares them, as a camera's automatic does.
+    gain = min(sensor.brightness / max(float(grey.median()), 1e-6), 0.7 / max(float(grey.quantile(0.98)), 1e-6))
+    picture = light.numpy() * gain
     height, width = picture.shape[:2]
     y, x = np.mgrid[:height, :width]
     radius = ((x - width / 2) ** 2 + (y - height / 2) ** 2) / (width**2 + height**2) * 4
