@@ -6,30 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from bundle_facts import make_metadata
 from training_run import make_trainer, write_photographs
 
-from shared_pose_ros.bundle import BundleMetadata, BundleObject, export_bundle
+from shared_pose_ros.bundle import export_bundle
 from shared_pose_ros.network.pose_network import PoseNetwork
-
-
-def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32) -> BundleMetadata:
-    """Metadata of a network for ``objects`` boxes of 60×40×20 mm called part_0, part_1, …, with aliases "0", "1", …"""
-    described = tuple(
-        BundleObject(
-            class_id=f"part_{index}",
-            aliases=(str(index),),
-            name=f"part number {index}",
-            diameter=0.0748,
-            extents=(0.06, 0.04, 0.02),
-            centre=(0.0, 0.0, 0.01 * index),
-            scale=0.03,
-        )
-        for index in range(objects)
-    )
-    return BundleMetadata(
-        name="tiny", objects=described, hypotheses=hypotheses, crop_pad=1.2, crop_size=crop_size,
-        encoder_width="compact", tuning="full", normalize_code=False, preset="test", samples=0, seed=0, commit="none",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

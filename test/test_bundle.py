@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from conftest import make_metadata
+from bundle_facts import make_metadata
 
 from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, export_bundle, load_bundle, weights_sha256
 from shared_pose_ros.network.crop import crop_objects, normalize_crops

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import make_metadata
+from bundle_facts import make_metadata
 from evaluation_scene import objects as scene_objects
 from evaluation_scene import write_dataset
 from shapes import tiny_objects, write_object_set

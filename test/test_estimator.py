@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import make_metadata
+from bundle_facts import make_metadata
 from evaluation_scene import box_mesh
 
 from shared_pose_ros.bundle import Bundle, BundleError

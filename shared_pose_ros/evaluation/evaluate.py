@@ -151,7 +151,10 @@ def score_instance(
     anchor = translations_about(scorer, truth.class_id, settings[0], random)
     translations = [*(s.translations for s in settings), anchor]
     if protocol.translation == "ground_truth":
-        translations = [np.broadcast_to(truth.translation, (len(r), 3)) for r in rotations]
+        # Given is where the part is, not where its designer put the CAD's origin: a wrong turn about an origin at a
+        # corner would also move the part. The same thing where the origin is the centre, as in T-LESS.
+        exact = Candidates(truth.rotation[None], truth.translation[None], 1.0)
+        translations = [translations_about(scorer, truth.class_id, exact, r) for r in rotations]
     counts = np.cumsum([0] + [len(r) for r in rotations])
     errors = scorer.errors(
         truth,

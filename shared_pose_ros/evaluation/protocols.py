@@ -81,7 +81,7 @@ class Protocol:
             f"protocol {self.name}",
             f"data {data}",
             "object id and visible box from ground truth, estimate scored against its own instance",
-            f"translation {'from ground truth' if self.translation == 'ground_truth' else 'estimated from the box'}",
+            f"translation {'of the CAD centre from ground truth' if self.translation == 'ground_truth' else 'estimated from the box'}",
             f"viewing-ray correction {'on' if corrected else 'off'}",
             f"VSD τ {_values(self.taus, scale, unit)}, θ {_values(self.thetas)}, δ {self.delta * 1e3:g} mm",
             f"missing depth {missing}",
