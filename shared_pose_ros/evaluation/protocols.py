@@ -77,11 +77,13 @@ class Protocol:
         """
         scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
         missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
+        given = self.translation == "ground_truth"
+        source = "of the CAD's centre from ground truth" if given else "estimated from the box"
         parts = [
             f"protocol {self.name}",
             f"data {data}",
             "object id and visible box from ground truth, estimate scored against its own instance",
-            f"translation {'of the CAD centre from ground truth' if self.translation == 'ground_truth' else 'estimated from the box'}",
+            f"translation {source}",
             f"viewing-ray correction {'on' if corrected else 'off'}",
             f"VSD τ {_values(self.taus, scale, unit)}, θ {_values(self.thetas)}, δ {self.delta * 1e3:g} mm",
             f"missing depth {missing}",
