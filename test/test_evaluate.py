@@ -39,10 +39,10 @@ def test_the_truth_scores_one_under_every_protocol(name, dataset, scorer):
 
 
 def test_a_known_error_is_measured_and_the_oracle_finds_the_better_hypothesis(dataset, scorer):
-    estimator = StandInEstimator(dataset, error=turn([1, 0, 0], 90))
+    estimator = StandInEstimator(dataset, error=turn([1, 0, 0], 45))
     (result,) = evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), chance=CHANCE)
     for instance in result.instances:
-        assert instance.rotation_deg == pytest.approx(90.0, abs=0.01)
+        assert instance.rotation_deg == pytest.approx(45.0, abs=0.01)
         assert instance.oracle_rotation_deg == pytest.approx(0.0, abs=0.01)
         assert instance.score < instance.oracle_score == 1.0
         assert instance.confidence == pytest.approx(0.9)
