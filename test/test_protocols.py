@@ -50,7 +50,8 @@ def test_the_line_tells_protocols_and_settings_apart():
     lines = [line(name, corrected) for name in PROTOCOLS for corrected in (True, False)]
     assert len(set(lines)) == len(lines)
     paper = line("paper")
-    for part in ("set/test, 3 images", "translation of the CAD's centre from ground truth", "correction on", "τ 5…50 % of diameter (10"):
+    centre = "translation of the CAD's centre from ground truth"
+    for part in ("set/test, 3 images", centre, "correction on", "τ 5…50 % of diameter (10"):
         assert part in paper
     for part in ("δ 15 mm", "θ 0.05…0.5", "visibility ≥ 10 %", "test depth from the sensor", "chance: 20 draws"):
         assert part in paper
