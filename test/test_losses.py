@@ -12,6 +12,7 @@ from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotat
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 from shared_pose_ros.training.losses import (
     LOSS_DISTANCE,
+    confidence_loss,
     depth_loss,
     hypothesis_depth_losses,
     loss_camera,
@@ -163,3 +164,18 @@ def test_hypotheses_are_rendered_at_the_methods_place_each_with_its_object():
     assert seen.min() > 850 and seen.max() < 1150
     alone = render_hypotheses(packed, torch.tensor([0]), rotations[1:, 2:], 32, rasterizer)
     torch.testing.assert_close(depth[1, 2], alone[0, 0])
+
+
+def test_confidences_are_drawn_to_the_nearest_hypothesis():
+    angles = torch.tensor([0.3, 1.0, 2.0])
+    rotations = axis_angle_rotation(torch.tensor([0.0, 0.0, 1.0]), angles)[None].requires_grad_()
+    logits = torch.tensor([[0.2, -0.5, 1.0]], requires_grad=True)
+    kappa = 7.0
+    share = np.exp(kappa * np.cos(angles.numpy()))
+    share /= share.sum()
+    weights = np.exp([0.2, -0.5, 1.0])
+    expected = -(share * np.log(weights / weights.sum())).sum()
+    loss = confidence_loss(rotations, logits, torch.eye(3)[None], kappa)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.sum().backward()
+    assert rotations.grad is None and logits.grad[0, 0] < 0 < logits.grad[0, 2]

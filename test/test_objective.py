@@ -84,7 +84,7 @@ def test_start_up_terms_fade_to_nothing(batch, network):
 
 
 def test_the_mixtures_concentration_rises_geometrically(batch, network):
-    module = objective(dataclasses.replace(MIXED, concentration=(4.0, 64.0), mixture_end=0.8))
+    module = objective(dataclasses.replace(MIXED, concentration=(4.0, 64.0), mixture_end=0.8, confidence_weight=0.0))
     assert [module.concentration(p) for p in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([4.0, 16.0, 64.0, 64.0])
     with torch.no_grad():
         rotations, logits = network(batch.crops, batch.object_index)

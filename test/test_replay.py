@@ -85,7 +85,7 @@ def test_true_poses_score_one_and_wrong_ones_near_chance(frames, scorer):
     assert all(result.score == 1.0 and result.rotation_deg < 1e-3 for result in good.instances)
     assert "rendered from the ground-truth poses of all parts" in good.protocol_line
     assert "two_frames, 2 images" in good.protocol_line and "6 uniform random rotations" in good.protocol_line
-    turned = score_frames(frames, true_poses(frames, turn([1, 0, 0], 90)), scorer, protocol, "bad", "x", chance)
+    turned = score_frames(frames, true_poses(frames, turn([0, 0, 1], 90)), scorer, protocol, "bad", "x", chance)
     assert all(result.rotation_deg == pytest.approx(90.0, abs=1e-3) for result in turned.instances)
     assert all(0 < result.chance_score < 1 and result.score < 0.9 for result in turned.instances)
 

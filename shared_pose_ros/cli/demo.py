@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import signal
 import sys
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_live() -> ModuleType:
     try:
-        from shared_pose_ros.cli import demo_ros
+        demo_ros = importlib.import_module("shared_pose_ros.cli.demo_ros")
     except ImportError as error:
         raise ValueError(
             f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
