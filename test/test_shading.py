@@ -16,7 +16,7 @@ CAMERA = camera_matrix(60, 55, 9, 8)
 CAMERA[0, 1] = 4.0
 
 
-def lighting(count, crevice=0.0, specular=0.3):
+def lighting(count, crevice=0.0, specular=0.3, metallic=0.25):
     generator = torch.Generator().manual_seed(2)
     return Lighting(
         positions=torch.rand(count, 3, 3, generator=generator) * 8 - 4,
@@ -26,6 +26,7 @@ def lighting(count, crevice=0.0, specular=0.3):
         shininess=torch.linspace(3.0, 20.0, count),
         crevice=torch.full((count,), crevice),
         sky=torch.tensor([[0.05, -0.2, 0.1]]).repeat(count, 1),
+        metallic=torch.full((count,), metallic),
     )
 
 
@@ -40,7 +41,8 @@ def scene(meshes, index):
 def expected_pixel(triangle, ray, lights, image):
     """(intensity, depth, normal) of one pixel.
 
-    I = ambient + |sky|·(1 + N·up)/2 + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), at most 1.
+    I = ambient + |sky|·(1 + N·up)/2 + Σ strength·((1 − m)·max(0, N·L) + specular·max(0, N·H)^shininess)
+    + m·((3 + M·up)/4)², M the view mirrored by the surface; at most 1.
     """
     z = hit_distance(triangle, ray)
     point = ray * z
@@ -50,6 +52,7 @@ def expected_pixel(triangle, ray, lights, image):
         normal = -normal
     view = -point / np.linalg.norm(point)
     sky = lights.sky[image].double().numpy()
+    metallic = float(lights.metallic[image])
     total = float(lights.ambient[image]) + (np.linalg.norm(sky) + sky @ normal) / 2
     for position, strength in zip(lights.positions[image].double().numpy(), lights.strengths[image].tolist()):
         towards = (position - point) / np.linalg.norm(position - point)
@@ -57,7 +60,9 @@ def expected_pixel(triangle, ray, lights, image):
         if diffuse > 0:
             half = (towards + view) / np.linalg.norm(towards + view)
             shine = float(lights.specular[image]) * max(normal @ half, 0.0) ** float(lights.shininess[image])
-            total += strength * (diffuse + shine)
+            total += strength * ((1 - metallic) * diffuse + shine)
+    mirrored = 2 * (normal @ view) * normal - view
+    total += metallic * ((3 + mirrored @ sky / np.linalg.norm(sky)) / 4) ** 2
     return min(total, 1.0), z, normal
 
 
@@ -78,12 +83,28 @@ def test_every_pixel_is_the_formula():
             point = pixel_ray(CAMERA, x, y) * z - translation[image].double().numpy()
             model_point = rotation[image].double().numpy().T @ point
             np.testing.assert_allclose(shaded.positions[image, y, x].numpy(), model_point, atol=1e-4)
-            lit += value > float(lights.ambient[image]) + 0.3  # more than ambient and sky
+            lit += value > float(lights.ambient[image]) + 0.5  # more than ambient, sky and mirror
     assert lit > 30
     background = face_id < 0
     assert background.any() and (shaded.positions[background] == 0).all()
     for layer in (shaded.intensity, shaded.depth, shaded.normals.abs().sum(-1)):
         assert (layer[background] == 0).all() and (layer[~background] > 0).all()
+
+
+def test_several_samples_a_pixel_are_their_mean():
+    packed, rotation, translation, face_id = scene([tetrahedron(), box(2.0, 1.2, 0.8)], [0, 1])
+    one, mean = (shade(face_id, packed, rotation, translation, CAMERA, lighting(2), samples) for samples in (1, 2))
+
+    def blocks(layer):
+        return layer.unfold(1, 2, 2).unfold(2, 2, 2).flatten(-2)
+
+    hits = (blocks(face_id) >= 0).float()
+    assert ((hits.mean(-1) > 0) & (hits.mean(-1) < 1)).any()
+    torch.testing.assert_close(mean.coverage, hits.mean(-1))
+    torch.testing.assert_close(mean.intensity, blocks(one.intensity).mean(-1))
+    torch.testing.assert_close(mean.normals, blocks(one.normals).mean(-1))
+    torch.testing.assert_close(mean.positions, blocks(one.positions).mean(-1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mean.depth, blocks(one.depth).sum(-1) / hits.sum(-1).clamp(min=1))
 
 
 def test_one_camera_an_image_is_one_camera_repeated():

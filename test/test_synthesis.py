@@ -11,8 +11,9 @@ from zbuffer import pixel_ray, render
 
 from shared_pose_ros.meshes.object_set import NORMALISED_SIZE
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
+from shared_pose_ros.training.augmentation import Draw
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig
-from shared_pose_ros.training.synthesis import SURFACE_CHANNELS, SURFACE_GRID, Synthesizer
+from shared_pose_ros.training.synthesis import SURFACE_CHANNELS, SURFACE_GRID, Synthesizer, _follow_visible
 
 SIZE = 32
 # White objects without shading, exactly centred, one metre away.
@@ -130,9 +131,36 @@ def test_shading_shows_more_than_a_silhouette(photographs):
 def test_occluders_hide_at_most_their_limit_and_leave_the_labels(photographs):
     plain, occluded = make(photographs), make(photographs, dataclasses.replace(SILHOUETTE, occluders=1.0))
     first, second = batch(plain, 32, 5), batch(occluded, 32, 5)
-    assert torch.equal(first.rotations, second.rotations) and torch.equal(first.surface, second.surface)
+    assert torch.equal(first.rotations, second.rotations)
     changed = (first.crops - second.crops).abs().amax(dim=(1, 2, 3)) > 0.1
     assert changed.any()
+
+
+def test_the_crop_follows_what_stays_visible():
+    # Left 12 of 32 columns of a centred square hidden: its visible rest, 12 wide and 24 high, moves to the middle.
+    alpha, covered = torch.zeros(2, 1, SIZE, SIZE), torch.zeros(2, 1, SIZE, SIZE)
+    alpha[:, :, 4:28, 4:28] = 1
+    covered[0, :, :, :16] = 1
+    canvas = alpha.repeat(1, 3, 1, 1) * (1 - covered)
+    shown, surface = _follow_visible(canvas, alpha.clone(), alpha, covered)
+    assert torch.equal(shown[1], canvas[1]) and torch.equal(surface[1], alpha[1])
+    np.testing.assert_array_equal(bounds(surface[0, 0].numpy() > 0.5), [[4, 27], [0, 21]])
+    # Columns beyond 22 lie outside the window that was drawn: they mirror it.
+    np.testing.assert_array_equal(bounds(shown[0, 0, :, :22].numpy() > 0.5), [[4, 27], [10, 21]])
+    # Of a flat one, hidden but for its right half, the rest fills the crop as the whole did.
+    alpha[:, :, :12], alpha[:, :, 20:] = 0, 0
+    shown, _ = _follow_visible(alpha.repeat(1, 3, 1, 1), alpha, alpha, covered)
+    rows, columns = bounds(shown[0, 0].numpy() > 0.5)
+    assert columns[0] <= 4 and columns[1] >= 27 and rows[1] - rows[0] + 1 in (15, 16, 17)
+
+
+def test_shadows_darken_and_never_brighten(photographs):
+    synthesizer = make(photographs)
+    alpha = torch.zeros(8, 1, SIZE, SIZE)
+    alpha[:, :, 8:24, 8:24] = 1
+    factor = synthesizer._shadow(alpha, Draw(8, torch.Generator().manual_seed(0)), 1.0)
+    assert factor.shape == alpha.shape and factor.max() <= 1 and 0.25 < factor.min() < 0.8
+    assert (synthesizer._shadow(alpha, Draw(8, torch.Generator().manual_seed(0)), 0.0) == 1).all()
 
 
 def test_difficulty_scales_the_disturbances(photographs):

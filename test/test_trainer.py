@@ -70,9 +70,9 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photograph
     assert resumed.samples == whole.samples == TINY.samples
     assert_equal(weights(whole), weights(resumed))
     first, second = (load_checkpoint(tmp_path / name / CHECKPOINT_NAME) for name in ("whole", "halved"))
-    for key, state in first["optimizer"]["state"].items():
+    for key, state in first["optimizer"][0]["state"].items():
         for name, value in state.items():
-            assert torch.equal(value, second["optimizer"]["state"][key][name])
+            assert torch.equal(value, second["optimizer"][0]["state"][key][name])
 
 
 def test_another_seed_is_another_run(tmp_path, photographs):

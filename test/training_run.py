@@ -10,7 +10,9 @@ from shapes import tiny_objects
 from shared_pose_ros.training.config import AugmentationConfig, LossConfig, SynthesisConfig, TrainingConfig
 from shared_pose_ros.training.trainer import Trainer
 
-PLAIN = SynthesisConfig(supersample=1, neighbours=0, occluders=0, lights=1, specular=(0, 0), crevice=(0, 0), tint=0)
+PLAIN = SynthesisConfig(
+    supersample=1, neighbours=0, occluders=0, lights=1, specular=(0, 0), metallic=(0, 0), crevice=(0, 0), shadows=0, tint=0
+)
 UNCHANGED = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=0, invert=0, cutout=0)
 TINY = TrainingConfig(
     crop_size=32,

@@ -68,6 +68,7 @@ def draw_objects(objects: ObjectSet) -> np.ndarray:
         shininess=torch.full((count,), 10.0),
         crevice=torch.full((count,), 0.5),
         sky=torch.zeros(count, 3),
+        metallic=torch.zeros(count),
     )
     intensity = shade(face_id, meshes, rotation, translation, camera, lighting).intensity
     grey = torch.where(face_id >= 0, 0.15 + 0.85 * intensity, 0.08)

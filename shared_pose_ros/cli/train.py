@@ -14,6 +14,7 @@ from tqdm import tqdm
 from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
+from shared_pose_ros.training.transfer import weights_of_checkpoint
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
 
 
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     tune_allocator()
     trainer = Trainer(
         load_objects(options), config, options.out, choose_device(options.device),
-        options.backgrounds, options.resume, options.preset, options.start_from,
+        options.backgrounds, options.resume, options.preset,
+        weights_of_checkpoint(options.start_from) if options.start_from else None,
     )  # fmt: skip
     with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))

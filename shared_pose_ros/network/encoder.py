@@ -51,4 +51,16 @@ class Encoder(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``."""
-        return self.linear(torch.flatten(self.blocks(crops), 1))
+        return self.code_of(self.blocks(crops))
+
+    def maps(self, crops: Tensor) -> list[Tensor]:
+        """Feature maps after each block, ``(B, C_i, S/2^i, S/2^i)`` for i = 1…4; ``code_of`` takes the last."""
+        maps: list[Tensor] = []
+        for block in self.blocks:
+            crops = block(crops)
+            maps.append(crops)
+        return maps
+
+    def code_of(self, features: Tensor) -> Tensor:
+        """Codes ``(B, 128)`` of the last feature map."""
+        return self.linear(torch.flatten(features, 1))

@@ -41,10 +41,15 @@ class PoseNetwork(nn.Module):
 
     def code(self, crops: Tensor) -> Tensor:
         """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``."""
-        code = self.encoder(crops)
-        if self.normalize_code:
-            code = F.normalize(code, dim=1)
-        return code
+        return self._finish(self.encoder(crops))
+
+    def code_and_maps(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same codes, and the encoder's feature maps that they come from."""
+        maps = self.encoder.maps(crops)
+        return self._finish(self.encoder.code_of(maps[-1])), maps
+
+    def _finish(self, code: Tensor) -> Tensor:
+        return F.normalize(code, dim=1) if self.normalize_code else code
 
     def hypotheses(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations ``(B, n, 3, 3)`` and confidence logits ``(B, n)`` of codes ``(B, 128)``."""

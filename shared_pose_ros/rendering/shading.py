@@ -1,4 +1,4 @@
-"""Shading of rasterised faces: point lights, ambient light, highlights, dark crevices. One Warp kernel, no gradient.
+"""Shading of rasterised faces: lamps, sky, highlights, mirrored sky, dark crevices. One Warp kernel, no gradient.
 
 Convention: camera frame, OpenCV axes; lights and surface points in the unit of the meshes. Intensities are in [0, 1],
 one channel: parts are textureless, their colour multiplies afterwards.
@@ -28,6 +28,7 @@ class Lighting:
         shininess: ``(B,)`` exponent of the highlights.
         crevice: ``(B,)`` darkening of concave places, 0 is none.
         sky: ``(B, 3)`` direction towards the sky times its strength: hemisphere light strength·(1 + N·up)/2, 0 is none.
+        metallic: ``(B,)`` share of a mirror that shows a brighter sky: m·((3 + reflection·up)/4)² for m·N·L; 0 is matt.
     """
 
     positions: Tensor
@@ -37,23 +38,54 @@ class Lighting:
     shininess: Tensor
     crevice: Tensor
     sky: Tensor
+    metallic: Tensor
 
 
 @dataclass(frozen=True)
 class ShadedImages:
-    """What a shaded render shows.
+    """What a shaded render shows, averaged over s×s samples a pixel (s = 1: none); background counts as 0.
 
     Attributes:
-        intensity: ``(B, H, W)`` in [0, 1], 0 at background.
-        depth: ``(B, H, W)`` in the unit of the meshes, 0 at background.
-        normals: ``(B, H, W, 3)`` unit surface normals in the camera frame, towards the camera; 0 at background.
-        positions: ``(B, H, W, 3)`` the surface point seen, in the model frame and unit; 0 at background.
+        intensity: ``(B, H, W)`` in [0, 1], so the light times the coverage.
+        coverage: ``(B, H, W)`` share of the samples that hit the object.
+        depth: ``(B, H, W)`` mean over the samples that hit, in the unit of the meshes; 0 where none does.
+        normals: ``(B, H, W, 3)`` unit surface normals in the camera frame, towards the camera.
+        positions: ``(B, H, W, 3)`` the surface point seen, in the model frame and unit.
     """
 
     intensity: Tensor
+    coverage: Tensor
     depth: Tensor
     normals: Tensor
     positions: Tensor
+
+
+@wp.func
+def _light(
+    point: wp.vec3,
+    normal: wp.vec3,
+    image: int,
+    positions: wp.array2d(dtype=wp.vec3),
+    strengths: wp.array2d(dtype=wp.float32),
+    surface: wp.vec4,
+    sky: wp.vec3,
+):
+    view = wp.normalize(-point)
+    strength = wp.length(sky)
+    total = surface[0] + 0.5 * (strength + wp.dot(sky, normal))
+    for light in range(strengths.shape[1]):
+        lamp = strengths[image, light]
+        if lamp > 0.0:
+            towards = wp.normalize(positions[image, light] - point)
+            diffuse = wp.dot(normal, towards)
+            if diffuse > 0.0:
+                glance = wp.max(wp.dot(normal, wp.normalize(towards + view)), 0.0)
+                total += lamp * ((1.0 - surface[3]) * diffuse + surface[1] * wp.pow(glance, surface[2]))
+    if surface[3] > 0.0 and strength > 0.0:
+        mirrored = 2.0 * wp.dot(normal, view) * normal - view
+        brightness = 0.75 + 0.25 * wp.dot(mirrored, sky) / strength
+        total += surface[3] * brightness * brightness
+    return wp.min(total, 1.0)
 
 
 @wp.kernel
@@ -67,70 +99,86 @@ def _shade_pixels(
     camera: wp.array(dtype=wp.mat33),
     positions: wp.array2d(dtype=wp.vec3),
     strengths: wp.array2d(dtype=wp.float32),
-    surface: wp.array(dtype=wp.vec3),
+    surface: wp.array(dtype=wp.vec4),
     sky: wp.array(dtype=wp.vec3),
+    samples: int,
     intensity: wp.array3d(dtype=wp.float32),
+    coverage: wp.array3d(dtype=wp.float32),
     depth: wp.array3d(dtype=wp.float32),
     normal_map: wp.array3d(dtype=wp.vec3),
     position_map: wp.array3d(dtype=wp.vec3),
 ):
-    image, y, x = wp.tid()
-    face = int(face_id[image, y, x])
-    if face < 0:
-        return
+    image, row, column = wp.tid()
     k = camera[image if camera.shape[0] > 1 else 0]
-    dy = (float(y) - k[1, 2]) / k[1, 1]
-    ray = wp.vec3((float(x) - k[0, 2] - k[0, 1] * dy) / k[0, 0], dy, 1.0)
-    normal = rotation[image] * normals[face]
-    corner = rotation[image] * vertices[faces[face][0]] + translation[image]
-    facing = wp.dot(normal, ray)
-    z = wp.dot(normal, corner) / facing
-    point = ray * z
-    view = wp.normalize(-point)
-    # CAD winding is not reliable: the side that is seen is the front.
-    if facing > 0.0:
-        normal = -normal
-    total = surface[image][0] + 0.5 * (wp.length(sky[image]) + wp.dot(sky[image], normal))
-    for light in range(strengths.shape[1]):
-        strength = strengths[image, light]
-        if strength > 0.0:
-            towards = wp.normalize(positions[image, light] - point)
-            diffuse = wp.dot(normal, towards)
-            if diffuse > 0.0:
-                glance = wp.max(wp.dot(normal, wp.normalize(towards + view)), 0.0)
-                total += strength * (diffuse + surface[image][1] * wp.pow(glance, surface[image][2]))
-    depth[image, y, x] = z
-    normal_map[image, y, x] = normal
-    position_map[image, y, x] = wp.transpose(rotation[image]) * (point - translation[image])
-    intensity[image, y, x] = wp.min(total, 1.0)
+    r = rotation[image]
+    t = translation[image]
+    light = float(0.0)
+    hits = float(0.0)
+    depths = float(0.0)
+    turned = wp.vec3(0.0, 0.0, 0.0)
+    points = wp.vec3(0.0, 0.0, 0.0)
+    for sample in range(samples * samples):
+        y = row * samples + sample // samples
+        x = column * samples + sample % samples
+        face = int(face_id[image, y, x])
+        if face >= 0:
+            dy = (float(y) - k[1, 2]) / k[1, 1]
+            ray = wp.vec3((float(x) - k[0, 2] - k[0, 1] * dy) / k[0, 0], dy, 1.0)
+            normal = r * normals[face]
+            corner = r * vertices[faces[face][0]] + t
+            facing = wp.dot(normal, ray)
+            z = wp.dot(normal, corner) / facing
+            # CAD winding is not reliable: the side that is seen is the front.
+            if facing > 0.0:
+                normal = -normal
+            point = ray * z
+            light += _light(point, normal, image, positions, strengths, surface[image], sky[image])
+            hits += 1.0
+            depths += z
+            turned += normal
+            points += point - t
+    if hits > 0.0:
+        share = 1.0 / float(samples * samples)
+        intensity[image, row, column] = light * share
+        coverage[image, row, column] = hits * share
+        depth[image, row, column] = depths / hits
+        normal_map[image, row, column] = turned * share
+        position_map[image, row, column] = wp.transpose(r) * (points * share)
 
 
 @torch.no_grad()
 def shade(
-    face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor, lighting: Lighting
+    face_id: Tensor,
+    meshes: PackedMeshes,
+    rotation: Tensor,
+    translation: Tensor,
+    camera: Tensor,
+    lighting: Lighting,
+    samples: int = 1,
 ) -> ShadedImages:
-    """Flat-shaded intensity: ambient + sky + Σ strength·(max(0, N·L) + specular·max(0, N·H)^shininess), clipped to 1.
+    """Flat-shaded light: ambient + sky + Σ strength·((1 − m)·max(0, N·L) + specular·max(0, N·H)^shininess) + mirror.
 
-    A light behind the surface gives neither diffuse light nor a highlight. Crevices are darkened afterwards.
+    Clipped to 1 a sample. A light behind the surface gives neither diffuse light nor a highlight. Crevices are darkened
+    afterwards.
 
     Args:
-        face_id: ``(B, H, W)`` from a rasteriser.
+        face_id: ``(B, s·H, s·W)`` from a rasteriser.
         meshes: the pack.
         rotation: ``(B, 3, 3)``.
         translation: ``(B, 3)``.
-        camera: ``(B, 3, 3)`` or ``(3, 3)``.
+        camera: ``(B, 3, 3)`` or ``(3, 3)``, of ``face_id``.
         lighting: of the B images.
+        samples: s; every pixel of the result is the mean of s×s of ``face_id``.
     """
-    intensity = torch.zeros(face_id.shape, device=face_id.device)
-    depth = torch.zeros_like(intensity)
-    normals = torch.zeros(*face_id.shape, 3, device=face_id.device)
-    model_points = torch.zeros_like(normals)
+    batch, size = face_id.shape[0], (face_id.shape[1] // samples, face_id.shape[2] // samples)
+    intensity, coverage, depth = torch.zeros(3, batch, *size, device=face_id.device)
+    normals, model_points = torch.zeros(2, batch, *size, 3, device=face_id.device)
     if face_id.numel() == 0:
-        return ShadedImages(intensity, depth, normals, model_points)
-    surface = torch.stack([lighting.ambient, lighting.specular, lighting.shininess], dim=1)
+        return ShadedImages(intensity, coverage, depth, normals, model_points)
+    surface = torch.stack([lighting.ambient, lighting.specular, lighting.shininess, lighting.metallic], dim=1)
     wp.launch(
         _shade_pixels,
-        dim=tuple(face_id.shape),
+        dim=(batch, *size),
         inputs=[
             to_warp(face_id, wp.int64),
             to_warp(meshes.vertices, wp.vec3),
@@ -141,16 +189,18 @@ def shade(
             to_warp(camera.float().reshape(-1, 3, 3), wp.mat33),
             to_warp(lighting.positions.float(), wp.vec3),
             to_warp(lighting.strengths.float(), wp.float32),
-            to_warp(surface.float(), wp.vec3),
+            to_warp(surface.float(), wp.vec4),
             to_warp(lighting.sky.float(), wp.vec3),
+            samples,
             to_warp(intensity, wp.float32),
+            to_warp(coverage, wp.float32),
             to_warp(depth, wp.float32),
             to_warp(normals, wp.vec3),
             to_warp(model_points, wp.vec3),
         ],
         **launch_arguments(face_id.device),
     )
-    return ShadedImages(intensity * _openness(depth, lighting.crevice), depth, normals, model_points)
+    return ShadedImages(intensity * _openness(depth, lighting.crevice), coverage, depth, normals, model_points)
 
 
 def _openness(depth: Tensor, strength: Tensor) -> Tensor:

@@ -42,19 +42,33 @@ def load_backgrounds(folder: Path | None, seed: int, count: int = 192) -> Tensor
 
 
 def procedural_background(generator: np.random.Generator) -> np.ndarray:
-    """One ``(SIDE, SIDE, 3)`` uint8 picture: cloudy noise of several octaves, plus edges of random shapes."""
-    base = generator.uniform(0, 255, 3)
+    """One ``(SIDE, SIDE, 3)`` uint8 picture: cloudy or streaky noise of several octaves, plus edges of random shapes.
+
+    Mostly muted colours, as of tables, mats and boxes; now and then anything.
+    """
+    muted = generator.random() < 0.75
+    base = _colour(generator, muted)
     picture = np.broadcast_to(base, (SIDE, SIDE, 3)).astype(np.float32).copy()
-    strength = generator.uniform(5, 70)
+    strength = generator.uniform(3, 30) if muted else generator.uniform(5, 70)
+    stretch = generator.choice([1, 1, 4, 16])  # streaks, as of wood and brushed metal
     for cells in (2, 4, 8, 16, 64, 256):
-        channels = 3 if generator.random() < 0.4 else 1
-        noise = generator.normal(0, 1, (cells, cells, channels)).astype(np.float32)
+        channels = 1 if muted or generator.random() < 0.6 else 3
+        noise = generator.normal(0, 1, (cells, max(cells // stretch, 1), channels)).astype(np.float32)
         cloud = cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
         picture += strength * cloud.reshape(SIDE, SIDE, channels)
         strength *= generator.uniform(0.3, 0.9)
     for _ in range(generator.integers(0, 12)):
-        _draw_shape(picture, generator)
+        _draw_shape(picture, generator, muted)
+    if generator.random() < 0.5:
+        picture = picture.transpose(1, 0, 2)
     return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def _colour(generator: np.random.Generator, muted: bool) -> np.ndarray:
+    """A colour ``(3,)`` in 0…255; a muted one lies near the greys."""
+    if not muted:
+        return generator.uniform(0, 255, 3)
+    return generator.uniform(20, 240) * (1 + generator.uniform(0, 0.35) * generator.uniform(-1, 1, 3))
 
 
 def sample_backgrounds(bank: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -83,8 +97,8 @@ def _square(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture[y : y + side, x : x + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _draw_shape(picture: np.ndarray, generator: np.random.Generator) -> None:
-    colour = tuple(float(c) for c in generator.uniform(0, 255, 3))
+def _draw_shape(picture: np.ndarray, generator: np.random.Generator, muted: bool) -> None:
+    colour = tuple(float(c) for c in _colour(generator, muted))
     kind = generator.integers(0, 3)
     a, b = (tuple(int(c) for c in generator.integers(-40, SIDE + 40, 2)) for _ in range(2))
     if kind == 0:

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 TUNINGS = ("frozen", "last_layer", "full")
+OPTIMIZERS = ("adam", "muon")
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class SynthesisConfig:
     sky: tuple[float, float] = (0.05, 0.4)  # strength of the hemisphere light in those images
     ambient: tuple[float, float] = (0.05, 0.3)
     specular: tuple[float, float] = (0.0, 0.4)
+    metallic: tuple[float, float] = (0.0, 0.5)  # share of a mirror that shows the sky
     crevice: tuple[float, float] = (0.0, 0.6)  # darkening of concave places, a cheap ambient occlusion
+    shadows: float = 0.4  # probability of a soft shadow on the object, and of one behind it
     tint: float = 0.25  # spread of the surface colour around white and grey
-    neighbours: float = 0.6  # probability of other parts behind the object
-    occluders: float = 0.4  # probability of a part in front of it
+    neighbours: float = 0.6  # probability of another part behind the object, twice
+    occluders: float = 0.4  # probability of a part in front of it; the crop follows what stays visible
     occlusion_limit: float = 0.5  # an occluder that hides more than this is dropped
 
 
@@ -68,7 +72,7 @@ class LossConfig:
     mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
     confidence_weight: float = 1.0  # of the confidences' cross-entropy, goes with the mixture; 0 is the paper
     surface_weight: float = 20.0  # of the auxiliary surface reconstruction, fades with the mixture; 0 is the paper
-    concentration: tuple[float, float] = (4.0, 30.0)  # κ of the mixture at the start and at its end, geometric
+    concentration: tuple[float, float] = (2.0, 8.0)  # κ of the mixture at the start and at its end, geometric
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,10 @@ class TrainingConfig:
     normalize_code: bool = False
     samples: int = 1_000_000
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    optimizer: str = "muon"  # of the hidden weight matrices; the rest is Adam's. "adam" for all is the paper
+    muon_rate: float = 0.02  # of Muon; it follows the same course as learning_rate
+    precision: str = "auto"  # of the encoder in training: fp32, bf16, or auto: bf16 where the hardware has it
+    learning_rate: float = 2e-3  # of Adam
     final_learning_rate: float = 2e-5  # reached by a cosine; equal to learning_rate for a constant rate
     warmup_steps: int = 200  # linear rise of the rate
     ramp: tuple[float, float] = (0.05, 0.35)  # part of the training over which disturbances grow from none to all
@@ -96,8 +103,9 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        if self.tuning not in TUNINGS:
-            raise ValueError(f"tuning {self.tuning!r} is unknown; choose one of {', '.join(TUNINGS)}")
+        for name, known in (("tuning", TUNINGS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
         for name in ("samples", "batch_size", "hypotheses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -173,8 +181,9 @@ def at_difficulty(
     """
     if difficulty >= 1:
         return synthesis, augmentation
-    eased = {name: getattr(synthesis, name) * difficulty for name in ("tint", "neighbours", "occluders")}
-    eased["crevice"] = tuple(value * difficulty for value in synthesis.crevice)
+    eased = {name: getattr(synthesis, name) * difficulty for name in ("tint", "neighbours", "occluders", "shadows")}
+    for name in ("crevice", "metallic"):
+        eased[name] = tuple(value * difficulty for value in getattr(synthesis, name))
     chances = ("blur", "noise", "add", "multiply", "contrast", "invert", "cutout")
     return (
         dataclasses.replace(synthesis, **eased),

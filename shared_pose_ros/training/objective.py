@@ -9,19 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.network.encoder import CODE_SIZE
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import Rasterizer, pack_meshes
 from shared_pose_ros.training.config import LossConfig
 from shared_pose_ros.training.losses import (
-    confidence_loss,
     depth_loss,
     hypothesis_depth_losses,
-    mixture_loss,
+    mixture_losses,
     render_hypotheses,
     spread_loss,
 )
-from shared_pose_ros.training.synthesis import SURFACE_CHANNELS, SURFACE_GRID, TrainingBatch
+from shared_pose_ros.training.surface import SurfaceDecoder
+from shared_pose_ros.training.synthesis import TrainingBatch
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,23 @@ class Objective(nn.Module):
         config: sizes, weights and schedule.
         rasterizer: the backend of the depth renders.
         device: of the network.
+        width: of its encoder.
+        autocast: type that the encoder computes in, None for that of its weights.
     """
 
-    def __init__(self, objects: ObjectSet, config: LossConfig, rasterizer: Rasterizer, device: torch.device) -> None:
+    def __init__(
+        self,
+        objects: ObjectSet,
+        config: LossConfig,
+        rasterizer: Rasterizer,
+        device: torch.device,
+        width: str,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self.rasterizer = config, rasterizer
+        self.config, self.rasterizer, self.autocast = config, rasterizer, autocast
         self.meshes = pack_meshes([model.normalized(config.face_budget or None) for model in objects], device)
-        self.surface_decoder = nn.Sequential(
-            nn.Linear(CODE_SIZE, 2 * CODE_SIZE), nn.ReLU(), nn.Linear(2 * CODE_SIZE, SURFACE_CHANNELS * SURFACE_GRID**2)
-        ).to(device)
+        self.surface_decoder = SurfaceDecoder(len(objects), width).to(device)
 
     def start_up(self, progress: float) -> float:
         """Factor of the start-up terms: 1, then a linear fall to 0 over the second half of their time."""
@@ -71,16 +78,18 @@ class Objective(nn.Module):
             batch: B samples.
             progress: done fraction of the training, 0…1.
         """
-        code = network.code(batch.crops)
+        with torch.autocast(batch.crops.device.type, self.autocast, enabled=self.autocast is not None):
+            code, maps = network.code_and_maps(batch.crops)
+        code = code.float()
         rotations, logits = network.hypotheses(code, batch.object_index)
         config, start_up = self.config, self.start_up(progress)
         depth = spread = mixture = surface = confidence = logits.new_zeros(())
         if config.mixture_weight * start_up > 0:
-            concentration = self.concentration(progress)
-            mixture = mixture_loss(rotations, logits, batch.rotations, concentration).mean()
-            confidence = confidence_loss(rotations, logits, batch.rotations, concentration).mean()
+            terms = mixture_losses(rotations, logits, batch.rotations, self.concentration(progress))
+            mixture, confidence = (term.mean() for term in terms)
         if config.surface_weight * start_up > 0:
-            surface = F.mse_loss(self.surface_decoder(code), batch.surface.flatten(1))
+            maps = [features.float() for features in maps]
+            surface = F.mse_loss(self.surface_decoder(maps, batch.object_index), batch.surface)
         if progress >= config.depth_start:
             depth = self._depth(rotations, logits, batch.object_index, batch.rotations).mean()
             spread = spread_loss(rotations).mean()

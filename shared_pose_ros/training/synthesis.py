@@ -1,8 +1,9 @@
 """Training crops from CAD, made in batches on the device (METHOD 5a).
 
 A crop is rendered directly in its own window: the object's box follows from its projected vertices, the window from the
-box with a detector's noise, and the camera matrix from the window. Convention: as the crop shows it, the object stands
-on the optical axis; the rotation returned is R_m2c; lengths are normalised mesh units (half the largest extent is 100).
+box with a detector's noise, and the camera matrix from the window. Where an occluder hides a part of the object, the
+crop follows the visible rest, as a detector's box does. Convention: as the crop shows it, the object stands on the
+optical axis; the rotation returned is R_m2c; lengths are normalised mesh units (half the largest extent is 100).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from shared_pose_ros.rendering.shading import Lighting, shade
 from shared_pose_ros.training.augmentation import Draw, augment
 from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgrounds
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig, at_difficulty
+from shared_pose_ros.training.surface import surface_target
 
 _OUTLINE_POINTS = 400
-SURFACE_GRID = 16
-SURFACE_CHANNELS = 7
+_SHADOW_GRID = 16
+NEIGHBOURS = 2  # at most this many parts behind an object
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class TrainingBatch:
         crops: ``(B, 3, S, S)`` normalised, the network's input.
         object_index: ``(B,)`` int64.
         rotations: ``(B, 3, 3)`` R_m2c.
-        surface: ``(B, 7, G, G)``, the object alone on a coarse grid: mean normal (camera frame), mean model point (half
-            the largest extent is 1) and coverage, the target of the auxiliary reconstruction.
+        surface: ``(B, 7, S/4, S/4)``, the object alone on a coarse grid: mean normal (camera frame), mean model point
+            (half the largest extent is 1) and coverage, the target of the auxiliary reconstruction.
     """
 
     crops: Tensor
@@ -92,25 +94,43 @@ class Synthesizer:
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)
         colour, alpha, surface = self._render(object_index, rotations, draw, settings)
-        crops = augment(self._compose(colour, alpha, draw, settings), augmentation, generator)
-        return TrainingBatch(normalize_crops(crops), object_index, rotations, surface)
+        canvas, covered = self._compose(colour, alpha, draw, settings)
+        canvas, surface = _follow_visible(canvas, surface, alpha, covered)
+        crops = augment(canvas, augmentation, generator)
+        return TrainingBatch(normalize_crops(crops), object_index, rotations, surface_target(surface))
 
-    def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw, settings: SynthesisConfig) -> Tensor:
-        """Objects over neighbours over background, with occluders on top; ``(B, 3, S, S)`` in [0, 1], not augmented."""
+    def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw, settings: SynthesisConfig) -> tuple[Tensor, Tensor]:
+        """Objects over neighbours over background, with shadows and occluders on top.
+
+        Returns:
+            ``(B, 3, S, S)`` in [0, 1], not augmented, and what the occluders cover, ``(B, 1, S, S)``.
+        """
         canvas = sample_backgrounds(self.backgrounds, draw.count, self.crop_size, draw.generator)
-        behind, hidden = self._other_parts(colour, alpha, draw, settings.neighbours)
-        canvas = canvas * (1 - hidden) + behind
-        canvas = canvas * (1 - alpha) + colour
+        for _ in range(NEIGHBOURS):
+            behind, hidden = self._other_parts(colour, alpha, draw, settings.neighbours)
+            canvas = torch.addcmul(behind, canvas, 1 - hidden)
+        if settings.shadows > 0:
+            canvas = canvas * self._shadow(alpha, draw, settings.shadows)
+            colour = colour * self._shadow(alpha, draw, settings.shadows)
+        canvas = torch.addcmul(colour, canvas, 1 - alpha)
         front, covered = self._other_parts(colour, alpha, draw, settings.occluders)
         # An object that is hardly visible teaches nothing.
         share = (covered * alpha).sum(dim=(1, 2, 3)) / alpha.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         keep = (share < settings.occlusion_limit)[:, None, None, None]
-        return canvas * (1 - covered * keep) + front * keep
+        covered = covered * keep
+        return torch.addcmul(front * keep, canvas, 1 - covered), covered
+
+    def _shadow(self, alpha: Tensor, draw: Draw, probability: float) -> Tensor:
+        """Factor ``(B, 1, S, S)`` of the soft shadows that other parts cast, 1 where there is none."""
+        coarse = F.avg_pool2d(alpha, self.crop_size // _SHADOW_GRID)
+        _, moved = self._other_parts(coarse.expand(-1, 3, -1, -1), coarse, draw, probability)
+        depth = draw.uniform(0.2, 0.7, 1, 1, 1)
+        return F.interpolate(1 - depth * moved, scale_factor=float(self.crop_size // _SHADOW_GRID), mode="bilinear")
 
     def _render(
         self, object_index: Tensor, rotations: Tensor, draw: Draw, settings: SynthesisConfig
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the coarse surface ``(B, 7, G, G)``."""
+        """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the surface ``(B, 7, S, S)``."""
         distance = draw.uniform(*settings.distance) / self.metres[object_index]
         # Nearer than three half-extents the perspective is that of no camera over a bin.
         distance = distance.clamp(min=3 * NORMALISED_SIZE)
@@ -119,16 +139,14 @@ class Synthesizer:
         camera = self._window(object_index, rotations, translation, draw, fine)
         face_id = self.rasterizer.rasterize(self.meshes, object_index, rotations, translation, camera, (fine, fine))
         lighting = self._lighting(distance, draw, settings)
-        shaded = shade(face_id, self.meshes, rotations, translation, camera, lighting)
-        mask = (shaded.depth > 0).float()[:, None]
-        alpha = F.avg_pool2d(mask, settings.supersample)
-        grey = F.avg_pool2d(shaded.intensity[:, None], settings.supersample)
+        shaded = shade(face_id, self.meshes, rotations, translation, camera, lighting, settings.supersample)
+        alpha = shaded.coverage[:, None]
         points = shaded.positions / NORMALISED_SIZE
-        layers = torch.cat([torch.cat([shaded.normals, points], dim=3).permute(0, 3, 1, 2), mask], dim=1)
-        surface = F.avg_pool2d(layers, fine // SURFACE_GRID)
+        surface = torch.cat([torch.cat([shaded.normals, points], dim=3).permute(0, 3, 1, 2), alpha], dim=1)
         brightness = draw.uniform(0.6, 1.0, 1)
         tint = 1 + settings.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
-        return (grey * (brightness * tint)[:, :, None, None]).clamp(max=1.0), alpha, surface
+        colour = shaded.intensity[:, None] * (brightness * tint)[:, :, None, None]
+        return torch.minimum(colour, alpha), alpha, surface
 
     def _window(self, object_index: Tensor, rotations: Tensor, translation: Tensor, draw: Draw, size: int) -> Tensor:
         """K ``(B, 3, 3)`` of the crop's window: side crop_pad·max(w, h) about the box, off by a detector's noise."""
@@ -170,6 +188,7 @@ class Synthesizer:
             shininess=torch.exp(draw.uniform(1.0, 4.0)),
             crevice=draw.uniform(*config.crevice),
             sky=up * (above * draw.uniform(*config.sky))[:, None],
+            metallic=draw.uniform(*config.metallic),
         )
 
     def _other_parts(self, colour: Tensor, alpha: Tensor, draw: Draw, probability: float) -> tuple[Tensor, Tensor]:
@@ -196,3 +215,44 @@ def _outline_points(vertex_sets: Sequence[np.ndarray]) -> Tensor:
         extreme = np.unique(np.argmax(vertices @ directions.T, axis=0))[:_OUTLINE_POINTS]
         rows.append(np.resize(vertices[extreme], (_OUTLINE_POINTS, 3)))
     return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _follow_visible(canvas: Tensor, surface: Tensor, alpha: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the windows of occluded objects to what is still visible, keeping their pad and a detector's noise.
+
+    Args:
+        canvas: ``(B, 3, S, S)``.
+        surface: ``(B, C, S, S)``, zero outside the window.
+        alpha: ``(B, 1, S, S)`` coverage of the object.
+        covered: ``(B, 1, S, S)`` coverage of the occluder.
+
+    Returns:
+        Canvas and surface, resampled where the visible box is smaller than the object's.
+    """
+    whole, rest = _mask_box(alpha > 0.5), _mask_box(alpha * (1 - covered) > 0.5)
+    side, new_side = ((box[:, 2:] - box[:, :2]).amax(dim=1) for box in (whole, rest))
+    moved = ((whole != rest).any(dim=1) & (new_side > 0)).nonzero().squeeze(1)
+    if moved.numel() == 0:
+        return canvas, surface
+    scale = (new_side / side.clamp(min=1e-6))[moved]
+    centre, new_centre = (box[moved].reshape(-1, 2, 2).mean(dim=1) for box in (whole, rest))
+    affine = torch.zeros(moved.numel(), 2, 3, device=canvas.device)
+    affine[:, 0, 0] = affine[:, 1, 1] = scale
+    affine[:, :, 2] = new_centre - scale[:, None] * centre
+    grid = F.affine_grid(affine, list(canvas[moved].shape), align_corners=False)
+    # Beyond the window nothing was drawn; its mirror image is clutter of the right kind.
+    shown = F.grid_sample(canvas[moved], grid, padding_mode="reflection", align_corners=False)
+    layers = F.grid_sample(surface[moved], grid, align_corners=False)
+    return canvas.index_copy(0, moved, shown), surface.index_copy(0, moved, layers)
+
+
+def _mask_box(mask: Tensor) -> Tensor:
+    """(x0, y0, x1, y1) ``(B, 4)`` of masks ``(B, 1, S, S)``, in [−1, 1] across the window; zero for an empty mask."""
+    size = mask.shape[-1]
+    ends = []
+    for filled in (mask.any(dim=2)[:, 0], mask.any(dim=3)[:, 0]):
+        filled = filled.to(torch.int8)
+        first, last = filled.argmax(dim=1), size - filled.flip(1).argmax(dim=1)
+        ends.append(torch.stack([first, last], dim=1) * filled.any(dim=1, keepdim=True))
+    edges = torch.stack(ends, dim=2).flatten(1)
+    return torch.where(edges.any(dim=1, keepdim=True), edges * (2.0 / size) - 1.0, 0.0)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -34,11 +33,12 @@ from shared_pose_ros.training.checkpoint import (
 )
 from shared_pose_ros.training.config import TrainingConfig
 from shared_pose_ros.training.objective import LossTerms, Objective
+from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
+from shared_pose_ros.training.transfer import TrainedWeights, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
-_LINEAR = "encoder.linear.weight"
 VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
     "confident hypothesis (median), of the best one (oracle_median), share under 15 degrees (recall_15)"
@@ -68,7 +68,7 @@ class Trainer:
         backgrounds: folder of photographs, None for procedural pictures.
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
-        start_from: folder of another training of the same objects whose weights to take; its crop size may differ.
+        start_from: weights of another training to begin with; crop size and objects may differ.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -83,7 +83,7 @@ class Trainer:
         backgrounds: Path | None = None,
         resume: bool = False,
         preset: str = "custom",
-        start_from: Path | None = None,
+        start_from: TrainedWeights | None = None,
     ) -> None:
         self.preset, self.metrics = preset, {}
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
@@ -97,18 +97,19 @@ class Trainer:
             objects, config.synthesis, config.augmentation, config.crop_size, rasterizer, device, backgrounds,
             config.seed,
         )  # fmt: skip
-        self.objective = Objective(objects, config.loss, rasterizer, device)
+        self.objective = Objective(
+            objects, config.loss, rasterizer, device, config.width, autocast_dtype(config.precision, device)
+        )
         self.network = PoseNetwork(
             len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
         ).to(device)
         set_tuning(self.network, config.tuning)
-        trainable = [p for p in (*self.network.parameters(), *self.objective.parameters()) if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trainable, lr=config.learning_rate, fused=True)
+        self.optimizer = TrainingOptimizer(self.network, self.objective, config)
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
         elif start_from is not None:
-            self._start_from(Path(start_from))
+            self._start_from(start_from)
         # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
@@ -200,11 +201,9 @@ class Trainer:
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         terms.total.backward()
-        self.optimizer.step()
+        self.optimizer.step(learning_rate(self.config, self.step) / self.config.learning_rate)
         self.step += 1
         return terms
 
@@ -228,19 +227,12 @@ class Trainer:
         self.step = state["step"]
         self.earlier_samples = state.get("earlier_samples", 0)
 
-    def _start_from(self, folder: Path) -> None:
+    def _start_from(self, source: TrainedWeights) -> None:
         """Take the weights of another training; its samples count as earlier ones."""
-        state = load_checkpoint(folder / CHECKPOINT_NAME)
-        if state["fingerprint"] != self.fingerprint:
-            raise CheckpointError(f"{folder} was trained on other objects; start from one of the same object set")
-        weights = state["network"]
-        weights[_LINEAR] = resize_linear(weights[_LINEAR], state["config"]["crop_size"], self.config.crop_size)
-        try:
-            self.network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder} has another width or number of hypotheses ({error})") from error
-        self.objective.load_state_dict(state["objective"])
-        self.earlier_samples = state.get("earlier_samples", 0) + state["step"] * state["config"]["batch_size"]
+        transfer(source, self.network, self.objects.class_ids, self.config.crop_size)
+        if source.objective is not None:
+            self.objective.load_state_dict(source.objective)
+        self.earlier_samples = source.samples
 
     def _log(self, log: SummaryWriter, terms: LossTerms, validation: ValidationResult) -> None:
         values = {
@@ -265,29 +257,26 @@ class Trainer:
             stream.write(json.dumps(record) + "\n")
 
 
-def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
-    """The encoder's linear layer for another crop size: its weights over the feature map, resampled.
-
-    Args:
-        weight: ``(128, C·(S/16)²)``.
-        crop_size: S.
-        new_crop_size: S'.
-
-    Returns:
-        ``(128, C·(S'/16)²)``, scaled so that a constant feature map gives the same code.
-    """
-    side, new_side = crop_size // 16, new_crop_size // 16
-    maps = weight.reshape(weight.shape[0], -1, side, side)
-    resized = F.interpolate(maps, (new_side, new_side), mode="bilinear", align_corners=False)
-    return (resized * (side / new_side) ** 2).flatten(1)
-
-
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """Linear rise, then a cosine from learning_rate to final_learning_rate at the last step."""
     steps = max(config.samples // config.batch_size, 1)
     rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return rise * (config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall)
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that the encoder computes in, None for full precision; "auto" takes bfloat16 where hardware has it."""
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
+        return torch.bfloat16 if fast else None
+    return {"fp32": None, "bf16": torch.bfloat16}[precision]
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively; emulated, it is slower than full precision."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def difficulty(config: TrainingConfig, progress: float) -> float:

@@ -1,0 +1,73 @@
+"""The optimiser: Adam for everything, or Muon for the hidden weight matrices and Adam for the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.training.config import TrainingConfig
+
+
+class TrainingOptimizer:
+    """Steps all trainable parameters of a network and its objective.
+
+    Muon (Jordan et al., 2024; ``torch.optim.Muon``) turns the momentum of a weight matrix into the nearest orthogonal
+    matrix before the step. It takes the encoder's convolutions (as matrices, output channels × the rest) but for the
+    first, the encoder's linear layer and the hidden layers of the head; the first and last layers, biases and norms
+    stay with Adam, as its authors advise.
+
+    Args:
+        network: only parameters that require a gradient are stepped.
+        objective: its parameters (of auxiliary decoders) go to Adam.
+        config: optimizer, learning_rate, muon_rate.
+    """
+
+    def __init__(self, network: PoseNetwork, objective: nn.Module, config: TrainingConfig) -> None:
+        everything = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
+        self.matrices = hidden_matrices(network) if config.optimizer == "muon" else []
+        hidden = {id(matrix) for matrix in self.matrices}
+        others = [p for p in everything if id(p) not in hidden]
+        self.rates = [config.learning_rate, config.muon_rate]
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(others, lr=config.learning_rate, fused=True)]
+        # torch's Muon takes matrices alone: these share the weights' memory.
+        self._views = [nn.Parameter(matrix.detach().flatten(1)) for matrix in self.matrices]
+        if self._views:
+            # Four Newton-Schulz steps instead of five: on a CPU they are a quarter of the step, and the rest is as good.
+            muon = torch.optim.Muon(self._views, lr=config.muon_rate, weight_decay=0.0, ns_steps=4)
+            self.optimizers.append(muon)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        for matrix in self.matrices:
+            matrix.grad = None
+
+    def step(self, factor: float) -> None:
+        """One step at ``factor`` times the configured rates."""
+        for view, matrix in zip(self._views, self.matrices):
+            view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
+        for optimizer, rate in zip(self.optimizers, self.rates):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """States of the one or two optimisers."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Take up what ``state_dict`` gave."""
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def hidden_matrices(network: PoseNetwork) -> list[Tensor]:
+    """Trainable weights of the hidden layers: neither the first convolution nor the head's output layer."""
+    outer = (network.encoder.blocks[0].convolution.weight, network.head.output.weight)
+    return [
+        p for p in network.parameters() if p.requires_grad and p.ndim >= 2 and not any(p is other for other in outer)
+    ]

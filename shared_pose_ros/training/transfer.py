@@ -1,0 +1,112 @@
+"""Start a training from the weights of another one: another crop size, other objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
+
+_LINEAR = "encoder.linear.weight"
+_OUTPUT = ("head.output.weight", "head.output.bias")
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """What another training left.
+
+    Attributes:
+        origin: file or folder, for messages.
+        network: state of a ``PoseNetwork``.
+        class_ids: its objects, in order.
+        hypotheses: n.
+        crop_size: S.
+        samples: that it has seen, those of its own predecessors included.
+        objective: state of the auxiliary decoders; None where it was not kept.
+    """
+
+    origin: str
+    network: dict[str, Tensor]
+    class_ids: tuple[str, ...]
+    hypotheses: int
+    crop_size: int
+    samples: int
+    objective: dict[str, Tensor] | None = None
+
+
+def weights_of_checkpoint(folder: Path) -> TrainedWeights:
+    """The weights in a training folder; raises CheckpointError where there are none."""
+    state: dict[str, Any] = load_checkpoint(Path(folder) / CHECKPOINT_NAME)
+    config = state["config"]
+    return TrainedWeights(
+        origin=str(folder),
+        network=state["network"],
+        class_ids=tuple(entry["class_id"] for entry in state["objects"]),
+        hypotheses=config["hypotheses"],
+        crop_size=config["crop_size"],
+        samples=state.get("earlier_samples", 0) + state["step"] * config["batch_size"],
+        objective=state["objective"],
+    )
+
+
+def transfer(source: TrainedWeights, network: PoseNetwork, class_ids: Sequence[str], crop_size: int) -> list[str]:
+    """Copy what fits: the encoder, the shared layers of the head, and the output rows of objects in both sets.
+
+    Args:
+        source: the trained weights.
+        network: receives them; rows of new objects keep their initial values.
+        class_ids: its objects, in order.
+        crop_size: its S.
+
+    Returns:
+        The class ids whose rows were copied; none where the number of hypotheses differs.
+
+    Raises:
+        CheckpointError: another encoder width.
+    """
+    weights = dict(source.network)
+    weights[_LINEAR] = resize_linear(weights[_LINEAR], source.crop_size, crop_size)
+    own = network.state_dict()
+    n = network.head.hypotheses
+    kept = [name for name in class_ids if name in source.class_ids] if source.hypotheses == n else []
+    for name in _OUTPUT:
+        trained = weights.pop(name)
+        for class_id in kept:
+            to = output_rows(list(class_ids).index(class_id), len(class_ids), n)
+            own[name][to] = trained[output_rows(source.class_ids.index(class_id), len(source.class_ids), n)]
+    try:
+        network.load_state_dict({**weights, **{name: own[name] for name in _OUTPUT}})
+    except RuntimeError as error:
+        raise CheckpointError(f"{source.origin} has another encoder width ({error}); set width as it was") from error
+    return kept
+
+
+def output_rows(index: int, objects: int, hypotheses: int) -> Tensor:
+    """Rows of the head's output layer that belong to one object: its n logits, then its n·6 pose numbers."""
+    logits = torch.arange(hypotheses) + index * hypotheses
+    poses = torch.arange(6 * hypotheses) + (objects + 6 * index) * hypotheses
+    return torch.cat([logits, poses])
+
+
+def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
+    """The encoder's linear layer for another crop size: its weights over the feature map, resampled.
+
+    Args:
+        weight: ``(128, C·(S/16)²)``.
+        crop_size: S.
+        new_crop_size: S'.
+
+    Returns:
+        ``(128, C·(S'/16)²)``, scaled so that a constant feature map gives the same code.
+    """
+    side, new_side = crop_size // 16, new_crop_size // 16
+    maps = weight.reshape(weight.shape[0], -1, side, side)
+    resized = F.interpolate(maps, (new_side, new_side), mode="bilinear", align_corners=False)
+    return (resized * (side / new_side) ** 2).flatten(1)
