@@ -13,7 +13,7 @@ from shared_pose_ros.training.config import LossConfig
 from shared_pose_ros.training.losses import (
     depth_loss,
     hypothesis_depth_losses,
-    mixture_loss,
+    mixture_losses,
     render_hypotheses,
     spread_loss,
 )
@@ -26,9 +26,7 @@ MIXED = LossConfig(size=16, mixture_weight=2.0, surface_weight=0.0, depth_start=
 
 @pytest.fixture(scope="module")
 def batch(photographs):
-    synthesizer = Synthesizer(
-        tiny_objects(), PLAIN, UNCHANGED, 32, make_rasterizer(), torch.device("cpu"), photographs
-    )
+    synthesizer = Synthesizer(tiny_objects(), PLAIN, UNCHANGED, 32, make_rasterizer(), torch.device("cpu"), photographs)
     return synthesizer.batch(6, torch.Generator().manual_seed(0))
 
 
@@ -39,7 +37,7 @@ def network():
 
 
 def objective(config):
-    return Objective(tiny_objects(), config, make_rasterizer(), torch.device("cpu"))
+    return Objective(tiny_objects(), config, make_rasterizer(), torch.device("cpu"), "compact")
 
 
 def test_the_papers_loss_is_depth_plus_spread(batch, network):
@@ -88,19 +86,19 @@ def test_the_mixtures_concentration_rises_geometrically(batch, network):
     assert [module.concentration(p) for p in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([4.0, 16.0, 64.0, 64.0])
     with torch.no_grad():
         rotations, logits = network(batch.crops, batch.object_index)
-    expected = mixture_loss(rotations, logits, batch.rotations, 16.0).mean()
+    expected = mixture_losses(rotations, logits, batch.rotations, 16.0)[0].mean()
     terms = module(network, batch, 0.4)
     torch.testing.assert_close(terms.mixture, expected)
     torch.testing.assert_close(terms.total.detach(), module.start_up(0.4) * 2.0 * expected)
 
 
-def test_the_surface_term_teaches_the_encoder_only(batch, network):
+def test_the_surface_term_teaches_the_convolutions_only(batch, network):
     module = objective(LossConfig(size=16, mixture_weight=0.0, surface_weight=5.0, depth_start=1.0))
     terms = module(network, batch, 0.0)
     torch.testing.assert_close(terms.total.detach(), 5.0 * terms.surface)
     terms.total.backward()
-    assert network.encoder.linear.weight.grad.abs().sum() > 0
-    assert all(parameter.grad is None for parameter in network.head.parameters())
+    assert all(block.convolution.weight.grad.abs().sum() > 0 for block in network.encoder.blocks)
+    assert all(parameter.grad is None for parameter in (*network.head.parameters(), network.encoder.linear.weight))
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 

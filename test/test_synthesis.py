@@ -13,9 +13,11 @@ from shared_pose_ros.meshes.object_set import NORMALISED_SIZE
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.augmentation import Draw
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig
-from shared_pose_ros.training.synthesis import SURFACE_CHANNELS, SURFACE_GRID, Synthesizer, _follow_visible
+from shared_pose_ros.training.surface import SURFACE_CHANNELS, SURFACE_STRIDE
+from shared_pose_ros.training.synthesis import Synthesizer, _follow_visible
 
 SIZE = 32
+GRID = SIZE // SURFACE_STRIDE
 # White objects without shading, exactly centred, one metre away.
 SILHOUETTE = dataclasses.replace(PLAIN, ambient=(1.0, 1.0), distance=(1.0, 1.0), crop_shift=0.0, crop_scale=0.0)
 
@@ -98,18 +100,18 @@ def test_the_rotation_is_the_one_that_is_rendered(photographs):
         assert agree[~disputable].all() and disputable.mean() < 0.1
         rays = np.stack([np.stack([pixel_ray(camera, x, y) for x in range(SIZE)]) for y in range(SIZE)])
         points = ((depth[:, :, None] * rays - [0, 0, distance]) @ rotation) * (face_id >= 0)[:, :, None] / 100
-        cell = SIZE // SURFACE_GRID
-        expected = points.reshape(SURFACE_GRID, cell, SURFACE_GRID, cell, 3).mean(axis=(1, 3))
-        clear = ~disputable.reshape(SURFACE_GRID, cell, SURFACE_GRID, cell).any(axis=(1, 3))
+        cell = SURFACE_STRIDE
+        expected = points.reshape(GRID, cell, GRID, cell, 3).mean(axis=(1, 3))
+        clear = ~disputable.reshape(GRID, cell, GRID, cell).any(axis=(1, 3))
         found = made.surface[row, 3:6].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(found[clear], expected[clear], atol=2e-3)
 
 
 def test_the_surface_target_is_the_clean_object_alone(photographs):
     made = batch(make(photographs), 8)
-    assert made.surface.shape == (8, SURFACE_CHANNELS, SURFACE_GRID, SURFACE_GRID)
+    assert made.surface.shape == (8, SURFACE_CHANNELS, GRID, GRID)
     silhouette = (made.crops[:, :1] > 0.5).float()
-    coverage = torch.nn.functional.avg_pool2d(silhouette, SIZE // SURFACE_GRID)
+    coverage = torch.nn.functional.avg_pool2d(silhouette, SURFACE_STRIDE)
     torch.testing.assert_close(made.surface[:, -1:], coverage)
     length = made.surface[:, :3].norm(dim=1)
     assert (length <= made.surface[:, -1] + 1e-4).all() and length.max() > 0.99
@@ -123,7 +125,7 @@ def test_shading_shows_more_than_a_silhouette(photographs):
     lit = make(photographs, dataclasses.replace(PLAIN, ambient=(0.1, 0.1), crop_shift=0.0, crop_scale=0.0))
     made = batch(lit, 16)
     inside = made.surface[:, -1] == 1
-    shades = torch.nn.functional.avg_pool2d(made.crops.mean(dim=1, keepdim=True), SIZE // SURFACE_GRID)[:, 0]
+    shades = torch.nn.functional.avg_pool2d(made.crops.mean(dim=1, keepdim=True), SURFACE_STRIDE)[:, 0]
     spread = torch.stack([shades[i][inside[i]].std() for i in range(16)])
     assert (spread > 0.03).float().mean() > 0.5
 

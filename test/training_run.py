@@ -11,7 +11,15 @@ from shared_pose_ros.training.config import AugmentationConfig, LossConfig, Synt
 from shared_pose_ros.training.trainer import Trainer
 
 PLAIN = SynthesisConfig(
-    supersample=1, neighbours=0, occluders=0, lights=1, specular=(0, 0), metallic=(0, 0), crevice=(0, 0), shadows=0, tint=0
+    supersample=1,
+    lights=1,
+    specular=(0, 0),
+    metallic=(0, 0),
+    crevice=(0, 0),
+    shadows=0,
+    tint=0,
+    neighbours=0,
+    occluders=0,
 )
 UNCHANGED = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=0, invert=0, cutout=0)
 TINY = TrainingConfig(
@@ -37,7 +45,8 @@ def write_photographs(folder):
     return folder
 
 
-def make_trainer(out, photographs, resume=False, objects=None, **changes):
+def make_trainer(out, photographs, resume=False, objects=None, start_from=None, **changes):
     """A trainer of the two objects on the CPU."""
     config = dataclasses.replace(TINY, **changes)
-    return Trainer(objects or tiny_objects(), config, out, torch.device("cpu"), photographs, resume, "tiny")
+    cpu = torch.device("cpu")
+    return Trainer(objects or tiny_objects(), config, out, cpu, photographs, resume, "tiny", start_from)

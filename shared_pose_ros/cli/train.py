@@ -14,8 +14,8 @@ from tqdm import tqdm
 from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
-from shared_pose_ros.training.transfer import weights_of_checkpoint
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
+from shared_pose_ros.training.transfer import weights_of_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

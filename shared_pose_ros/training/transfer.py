@@ -96,7 +96,7 @@ def output_rows(index: int, objects: int, hypotheses: int) -> Tensor:
 
 
 def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
-    """The encoder's linear layer for another crop size: its weights over the feature map, resampled.
+    """The encoder's linear layer for another crop size: as if the new feature map were first averaged to the old size.
 
     Args:
         weight: ``(128, C·(S/16)²)``.
@@ -104,9 +104,9 @@ def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
         new_crop_size: S'.
 
     Returns:
-        ``(128, C·(S'/16)²)``, scaled so that a constant feature map gives the same code.
+        ``(128, C·(S'/16)²)``; a constant feature map gives the same code.
     """
     side, new_side = crop_size // 16, new_crop_size // 16
-    maps = weight.reshape(weight.shape[0], -1, side, side)
-    resized = F.interpolate(maps, (new_side, new_side), mode="bilinear", align_corners=False)
-    return (resized * (side / new_side) ** 2).flatten(1)
+    cells = torch.eye(new_side**2, dtype=weight.dtype).reshape(-1, 1, new_side, new_side)
+    averaging = F.interpolate(cells, (side, side), mode="area").flatten(1)
+    return (weight.reshape(weight.shape[0], -1, side**2) @ averaging.T).flatten(1)

@@ -1,0 +1,65 @@
+"""Weights of another training: resized, and rows of the output layer by object."""
+
+import pytest
+import torch
+from training_run import make_trainer
+
+from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.training.checkpoint import CheckpointError
+from shared_pose_ros.training.transfer import TrainedWeights, resize_linear, transfer, weights_of_checkpoint
+
+
+def trained(class_ids=("a", "b", "c"), hypotheses=2, crop_size=32, width="compact"):
+    torch.manual_seed(4)
+    network = PoseNetwork(len(class_ids), hypotheses, width, crop_size).eval()
+    return network, TrainedWeights("runs/a", network.state_dict(), class_ids, hypotheses, crop_size, 100)
+
+
+def test_objects_in_both_sets_keep_their_output_and_new_ones_start_fresh():
+    network, source = trained()
+    other = PoseNetwork(2, 2, "compact", 32).eval()
+    fresh = PoseNetwork(2, 2, "compact", 32).eval()
+    fresh.load_state_dict(other.state_dict())
+    assert transfer(source, other, ("c", "new"), 32) == ["c"]
+    crops = torch.rand(3, 3, 32, 32)
+    expected, found = (net(crops, torch.full((3,), index)) for net, index in ((network, 2), (other, 0)))
+    torch.testing.assert_close(found, expected)
+    code = network.code(crops)
+    torch.testing.assert_close(other.code(crops), code)
+    output = fresh.head.output.weight.reshape(-1)[-6 * 64 :], other.head.output.weight.reshape(-1)[-6 * 64 :]
+    torch.testing.assert_close(*output)
+
+
+def test_another_number_of_hypotheses_keeps_the_shared_layers_only():
+    network, source = trained()
+    other = PoseNetwork(3, 5, "compact", 32).eval()
+    assert transfer(source, other, ("a", "b", "c"), 32) == []
+    torch.testing.assert_close(other.head.layer4[0].weight, network.head.layer4[0].weight)
+
+
+def test_another_width_is_refused():
+    _, source = trained()
+    with pytest.raises(CheckpointError, match=r"runs/a has another encoder width"):
+        transfer(source, PoseNetwork(3, 2, "paper", 32), ("a", "b", "c"), 32)
+
+
+def test_a_resized_linear_layer_gives_the_same_code_of_a_constant_map():
+    weight = torch.randn(128, 5 * 9)
+    resized = resize_linear(weight, 48, 64)
+    assert resized.shape == (128, 5 * 16)
+    maps = torch.rand(5)
+    before = weight @ maps.repeat_interleave(9)
+    torch.testing.assert_close(resized @ maps.repeat_interleave(16), before, atol=1e-4, rtol=1e-4)
+
+
+def test_a_training_starts_from_another_at_another_crop_size(tmp_path, photographs):
+    first = make_trainer(tmp_path / "first", photographs)
+    first.train()
+    source = weights_of_checkpoint(tmp_path / "first")
+    assert source.samples == first.samples and source.class_ids == tuple(first.objects.class_ids)
+    second = make_trainer(tmp_path / "second", photographs, start_from=source, crop_size=48)
+    assert second.earlier_samples == first.samples
+    torch.testing.assert_close(second.network.head.state_dict(), first.network.head.state_dict())
+    torch.testing.assert_close(second.objective.state_dict(), first.objective.state_dict())
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        weights_of_checkpoint(tmp_path / "nowhere")
