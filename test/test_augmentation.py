@@ -8,8 +8,11 @@ import torch
 from shared_pose_ros.training.augmentation import augment
 from shared_pose_ros.training.config import AugmentationConfig
 
-OFF = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=0, invert=0, cutout=0)
-EVERYTHING = AugmentationConfig(blur=1, noise=1, add=1, multiply=1, contrast=1, channelwise=0.5, invert=0.5, cutout=1)
+NEVER, ALWAYS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+OFF = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=NEVER, invert=0, cutout=0)
+EVERYTHING = AugmentationConfig(
+    zoom=1, coarse_pair=1, blur=1, noise=1, add=1, multiply=1, multiply_again=1, contrast=1, invert=0.5, cutout=1
+)
 
 
 def generator(seed=0):
@@ -75,13 +78,45 @@ def test_changes_differ_by_channel_on_request_only(crops):
     def channel_shifts(**changes):
         return (apply(crops, add=1, **changes) - steps(crops)).mean(dim=(2, 3))
 
-    together, apart = channel_shifts(channelwise=0), channel_shifts(channelwise=1)
+    together, apart = channel_shifts(channelwise=NEVER), channel_shifts(channelwise=(1.0, 0.0, 0.0))
     assert (together.amax(dim=1) - together.amin(dim=1)).max() < 1 / 255
     assert (apart.amax(dim=1) - apart.amin(dim=1)).median() > 5 / 255
 
 
 def test_inversion(crops):
-    torch.testing.assert_close(apply(crops, invert=1), steps(1 - crops))
+    torch.testing.assert_close(apply(crops, invert=1, invert_channel=1), steps(1 - crops))
+    some = apply(crops, invert=1, invert_channel=0.5)
+    inverted = ((some - steps(1 - crops)).abs() < 1e-6).flatten(2).all(dim=2)
+    assert 0.3 < inverted.float().mean() < 0.7 and (inverted.any(dim=1) & ~inverted.all(dim=1)).any()
+    torch.testing.assert_close(some[~inverted], steps(crops)[~inverted])
+
+
+def test_the_second_multiplication_is_never_by_channel(crops):
+    gain = apply(crops * 0.6, multiply_again=1, channelwise=ALWAYS).mean(dim=(2, 3)) / (crops * 0.6).mean(dim=(2, 3))
+    assert (gain.amax(dim=1) - gain.amin(dim=1)).max() < 0.01 and gain.min() < 0.75 and gain.max() > 1.25
+
+
+def test_zoom_enlarges_about_the_centre_within_its_range():
+    ramp = torch.linspace(0.1, 0.9, 24).expand(64, 3, 24, 24)
+    zoomed = apply(ramp, zoom=1, zoom_range=(1.0, 1.2))
+    slope = (zoomed[:, 0, 12, 20] - zoomed[:, 0, 12, 3]) / (ramp[0, 0, 12, 20] - ramp[0, 0, 12, 3])
+    assert 1 / 1.21 < slope.min() < 0.87 and 0.96 < slope.max() < 1.01
+    assert (zoomed[:, 0, 12].mean(dim=1) - 0.5).abs().max() < 0.01
+
+
+def test_the_coarse_pair_is_two_of_five():
+    # On mid-grey, black and white blocks, grey cut-outs and untouched pixels tell which of the five a sample has.
+    grey = torch.full((300, 3, 128, 128), 100 / 255)
+    found = apply(grey, coarse_pair=1)
+    assert torch.equal(found[:, 0], found[:, 2])
+    black = (found[:, 0] == 0).float().mean(dim=(1, 2))
+    # A cell of a 5 % grid is hit with probability 0.2: black blocks cover about a fifth of the samples that have them.
+    assert 0.12 < black[black > 0.05].median() < 0.25 and 0.2 < (black > 0.05).float().mean() < 0.6
+    assert torch.equal(apply(grey, coarse_pair=0), steps(grey))
+    touched = (found != steps(grey)).flatten(1).any(dim=1).float().mean()
+    assert touched > 0.9
+    half = (apply(grey, coarse_pair=0.5) != steps(grey)).flatten(1).any(dim=1).float().mean()
+    assert 0.35 < half < 0.62
 
 
 def test_noise_is_bounded_by_its_sigma_and_differs_by_sample(crops):
@@ -108,7 +143,7 @@ def test_cut_out_is_one_block_of_one_colour_within_its_size(crops):
             assert (pixels.amax(dim=1) - pixels.amin(dim=1)).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["add", "multiply", "contrast", "invert", "noise", "blur", "cutout"])
+@pytest.mark.parametrize("name", ["add", "multiply", "multiply_again", "contrast", "noise", "blur", "cutout", "zoom"])
 def test_probabilities_are_by_sample(crops, name):
     many = crops.repeat(8, 1, 1, 1)
     changed = (apply(many, **{name: 0.5}) - steps(many)).abs().flatten(1).amax(dim=1) > 1e-6

@@ -8,6 +8,7 @@ import yaml
 from shared_pose_ros.training.config import (
     TrainingConfig,
     at_difficulty,
+    changed_settings,
     config_from_dict,
     load_preset,
     override,
@@ -37,12 +38,37 @@ def test_the_paper_preset_is_the_methods():
     assert synthesis.crop_pad == 1.2 and synthesis.distance == (1.0, 1.0)
     assert (synthesis.crop_shift, synthesis.crop_scale, synthesis.neighbours, synthesis.occluders) == (0, 0, 0, 0)
     assert synthesis.lights == 1 and synthesis.from_above == 0.0
-    assert synthesis.ambient == (0.1, 0.1) and synthesis.specular == (0.0, 0.0)
+    assert synthesis.ambient == (0.1, 0.1) and synthesis.specular == synthesis.metallic == (0.0, 0.0)
+    assert synthesis.lamp == synthesis.brightness == (1.0, 1.0) and synthesis.shadows == 0.0
+    assert (config.optimizer, config.precision) == ("adam", "fp32")
     augmentation = config.augmentation
     assert (augmentation.blur, augmentation.blur_sigma) == (0.5, 1.2)
     assert augmentation.add == augmentation.multiply == augmentation.contrast == 0.5
     assert augmentation.add_range == pytest.approx(25 / 255, abs=0.003)
     assert augmentation.multiply_range == (0.6, 1.4) and augmentation.contrast_range == (0.5, 2.2)
+    assert augmentation.zoom == augmentation.coarse_pair == augmentation.multiply_again == 0.5
+    assert (augmentation.invert, augmentation.invert_channel, augmentation.channelwise) == (0.3, 0.2, (0.3, 0.5, 0.3))
+    assert augmentation.cutout == augmentation.noise == 0.0
+
+
+def test_a_preset_extends_another(tmp_path):
+    fine, compact = load_preset("compact_fine"), load_preset("compact")
+    assert fine.augmentation == compact.augmentation and fine.crop_size > compact.crop_size
+    assert fine.loss.mixture_end == 1.0 and fine.loss.mixture_weight == compact.loss.mixture_weight
+    path = tmp_path / "loop.yaml"
+    path.write_text(f"extends: {path}")
+    with pytest.raises(ValueError, match="extend each other in a circle"):
+        load_preset(str(path))
+    path.write_text("extends: nowhere")
+    with pytest.raises(ValueError, match="no preset 'nowhere'"):
+        load_preset(str(path))
+
+
+def test_changed_settings_are_named_with_both_values():
+    config = TrainingConfig()
+    assert changed_settings(config.to_dict(), config.to_dict()) == {}
+    other = override(override(config, "loss.d_max", 20), "seed", 3)
+    assert changed_settings(config.to_dict(), other.to_dict()) == {"loss.d_max": (30.0, 20.0), "seed": (0, 3)}
 
 
 def test_the_compact_preset_ends_in_the_papers_loss():

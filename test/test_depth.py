@@ -56,9 +56,7 @@ def test_render_depth_is_the_slow_z_buffers(scene):
     meshes, packed, index, rotation, translation, camera, _ = scene
     depth = render_depth(packed, index, rotation, translation, camera, SIZE, make_rasterizer())
     for row in range(4):
-        _, expected, disputable = render(
-            *meshes[int(index[row])], rotation[row], translation[row], camera[row], SIZE
-        )
+        _, expected, disputable = render(*meshes[int(index[row])], rotation[row], translation[row], camera[row], SIZE)
         np.testing.assert_allclose(depth[row].numpy()[~disputable], expected[~disputable], rtol=1e-4)
 
 

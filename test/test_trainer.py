@@ -43,9 +43,7 @@ def assert_equal(first, second):
 
 
 def test_the_loss_falls_on_a_fixed_batch(tmp_path, photographs, monkeypatch):
-    trainer = make_trainer(
-        tmp_path, photographs, samples=480, hypotheses=4, loss=LossConfig(size=16, depth_start=0.5)
-    )
+    trainer = make_trainer(tmp_path, photographs, samples=480, hypotheses=4, loss=LossConfig(size=16, depth_start=0.5))
     fixed = trainer.synthesizer.batch(8, torch.Generator().manual_seed(0))
     monkeypatch.setattr(trainer.synthesizer, "batch", lambda *arguments: fixed)
     terms = []

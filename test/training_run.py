@@ -21,7 +21,7 @@ PLAIN = SynthesisConfig(
     neighbours=0,
     occluders=0,
 )
-UNCHANGED = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=0, invert=0, cutout=0)
+UNCHANGED = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, invert=0, cutout=0)
 TINY = TrainingConfig(
     crop_size=32,
     hypotheses=2,

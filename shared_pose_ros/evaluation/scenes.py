@@ -263,9 +263,7 @@ def _draw_material(generator: np.random.Generator) -> Material:
     grey = generator.uniform(*[(0.62, 0.74), (0.72, 0.84), (0.68, 0.80), (0.82, 0.92), (0.55, 0.72)][kind])
     tint = [(1.0, 1.0, 1.01), (1.0, 1.0, 1.0), (0.97, 1.0, 1.04), (1.02, 1.0, 0.93), (1.0, 1.0, 1.0)][kind]
     colour = linear(grey * np.array(tint) * (1 + generator.normal(0, 0.02, 3)))
-    metallic = [generator.uniform(0.3, 0.55), generator.uniform(0.1, 0.3), generator.uniform(0.2, 0.4), 0.0, 0.0][
-        kind
-    ]
+    metallic = [generator.uniform(0.3, 0.55), generator.uniform(0.1, 0.3), generator.uniform(0.2, 0.4), 0.0, 0.0][kind]
     specular = generator.uniform(*[(0.3, 0.6), (0.1, 0.25), (0.2, 0.5), (0.05, 0.25), (0.05, 0.2)][kind])
     shininess = generator.uniform(*[(20, 60), (6, 15), (15, 40), (15, 50), (10, 40)][kind])
     return Material(colour, float(metallic), float(specular), float(shininess), float(generator.uniform(0.02, 0.1)))

@@ -31,9 +31,7 @@ def pixel_rays(camera: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([x, y, torch.ones_like(x)], dim=-1)
 
 
-def plane_depth(
-    face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor
-) -> Tensor:
+def plane_depth(face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, translation: Tensor, camera: Tensor) -> Tensor:
     """Depth of given faces in every pixel; differentiable in rotation and translation.
 
     Args:

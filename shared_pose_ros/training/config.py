@@ -27,7 +27,9 @@ class SynthesisConfig:
     lights: int = 2  # at most this many point lights
     from_above: float = 0.9  # share of images lit from above, by sky and lamps; 0 is the paper
     sky: tuple[float, float] = (0.05, 0.4)  # strength of the hemisphere light in those images
+    lamp: tuple[float, float] = (0.5, 1.0)  # strength of the first lamp; the others are weaker
     ambient: tuple[float, float] = (0.05, 0.3)
+    brightness: tuple[float, float] = (0.6, 1.0)  # of the surface
     specular: tuple[float, float] = (0.0, 0.4)
     metallic: tuple[float, float] = (0.0, 0.5)  # share of a mirror that shows the sky
     crevice: tuple[float, float] = (0.0, 0.6)  # darkening of concave places, a cheap ambient occlusion
@@ -40,8 +42,11 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Changes to the finished crop, each with its probability (METHOD 5a gives the paper's)."""
+    """Changes to the finished crop, each with its probability (METHOD 5a; preset ``paper`` has the paper's)."""
 
+    zoom: float = 0.0  # enlargement about the centre
+    zoom_range: tuple[float, float] = (1.0, 1.2)
+    coarse_pair: float = 0.0  # two of: black blocks, grey cut-out, white cut-out, coarse salt and pepper, coarse salt
     blur: float = 0.5
     blur_sigma: float = 1.2
     noise: float = 0.5
@@ -49,11 +54,14 @@ class AugmentationConfig:
     add: float = 0.5
     add_range: float = 0.1
     multiply: float = 0.5
+    multiply_again: float = 0.0  # a second multiplication, never by channel
     multiply_range: tuple[float, float] = (0.6, 1.4)
     contrast: float = 0.5
     contrast_range: tuple[float, float] = (0.5, 1.8)
-    channelwise: float = 0.3  # probability that a colour change differs by channel
+    # Probability that an addition, a multiplication, a change of contrast differs by channel.
+    channelwise: tuple[float, float, float] = (0.3, 0.3, 0.3)
     invert: float = 0.0
+    invert_channel: float = 0.2  # of the channels of an inverted crop
     cutout: float = 0.3
     cutout_size: tuple[float, float] = (0.1, 0.35)  # sides of a constant block, fraction of the crop
 
@@ -123,14 +131,35 @@ def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
 
 
 def load_preset(name_or_path: str) -> TrainingConfig:
-    """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists."""
+    """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists.
+
+    A file may begin with ``extends: NAME`` and give only what differs from that preset.
+    """
+    return config_from_dict(_read_preset(name_or_path, ()))
+
+
+def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = preset_folder() / f"{name_or_path}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in preset_folder().glob("*.yaml"))
         raise ValueError(f"no preset {name_or_path!r}; choose one of {', '.join(known)} or give a YAML file")
-    return config_from_dict(yaml.safe_load(path.read_text()) or {})
+    values = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(values, dict) or "extends" not in values:
+        return values
+    if name_or_path in extended:
+        raise ValueError(f"presets extend each other in a circle: {' -> '.join((*extended, name_or_path))}")
+    return _merged(_read_preset(str(values.pop("extends")), (*extended, name_or_path)), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` on top, group by group."""
+    merged = dict(base)
+    for name, value in changes.items():
+        both = isinstance(merged.get(name), dict) and isinstance(value, dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged
 
 
 def preset_folder() -> Path:
@@ -184,11 +213,34 @@ def at_difficulty(
     eased = {name: getattr(synthesis, name) * difficulty for name in ("tint", "neighbours", "occluders", "shadows")}
     for name in ("crevice", "metallic"):
         eased[name] = tuple(value * difficulty for value in getattr(synthesis, name))
-    chances = ("blur", "noise", "add", "multiply", "contrast", "invert", "cutout")
+    chances = (
+        "zoom",
+        "coarse_pair",
+        "blur",
+        "noise",
+        "add",
+        "multiply",
+        "multiply_again",
+        "contrast",
+        "invert",
+        "cutout",
+    )
     return (
         dataclasses.replace(synthesis, **eased),
         dataclasses.replace(augmentation, **{name: getattr(augmentation, name) * difficulty for name in chances}),
     )
+
+
+def changed_settings(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Settings, named like "loss.d_max", that differ between two ``to_dict``, with both values (None: absent)."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(set(first) | set(second)):
+        old, new = first.get(name), second.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed |= changed_settings(old, new, f"{prefix}{name}.")
+        elif old != new:
+            changed[prefix + name] = (old, new)
+    return changed
 
 
 def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:

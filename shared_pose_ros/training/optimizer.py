@@ -35,7 +35,7 @@ class TrainingOptimizer:
         # torch's Muon takes matrices alone: these share the weights' memory.
         self._views = [nn.Parameter(matrix.detach().flatten(1)) for matrix in self.matrices]
         if self._views:
-            # Four Newton-Schulz steps instead of five: on a CPU they are a quarter of the step, and the rest is as good.
+            # Four Newton-Schulz steps, not five: on a CPU they are a quarter of the time of a step.
             muon = torch.optim.Muon(self._views, lr=config.muon_rate, weight_decay=0.0, ns_steps=4)
             self.optimizers.append(muon)
 

@@ -143,7 +143,7 @@ class Synthesizer:
         alpha = shaded.coverage[:, None]
         points = shaded.positions / NORMALISED_SIZE
         surface = torch.cat([torch.cat([shaded.normals, points], dim=3).permute(0, 3, 1, 2), alpha], dim=1)
-        brightness = draw.uniform(0.6, 1.0, 1)
+        brightness = draw.uniform(*settings.brightness, 1)
         tint = 1 + settings.tint * draw.uniform(-1, 1, 3) * draw.uniform(0, 1, 1)
         colour = shaded.intensity[:, None] * (brightness * tint)[:, :, None, None]
         return torch.minimum(colour, alpha), alpha, surface
@@ -178,7 +178,7 @@ class Synthesizer:
         lamps[..., 2] += 1
         anywhere = draw.uniform(-1, 1, config.lights, 3)
         positions = torch.where(above[:, None, None] > 0, lamps, anywhere) * distance[:, None, None]
-        strengths = draw.uniform(0.5, 1.0, config.lights)
+        strengths = draw.uniform(*config.lamp, config.lights)
         strengths[:, 1:] *= draw.uniform(0, 1, config.lights - 1) * (draw.uniform(0, 1, config.lights - 1) < 0.5)
         return Lighting(
             positions=positions,

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ from shared_pose_ros.training.checkpoint import (
     object_set_fingerprint,
     save_checkpoint,
 )
-from shared_pose_ros.training.config import TrainingConfig
+from shared_pose_ros.training.config import TrainingConfig, changed_settings
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.provenance import describe_object, source_commit
@@ -39,6 +40,8 @@ from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.transfer import TrainedWeights, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
+# Settings that change nothing about what is learnt.
+FREE_AT_RESUME = ("threads", "checkpoint_seconds", "validation_samples", "validation_every")
 VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
     "confident hypothesis (median), of the best one (oracle_median), share under 15 degrees (recall_15)"
@@ -85,7 +88,12 @@ class Trainer:
         preset: str = "custom",
         start_from: TrainedWeights | None = None,
     ) -> None:
-        self.preset, self.metrics = preset, {}
+        self.metrics: dict[str, Any] = {}
+        self.record = {
+            "preset": preset,
+            "commit": source_commit(),
+            "objects": [describe_object(model) for model in objects],
+        }
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
         self.checkpoint_path = self.out / CHECKPOINT_NAME
         if self.checkpoint_path.exists() and not resume:
@@ -180,10 +188,8 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "config": self.config.to_dict(),
                 "earlier_samples": self.earlier_samples,
-                "preset": self.preset,
-                "commit": source_commit(),
-                "objects": [describe_object(model) for model in self.objects],
                 "metrics": self.metrics,
+                **self.record,
                 "fingerprint": self.fingerprint,
             },
         )
@@ -215,11 +221,11 @@ class Trainer:
                 f"{self.checkpoint_path} was trained on other objects ({trained}) than given "
                 f"({', '.join(self.objects.class_ids)}); give the same object set or another --out"
             )
-        for key in ("width", "crop_size", "hypotheses", "tuning", "batch_size", "seed"):
-            if state["config"][key] != getattr(self.config, key):
+        for key, (old, new) in changed_settings(state["config"], self.config.to_dict()).items():
+            if key not in FREE_AT_RESUME:
                 raise CheckpointError(
-                    f"{self.checkpoint_path} has {key} {state['config'][key]}, this run {getattr(self.config, key)}; "
-                    "resume with the same setting"
+                    f"{self.checkpoint_path} was made with {key} {old}, this run has {new}; resume with the same "
+                    "setting, or begin anew with --start-from"
                 )
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
