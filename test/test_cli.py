@@ -15,7 +15,7 @@ from shapes import tiny_objects, write_object_set
 
 from shared_pose_ros import __version__
 from shared_pose_ros.bundle import export_bundle, load_bundle
-from shared_pose_ros.cli.common import parse_camera, parse_duration
+from shared_pose_ros.cli.common import parse_camera, parse_duration, read_image
 from shared_pose_ros.cli.main import COMMANDS, main
 from shared_pose_ros.evaluation.bop import write_bop_targets
 from shared_pose_ros.evaluation.scoring import PoseScorer
@@ -105,6 +105,37 @@ def test_from_cad_to_poses(object_folder, photographs, photograph, tmp_path, cap
     assert cv2.imread(str(tmp_path / "poses.png")).shape == (120, 160, 3)
     poses = json.loads((tmp_path / "poses.json").read_text())["poses"]
     assert [pose["class_id"] for pose in poses] == ["spike"] and len(poses[0]["hypotheses"]) == 2
+
+
+def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs, photograph, tmp_path, capsys):
+    old, new = tmp_path / "old.pose.pt", tmp_path / "new.pose.pt"
+    assert train(tmp_path / "a", object_folder, photographs, "--samples", 16, "--subset", "spike") == 0
+    assert command("export", tmp_path / "a", "--out", old) == 0
+    more = ("--samples", 24, "--extend", old, "--set", "hypotheses=5")  # the bundle's own number counts
+    assert train(tmp_path / "b", object_folder, photographs, "--subset", "angle", *more) == 0
+    assert command("export", tmp_path / "b", "--out", new) == 0
+    before, after = load_bundle(old), load_bundle(new)
+    assert [entry.class_id for entry in after.metadata.objects] == ["spike", "angle"]
+    assert after.metadata.samples == 16 + 24
+    image, boxes = torch.from_numpy(read_image(photograph)), torch.tensor([[60.0, 50.0, 40.0, 30.0]])
+    poses = [bundle.module(image, boxes, torch.tensor([0])) for bundle in (before, after)]
+    torch.testing.assert_close(poses[0], poses[1])
+    mistake(capsys, train(tmp_path / "c", object_folder, photographs, "--extend", old), "knows spike already")
+
+
+def test_separate_networks_are_trainings_of_one_object_each(object_folder, photographs, tmp_path, capsys):
+    assert train(tmp_path, object_folder, photographs, "--samples", 8, "--separate") == 0
+    assert "angle:" in capsys.readouterr().out
+    for name in ("angle", "spike"):
+        assert [entry["class_id"] for entry in load_checkpoint(tmp_path / name / "checkpoint.pt")["objects"]] == [name]
+
+
+def test_a_training_starts_from_a_bundle(object_folder, photographs, tmp_path):
+    bundle = tmp_path / "one.pose.pt"
+    assert train(tmp_path / "a", object_folder, photographs, "--samples", 8) == 0
+    assert command("export", tmp_path / "a", "--out", bundle) == 0
+    assert train(tmp_path / "b", object_folder, photographs, "--samples", 8, "--start-from", bundle) == 0
+    assert load_checkpoint(tmp_path / "b" / "checkpoint.pt")["earlier_samples"] == 8
 
 
 def test_a_time_budget_leaves_a_run_that_can_go_on(object_folder, photographs, tmp_path, capsys):

@@ -11,11 +11,14 @@ import torch
 import yaml
 from tqdm import tqdm
 
+from shared_pose_ros.bundle import SUFFIX, Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
 from shared_pose_ros.estimator import choose_device
+from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
+from shared_pose_ros.training.extend import Extension
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
-from shared_pose_ros.training.transfer import weights_of_checkpoint
+from shared_pose_ros.training.transfer import TrainedWeights, weights_of_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  shared_pose train --objects models/parts --out runs/parts --time-budget 60m\n"
         "  shared_pose train --objects cad/ --unit mm --backgrounds photos/ --out runs/mine\n"
-        "  shared_pose train --objects models/parts --out runs/parts --resume"
+        "  shared_pose train --objects models/parts --out runs/parts --resume\n"
+        "  shared_pose train --objects new/ --unit mm --extend parts.pose.pt --samples 200000 --out runs/more"
     )
     add_object_arguments(parser)
     parser.add_argument("--preset", default="compact", help="compact, paper, or a YAML file (default: compact)")
@@ -36,7 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--start-from", type=Path, help="folder of another training of these objects: take its weights")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--start-from", type=Path, metavar="FOLDER_OR_BUNDLE",
+        help="begin with the weights of another training; objects and crop size may differ",
+    )  # fmt: skip
+    weights.add_argument(
+        "--extend", type=Path, metavar="BUNDLE",
+        help="add --objects to this bundle: its own objects keep their output exactly, new output rows learn",
+    )  # fmt: skip
+    parser.add_argument(
+        "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
+    )
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
@@ -47,10 +62,26 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
     tune_allocator()
+    objects = load_objects(options)
+    if not options.separate:
+        return _train(options, objects, config, options.out)
+    if options.extend:
+        raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
+    for model in objects:
+        print(f"{model.class_id}:")
+        _train(options, ObjectSet([model]), config, options.out / model.class_id)
+    return 0
+
+
+def _train(options: argparse.Namespace, objects: ObjectSet, config: TrainingConfig, out: Path) -> int:
+    """One network."""
+    extend = None
+    if options.extend:
+        extend, facts = _extension(options.extend, objects)
+        config = _like_bundle(config, facts)
     trainer = Trainer(
-        load_objects(options), config, options.out, choose_device(options.device),
-        options.backgrounds, options.resume, options.preset,
-        weights_of_checkpoint(options.start_from) if options.start_from else None,
+        objects, config, out, choose_device(options.device), options.backgrounds, options.resume, options.preset,
+        _weights(options.start_from) if options.start_from else None, extend,
     )  # fmt: skip
     with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
@@ -59,8 +90,46 @@ def run(options: argparse.Namespace) -> int:
         f"{trainer.samples} of {config.samples} samples; on synthetic validation: median error {result.median:.1f}°, "
         f"best hypothesis {result.oracle_median:.1f}°, {100 * result.recall_15:.0f} % under 15°"
     )
-    print(f"next: shared_pose export {options.out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
+    print(f"next: shared_pose export {out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
     return 0
+
+
+def _weights(path: Path) -> TrainedWeights:
+    """Of a training folder or a bundle."""
+    return _bundle_weights(load_bundle(path)) if path.name.endswith(SUFFIX) else weights_of_checkpoint(path)
+
+
+def _bundle_weights(bundle: Bundle) -> TrainedWeights:
+    facts = bundle.metadata
+    return TrainedWeights(
+        origin=facts.name,
+        network=bundle.module.network.state_dict(),
+        class_ids=tuple(entry.class_id for entry in facts.objects),
+        hypotheses=facts.hypotheses,
+        crop_size=facts.crop_size,
+        samples=facts.samples,
+    )
+
+
+def _extension(path: Path, objects: ObjectSet) -> tuple[Extension, BundleMetadata]:
+    """The bundle's network and facts; ValueError if it knows one of the objects already."""
+    bundle = load_bundle(path)
+    known = {name for entry in bundle.metadata.objects for name in (entry.class_id, *entry.aliases)}
+    twice = sorted(known.intersection(objects.class_ids))
+    if twice:
+        raise ValueError(f"{path} knows {', '.join(twice)} already; leave them out with --subset or rename them")
+    described = tuple(dataclasses.asdict(entry) for entry in bundle.metadata.objects)
+    return Extension(_bundle_weights(bundle), described), bundle.metadata
+
+
+def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfig:
+    """The settings with the shape of the bundle's network; nothing is left for the surface term to teach."""
+    synthesis = dataclasses.replace(config.synthesis, crop_pad=facts.crop_pad)
+    return dataclasses.replace(
+        config, width=facts.encoder_width, crop_size=facts.crop_size, hypotheses=facts.hypotheses,
+        normalize_code=facts.normalize_code, tuning=facts.tuning, synthesis=synthesis,
+        loss=dataclasses.replace(config.loss, surface_weight=0.0),
+    )  # fmt: skip
 
 
 def _config(options: argparse.Namespace) -> TrainingConfig:

@@ -11,6 +11,7 @@ import yaml
 
 TUNINGS = ("frozen", "last_layer", "full")
 OPTIMIZERS = ("adam", "muon")
+SCHEDULES = ("cosine", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -97,9 +98,10 @@ class TrainingConfig:
     optimizer: str = "muon"  # of the hidden weight matrices; the rest is Adam's. "adam" for all is the paper
     muon_rate: float = 0.02  # of Muon; it follows the same course as learning_rate
     precision: str = "auto"  # of the encoder in training: fp32, bf16, or auto: bf16 where the hardware has it
-    learning_rate: float = 2e-3  # of Adam
-    final_learning_rate: float = 2e-5  # reached by a cosine; equal to learning_rate for a constant rate
-    warmup_steps: int = 200  # linear rise of the rate
+    schedule: str = "cosine"  # course of the rates: cosine, or one_cycle for object-specific networks
+    learning_rate: float = 2e-3  # of Adam, the greatest of the course
+    final_learning_rate: float = 2e-5  # at the last step; equal to learning_rate for a constant rate
+    warmup_steps: int = 200  # linear rise before the cosine
     ramp: tuple[float, float] = (0.05, 0.35)  # part of the training over which disturbances grow from none to all
     seed: int = 0
     threads: int = 0  # torch threads on the CPU for synthesis and as many for the network; 0 is half the cores each
@@ -111,7 +113,12 @@ class TrainingConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        for name, known in (("tuning", TUNINGS), ("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+        for name, known in (
+            ("tuning", TUNINGS),
+            ("optimizer", OPTIMIZERS),
+            ("precision", PRECISIONS),
+            ("schedule", SCHEDULES),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
         for name in ("samples", "batch_size", "hypotheses"):

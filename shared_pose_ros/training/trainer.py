@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -33,6 +34,7 @@ from shared_pose_ros.training.checkpoint import (
     save_checkpoint,
 )
 from shared_pose_ros.training.config import TrainingConfig, changed_settings
+from shared_pose_ros.training.extend import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.provenance import describe_object, source_commit
@@ -40,8 +42,8 @@ from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.transfer import TrainedWeights, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
-# Settings that change nothing about what is learnt.
-FREE_AT_RESUME = ("threads", "checkpoint_seconds", "validation_samples", "validation_every")
+# Settings that change nothing about a step; a longer training goes on with the course of its new length.
+FREE_AT_RESUME = ("samples", "threads", "checkpoint_seconds", "validation_samples", "validation_every")
 VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
     "confident hypothesis (median), of the best one (oracle_median), share under 15 degrees (recall_15)"
@@ -72,6 +74,7 @@ class Trainer:
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
         start_from: weights of another training to begin with; crop size and objects may differ.
+        extend: a trained network that ``objects`` are added to; its own objects keep their output.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -87,12 +90,14 @@ class Trainer:
         resume: bool = False,
         preset: str = "custom",
         start_from: TrainedWeights | None = None,
+        extend: Extension | None = None,
     ) -> None:
+        known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
         self.record = {
             "preset": preset,
             "commit": source_commit(),
-            "objects": [describe_object(model) for model in objects],
+            "objects": [*known, *(describe_object(model) for model in objects)],
         }
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
         self.checkpoint_path = self.out / CHECKPOINT_NAME
@@ -109,15 +114,21 @@ class Trainer:
             objects, config.loss, rasterizer, device, config.width, autocast_dtype(config.precision, device)
         )
         self.network = PoseNetwork(
-            len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
+            len(known) + len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
         ).to(device)
-        set_tuning(self.network, config.tuning)
+        # What the loss and the validation see: all of the network, or its new objects.
+        self.learner = NewObjects(self.network, len(known)) if extend else self.network
+        self.tuning = "rows" if extend else config.tuning
+        if extend:
+            freeze_known(self.network, len(known))
+        else:
+            set_tuning(self.network, config.tuning)
         self.optimizer = TrainingOptimizer(self.network, self.objective, config)
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
-        elif start_from is not None:
-            self._start_from(start_from)
+        elif start_from is not None or extend is not None:
+            self._start_from(extend.weights if extend else start_from)
         # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
@@ -159,7 +170,7 @@ class Trainer:
                     upcoming = ahead.submit(self._batch, self.step + 1)
                     terms = self._train_step(batch)
                     if self.samples % self.config.validation_every < self.config.batch_size:
-                        validation = self.validator.evaluate(self.network)
+                        validation = self.validator.evaluate(self.learner)
                         self._log(log, terms, validation)
                     now = time.monotonic()
                     if now - saved > self.config.checkpoint_seconds:
@@ -171,7 +182,7 @@ class Trainer:
         except KeyboardInterrupt:
             self.save()  # Ctrl-C loses nothing
             raise
-        validation = self.validator.evaluate(self.network)
+        validation = self.validator.evaluate(self.learner)
         self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **dataclasses.asdict(validation)}}
         self.save()
         log.close()
@@ -201,8 +212,8 @@ class Trainer:
         return self.synthesizer.batch(self.config.batch_size, generator, difficulty(self.config, progress))
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
-        train_mode(self.network, self.config.tuning)
-        terms = self.objective(self.network, batch, self.samples / self.config.samples)
+        train_mode(self.network, self.tuning)
+        terms = self.objective(self.learner, batch, self.samples / self.config.samples)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
@@ -235,8 +246,8 @@ class Trainer:
 
     def _start_from(self, source: TrainedWeights) -> None:
         """Take the weights of another training; its samples count as earlier ones."""
-        transfer(source, self.network, self.objects.class_ids, self.config.crop_size)
-        if source.objective is not None:
+        transfer(source, self.network, [entry["class_id"] for entry in self.record["objects"]], self.config.crop_size)
+        if source.objective is not None and source.class_ids == tuple(self.objects.class_ids):
             self.objective.load_state_dict(source.objective)
         self.earlier_samples = source.samples
 
@@ -264,8 +275,16 @@ class Trainer:
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear rise, then a cosine from learning_rate to final_learning_rate at the last step."""
+    """Adam's rate at a step.
+
+    Schedule "cosine": a linear rise, then a cosine from learning_rate to final_learning_rate at the last step.
+    "one_cycle" (METHOD 5, object-specific networks): from a tenth of learning_rate up to it over 45 % of the training,
+    back over the next 45 %, then down to final_learning_rate.
+    """
     steps = max(config.samples // config.batch_size, 1)
+    if config.schedule == "one_cycle":
+        low, high, last = config.learning_rate / 10, config.learning_rate, config.final_learning_rate
+        return float(np.interp(step / steps, [0.0, 0.45, 0.9, 1.0], [low, high, low, last]))
     rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return rise * (config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall)
@@ -300,8 +319,11 @@ def set_tuning(network: PoseNetwork, tuning: str) -> None:
 
 
 def train_mode(network: nn.Module, tuning: str) -> None:
-    """Training mode; an encoder whose convolutions are frozen keeps its norms in evaluation mode (METHOD 1)."""
-    network.train()
+    """Training mode; frozen parts keep their norms in evaluation mode (METHOD 1).
+
+    ``tuning`` is one of TUNINGS, or "rows" where only output rows learn.
+    """
+    network.train(tuning != "rows")
     if tuning != "full":
         network.encoder.eval()
 
