@@ -120,6 +120,7 @@ def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs
     image, boxes = torch.from_numpy(read_image(photograph)), torch.tensor([[60.0, 50.0, 40.0, 30.0]])
     poses = [bundle.module(image, boxes, torch.tensor([0])) for bundle in (before, after)]
     torch.testing.assert_close(poses[0], poses[1])
+    capsys.readouterr()
     mistake(capsys, train(tmp_path / "c", object_folder, photographs, "--extend", old), "knows spike already")
 
 
