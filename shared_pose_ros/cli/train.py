@@ -16,6 +16,7 @@ from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
+from shared_pose_ros.training.distributed import Processes, joined_processes
 from shared_pose_ros.training.extend import Extension
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
 from shared_pose_ros.training.transfer import TrainedWeights, weights_of_checkpoint
@@ -63,35 +64,47 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
     tune_allocator()
     objects = load_objects(options)
-    if not options.separate:
-        return _train(options, objects, config, options.out)
-    if options.extend:
+    if options.separate and options.extend:
         raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
-    for model in objects:
-        print(f"{model.class_id}:")
-        _train(options, ObjectSet([model]), config, options.out / model.class_id)
+    with joined_processes(choose_device(options.device)) as place:
+        if not options.separate:
+            _train(options, objects, config, options.out, *place)
+            return 0
+        for model in objects:
+            print(f"{model.class_id}:")
+            _train(options, ObjectSet([model]), config, options.out / model.class_id, *place)
     return 0
 
 
-def _train(options: argparse.Namespace, objects: ObjectSet, config: TrainingConfig, out: Path) -> int:
+def _train(
+    options: argparse.Namespace,
+    objects: ObjectSet,
+    config: TrainingConfig,
+    out: Path,
+    processes: Processes,
+    device: torch.device,
+) -> None:
     """One network."""
     extend = None
     if options.extend:
         extend, facts = _extension(options.extend, objects)
         config = _like_bundle(config, facts)
     trainer = Trainer(
-        objects, config, out, choose_device(options.device), options.backgrounds, options.resume, options.preset,
-        _weights(options.start_from) if options.start_from else None, extend,
+        objects, config, out, device, options.backgrounds, options.resume, options.preset,
+        _weights(options.start_from) if options.start_from else None, extend, processes,
     )  # fmt: skip
-    with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
+    with tqdm(
+        total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True, disable=not processes.leads
+    ) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
+    if not processes.leads:
+        return
     done = trainer.samples >= config.samples
     print(
         f"{trainer.samples} of {config.samples} samples; on synthetic validation: median error {result.median:.1f}°, "
         f"best hypothesis {result.oracle_median:.1f}°, {100 * result.recall_15:.0f} % under 15°"
     )
     print(f"next: shared_pose export {out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
-    return 0
 
 
 def _weights(path: Path) -> TrainedWeights:

@@ -34,6 +34,7 @@ from shared_pose_ros.training.checkpoint import (
     save_checkpoint,
 )
 from shared_pose_ros.training.config import TrainingConfig, changed_settings
+from shared_pose_ros.training.distributed import Loss, Processes, averaged
 from shared_pose_ros.training.extend import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
@@ -75,6 +76,7 @@ class Trainer:
         preset: name of the configuration, for the record.
         start_from: weights of another training to begin with; crop size and objects may differ.
         extend: a trained network that ``objects`` are added to; its own objects keep their output.
+        processes: this process among those that share the training; the leader alone writes.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -91,6 +93,7 @@ class Trainer:
         preset: str = "custom",
         start_from: TrainedWeights | None = None,
         extend: Extension | None = None,
+        processes: Processes = Processes(),  # noqa: B008 (immutable)
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
@@ -99,6 +102,7 @@ class Trainer:
             "commit": source_commit(),
             "objects": [*known, *(describe_object(model) for model in objects)],
         }
+        self.processes, self.share = processes, processes.share(config.batch_size)
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
         self.checkpoint_path = self.out / CHECKPOINT_NAME
         if self.checkpoint_path.exists() and not resume:
@@ -124,6 +128,7 @@ class Trainer:
         else:
             set_tuning(self.network, config.tuning)
         self.optimizer = TrainingOptimizer(self.network, self.objective, config)
+        self.loss = averaged(Loss(self.learner, self.objective), processes)
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
@@ -155,9 +160,11 @@ class Trainer:
             CheckpointError: the checkpoint cannot be written.
             FloatingPointError: the loss is not finite; the last good checkpoint stays.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "config.json").write_text(json.dumps(self.config.to_dict(), indent=1))
-        log = SummaryWriter(str(self.out / "tensorboard"))
+        leads = self.processes.leads
+        if leads:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "config.json").write_text(json.dumps(self.config.to_dict(), indent=1))
+        log = SummaryWriter(str(self.out / "tensorboard")) if leads else None
         started = saved = time.monotonic()
         first_sample, validation = self.samples, None
         deadline = math.inf if time_budget is None else started + time_budget
@@ -165,11 +172,11 @@ class Trainer:
             # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
             with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
                 upcoming = ahead.submit(self._batch, self.step)
-                while self.samples < self.config.samples and time.monotonic() < deadline:
+                while self._goes_on(deadline):
                     batch = upcoming.result()
                     upcoming = ahead.submit(self._batch, self.step + 1)
                     terms = self._train_step(batch)
-                    if self.samples % self.config.validation_every < self.config.batch_size:
+                    if log is not None and self.samples % self.config.validation_every < self.config.batch_size:
                         validation = self.validator.evaluate(self.learner)
                         self._log(log, terms, validation)
                     now = time.monotonic()
@@ -185,11 +192,17 @@ class Trainer:
         validation = self.validator.evaluate(self.learner)
         self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **dataclasses.asdict(validation)}}
         self.save()
-        log.close()
+        if log is not None:
+            log.close()
         return validation
 
+    def _goes_on(self, deadline: float) -> bool:
+        return self.samples < self.config.samples and self.processes.agree(time.monotonic() < deadline, self.device)
+
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, if this process leads."""
+        if not self.processes.leads:
+            return
         save_checkpoint(
             self.checkpoint_path,
             {
@@ -208,12 +221,14 @@ class Trainer:
     def _batch(self, step: int) -> TrainingBatch:
         """The samples of a step; the same whichever thread or run makes them."""
         progress = step * self.config.batch_size / self.config.samples
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_000_007 + step)
-        return self.synthesizer.batch(self.config.batch_size, generator, difficulty(self.config, progress))
+        generator = torch.Generator(self.device).manual_seed(
+            self.config.seed * 1_000_000_007 + step * self.processes.count + self.processes.rank
+        )
+        return self.synthesizer.batch(self.share, generator, difficulty(self.config, progress))
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
         train_mode(self.network, self.tuning)
-        terms = self.objective(self.learner, batch, self.samples / self.config.samples)
+        terms = self.loss(batch, self.samples / self.config.samples)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
