@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
     config = _config(options)
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
     tune_allocator()
     objects = load_objects(options)
     if options.separate and options.extend:
