@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.report import gallery, write_report
@@ -38,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate with and without the viewing-ray correction, print the tables."""
     estimator = PoseEstimator.load(options.bundle, options.device)
     dataset = load_bop(options.bop, options.split)
-    wanted = [item.class_id for item in estimator.metadata.objects]
-    scorer = PoseScorer(ObjectSet.load(_models_folder(options), subset=wanted), options.max_faces)
+    scorer = PoseScorer(_objects_shown(_models_folder(options), dataset), options.max_faces)
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
             estimator, dataset, scorer, get_protocol(options.protocol), corrected=(True, False),
@@ -53,6 +52,19 @@ def run(options: argparse.Namespace) -> int:
         title = f"{estimator.metadata.name} on {options.bop.resolve().name}/{options.split}"
         print(f"report: {write_report(options.report, title, evaluations, gallery(evaluations[0], dataset, scorer))}")
     return 0
+
+
+def _objects_shown(models: Path, dataset: BopDataset) -> ObjectSet:
+    """CAD of every object in the dataset, those that the bundle does not know too: they may stand in front."""
+    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
+    objects = ObjectSet.load(models)
+    found = [model for model in objects if shown.intersection((model.class_id, *model.aliases))]
+    if not found:
+        raise ValueError(
+            f"{models} holds {', '.join(objects.class_ids)}, the dataset shows {', '.join(sorted(shown)) or 'nothing'}; "
+            "name the CAD of the dataset's objects with --models"
+        )
+    return ObjectSet(found)
 
 
 def _models_folder(options: argparse.Namespace) -> Path:
