@@ -194,7 +194,7 @@ def test_evaluate_scores_a_bop_scene(tmp_path, capsys):
     # CAD that does not hold the bundle's objects.
     again = ("evaluate", "--bundle", tmp_path / "b.pose.pt", "--bop", root, "--json", tmp_path / "x.json")
     write_object_set(tmp_path / "other", tiny_objects())
-    mistake(capsys, command(*again, "--models", tmp_path / "other"), "holds angle, spike", "shows 1, 2")
+    mistake(capsys, command(*again, "--models", tmp_path / "other"), "holds angle, spike", "show 1, 2")
     (root / "models").rename(root / "elsewhere")
     mistake(capsys, command(*again), "no models_cad or models folder", "--models")
 

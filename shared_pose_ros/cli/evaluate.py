@@ -61,7 +61,7 @@ def _objects_shown(models: Path, dataset: BopDataset) -> ObjectSet:
     found = [model for model in objects if shown.intersection((model.class_id, *model.aliases))]
     if not found:
         raise ValueError(
-            f"{models} holds {', '.join(objects.class_ids)}, the dataset shows {', '.join(sorted(shown)) or 'nothing'}; "
+            f"{models} holds {', '.join(objects.class_ids)}, the data show {', '.join(sorted(shown)) or 'nothing'}; "
             "name the CAD of the dataset's objects with --models"
         )
     return ObjectSet(found)
