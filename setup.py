@@ -18,7 +18,7 @@ RUNTIME = ["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML>=5.4", "torch>=
 EXTRAS = {
     "train": [
         "fast-simplification>=0.1.7",
-        "kornia>=0.7",
+        "kornia>=0.7.3",
         "manifold3d>=3.0",
         "scipy>=1.8",
         "tensorboard>=2.14",

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +13,17 @@ from shared_pose_ros.training.config import AugmentationConfig
 NEVER, ALWAYS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 OFF = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=NEVER, invert=0, cutout=0)
 EVERYTHING = AugmentationConfig(
-    zoom=1, coarse_pair=1, blur=1, noise=1, add=1, multiply=1, multiply_again=1, contrast=1, invert=0.5, cutout=1
+    zoom=1,
+    coarse_pair=1,
+    blur=1,
+    noise=1,
+    add=1,
+    multiply=1,
+    multiply_again=1,
+    contrast=1,
+    invert=0.5,
+    cutout=1,
+    jpeg=1,
 )
 
 
@@ -143,7 +155,50 @@ def test_cut_out_is_one_block_of_one_colour_within_its_size(crops):
             assert (pixels.amax(dim=1) - pixels.amin(dim=1)).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", ["add", "multiply", "multiply_again", "contrast", "noise", "blur", "cutout", "zoom"])
+@pytest.fixture(scope="module")
+def smooth():
+    """64 crops of 32 pixels as cameras make them: soft colours, one edge."""
+    coarse = torch.rand(64, 3, 5, 5, generator=generator(4)) * 0.4 + 0.3
+    crops = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
+    crops[:, :, :, 20:] *= 0.5
+    return steps(crops)
+
+
+def test_jpeg_is_close_to_a_real_codec(smooth):
+    found = apply(smooth, jpeg=1, jpeg_quality=(50, 50))
+    for crop, compressed in zip(smooth[:8], found[:8]):
+        picture = (crop * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 50])
+        reference = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1].astype(np.float32) / 255
+        ours = compressed.permute(1, 2, 0).numpy()
+        lost, apart = np.abs(reference - picture / 255).mean(), np.abs(ours - reference).mean()
+        # Nearer to the codec's picture than that is to the original.
+        assert apart < 0.6 * lost, (apart, lost)
+
+
+def test_jpeg_changes_little_and_less_with_quality(smooth):
+    def change(*quality):
+        return (apply(smooth, jpeg=1, jpeg_quality=quality) - smooth).abs().mean(dim=(1, 2, 3))
+
+    poor, good = change(25, 25), change(95, 95)
+    assert (good > 0).all() and good.max() < 0.02 and poor.max() < 0.08 and (poor > 1.5 * good).all()
+    between = change(25, 95)
+    assert (between >= 0.5 * good).all() and (between <= 1.5 * poor).all() and between.std() > 0.002
+
+
+def test_jpeg_follows_the_generator_and_leaves_other_presets_their_random_numbers(smooth):
+    first = apply(smooth, seed=1, jpeg=0.5)
+    assert torch.equal(first, apply(smooth, seed=1, jpeg=0.5))
+    assert not torch.equal(first, apply(smooth, seed=2, jpeg=0.5))
+    without, with_jpeg = generator(3), generator(3)
+    augment(smooth, OFF, without)
+    augment(smooth, dataclasses.replace(OFF, jpeg=0.0, jpeg_quality=(1, 2)), with_jpeg)
+    assert torch.equal(without.get_state(), with_jpeg.get_state())
+
+
+@pytest.mark.parametrize(
+    "name", ["add", "multiply", "multiply_again", "contrast", "noise", "blur", "cutout", "zoom", "jpeg"]
+)
 def test_probabilities_are_by_sample(crops, name):
     many = crops.repeat(8, 1, 1, 1)
     changed = (apply(many, **{name: 0.5}) - steps(many)).abs().flatten(1).amax(dim=1) > 1e-6

@@ -239,7 +239,7 @@ def test_mistakes_in_training(object_folder, photographs, tmp_path, capsys):
         return train(tmp_path / "run", objects, photographs, "--samples", 8, *more)
 
     mistake(capsys, run(objects=tmp_path / "none"), "no such file or folder")
-    mistake(capsys, run("--preset", "huge"), "no preset 'huge'", "compact, ", "paper")
+    mistake(capsys, run("--preset", "huge"), "no preset 'huge'", "compact, ", "paper", "robust")
     mistake(capsys, run("--set", "loss.dmax=3"), "unknown training setting loss.dmax")
     mistake(capsys, run("--set", "seed"), "not KEY=VALUE")
     mistake(capsys, run("--set", "seed=[1"), "no YAML value")

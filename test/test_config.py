@@ -19,7 +19,7 @@ from shared_pose_ros.training.trainer import difficulty
 
 def test_every_shipped_preset_loads():
     names = sorted(path.stem for path in preset_folder().glob("*.yaml"))
-    assert {"compact", "paper"} <= set(names)
+    assert {"compact", "paper", "robust"} <= set(names)
     for name in names:
         assert isinstance(load_preset(name), TrainingConfig)
 
@@ -49,6 +49,27 @@ def test_the_paper_preset_is_the_methods():
     assert augmentation.zoom == augmentation.coarse_pair == augmentation.multiply_again == 0.5
     assert (augmentation.invert, augmentation.invert_channel, augmentation.channelwise) == (0.3, 0.2, (0.3, 0.5, 0.3))
     assert augmentation.cutout == augmentation.noise == 0.0
+
+
+def test_the_robust_preset_has_what_a_cell_has():
+    config, default = load_preset("robust"), TrainingConfig()
+    assert (config.width, config.crop_size, config.hypotheses, config.tuning) == ("paper", 128, 10, "full")
+    synthesis, augmentation = config.synthesis, config.augmentation
+    for name in ("crop_shift", "crop_scale", "neighbours", "occluders", "shadows", "tint", "lights"):
+        assert getattr(synthesis, name) > getattr(default.synthesis, name), name
+    for name in ("specular", "metallic", "crevice", "sky"):
+        assert getattr(synthesis, name)[1] > getattr(default.synthesis, name)[1], name
+    assert 0 < augmentation.jpeg <= 1 and min(augmentation.blur, augmentation.noise, augmentation.add) > 0
+    # The start-up terms are on and end in the paper's loss.
+    loss = config.loss
+    assert loss.mixture_weight > 0 and loss.mixture_end == 1.0 and 0 < loss.depth_start < 1
+    assert (loss.d_max, loss.gamma, loss.spread_weight) == (30.0, 0.01, 1.0)
+
+
+def test_only_robust_compresses():
+    assert [name for name in ("compact", "compact_fine", "paper", "robust") if load_preset(name).augmentation.jpeg] == [
+        "robust"
+    ]
 
 
 def test_a_preset_extends_another(tmp_path):
@@ -125,9 +146,10 @@ def _lists(values):
 
 
 def test_difficulty_scales_disturbances_and_leaves_the_rest():
-    config = TrainingConfig()
+    config = override(TrainingConfig(), "augmentation.jpeg", 0.4)
     synthesis, augmentation = at_difficulty(config.synthesis, config.augmentation, 0.5)
     assert synthesis.occluders == config.synthesis.occluders / 2 and augmentation.blur == config.augmentation.blur / 2
+    assert augmentation.jpeg == 0.2 and augmentation.jpeg_quality == config.augmentation.jpeg_quality
     assert synthesis.lights == config.synthesis.lights and synthesis.distance == config.synthesis.distance
     assert at_difficulty(config.synthesis, config.augmentation, 1.0) == (config.synthesis, config.augmentation)
     none = at_difficulty(config.synthesis, config.augmentation, 0.0)[1]

@@ -12,9 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "shared_pose_ros"
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-# A room may import itself and what stands before it. `resources` only finds files, `drawing` draws estimates.
+# A room may import itself and what stands before it. `resources` only finds files, `html_page` writes
+# reports, `drawing` draws estimates.
 ROOMS = (
     "resources",
+    "html_page",
     "geometry",
     "meshes",
     "rendering",

@@ -16,12 +16,12 @@ from shared_pose_ros.evaluation.report import (
     ESTIMATE_COLOUR,
     TRUTH_COLOUR,
     DrawnPose,
-    Picture,
     draw_poses,
     gallery,
     write_report,
 )
 from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.html_page import Picture
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from types import ModuleType
 # Modules are imported only when their command runs: a cell without the training extras still has `estimate`.
 COMMANDS = {
     "objects": "list an object set and draw a picture of it",
+    "preview": "draw a batch of training crops",
     "train": "train a shared network from CAD files",
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",

@@ -14,8 +14,7 @@ from shared_pose_ros.geometry.rotations import random_rotations
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
-from shared_pose_ros.rendering.shading import Lighting, shade
-from shared_pose_ros.training.losses import LOSS_DISTANCE, loss_camera
+from shared_pose_ros.training.pictures import shaded_views
 
 _VIEWS = 6
 _TILE = 160
@@ -53,28 +52,11 @@ def draw_objects(objects: ObjectSet) -> np.ndarray:
     """A row an object, ``(k·160, 6·160, 3)`` uint8 RGB; the first view has R = identity."""
     views = random_rotations(_VIEWS, torch.Generator().manual_seed(0))
     views[0] = torch.eye(3)
-    count = len(objects) * _VIEWS
     index = torch.arange(len(objects)).repeat_interleave(_VIEWS)
-    rotation = views.repeat(len(objects), 1, 1)
-    translation = torch.tensor([0.0, 0.0, LOSS_DISTANCE]).expand(count, 3)
     meshes = pack_meshes([model.normalized() for model in objects])
-    camera = loss_camera(2 * _TILE)
-    face_id = make_rasterizer().rasterize(meshes, index, rotation, translation, camera, (2 * _TILE, 2 * _TILE))
-    lighting = Lighting(
-        positions=torch.tensor([-500.0, -700.0, 0.0]).expand(count, 1, 3),
-        strengths=torch.full((count, 1), 0.8),
-        ambient=torch.full((count,), 0.2),
-        specular=torch.full((count,), 0.1),
-        shininess=torch.full((count,), 10.0),
-        crevice=torch.full((count,), 0.5),
-        sky=torch.zeros(count, 3),
-        metallic=torch.zeros(count),
-    )
-    intensity = shade(face_id, meshes, rotation, translation, camera, lighting).intensity
-    grey = torch.where(face_id >= 0, 0.15 + 0.85 * intensity, 0.08)
-    tiles = torch.nn.functional.avg_pool2d(grey[:, None], 2)[:, 0].reshape(len(objects), _VIEWS, _TILE, _TILE)
-    rows = tiles.permute(0, 2, 1, 3).reshape(len(objects) * _TILE, _VIEWS * _TILE)
-    picture = np.repeat((rows.numpy() * 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    tiles = shaded_views(meshes, index, views.repeat(len(objects), 1, 1), _TILE, make_rasterizer())
+    rows = tiles.reshape(len(objects), _VIEWS, _TILE, _TILE).transpose(0, 2, 1, 3).reshape(-1, _VIEWS * _TILE)
+    picture = np.repeat(rows[:, :, None], 3, axis=2)
     for row, model in enumerate(objects):
         place = (6, row * _TILE + 18)
         cv2.putText(picture, model.class_id, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 220, 120), 1, cv2.LINE_AA)

@@ -15,9 +15,10 @@ from shared_pose_ros.bundle import SUFFIX, Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
+from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override, preset_folder
 from shared_pose_ros.training.distributed import Processes, joined_processes
 from shared_pose_ros.training.extend import Extension
+from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
 from shared_pose_ros.training.transfer import TrainedWeights, weights_of_checkpoint
 
@@ -32,13 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  shared_pose train --objects new/ --unit mm --extend parts.pose.pt --samples 200000 --out runs/more"
     )
     add_object_arguments(parser)
-    parser.add_argument("--preset", default="compact", help="compact, paper, or a YAML file (default: compact)")
+    add_setting_arguments(parser)
     parser.add_argument("--tuning", choices=TUNINGS, help="which part of the encoder learns (default: the preset's)")
     parser.add_argument("--samples", type=int, help="length of the training (default: the preset's)")
-    parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20"
-    )
     parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     weights = parser.add_mutually_exclusive_group()
@@ -53,14 +50,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
     )
-    parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
 
 
+def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
+    """--preset, --seed, --set and --backgrounds: which training."""
+    presets = ", ".join(sorted(path.stem for path in preset_folder().glob("*.yaml")))
+    parser.add_argument("--preset", default="compact", help=f"{presets}, or a YAML file (default: compact)")
+    parser.add_argument("--seed", type=int, help="default: the preset's")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20"
+    )
+    parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
+
+
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
-    config = _config(options)
+    config = config_of(options)
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
     tune_allocator()
@@ -105,6 +112,7 @@ def _train(
         f"{trainer.samples} of {config.samples} samples; on synthetic validation: median error {result.median:.1f}°, "
         f"best hypothesis {result.oracle_median:.1f}°, {100 * result.recall_15:.0f} % under 15°"
     )
+    print(f"report: {out / REPORT_NAME}")
     print(f"next: shared_pose export {out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
 
 
@@ -146,13 +154,14 @@ def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfi
     )  # fmt: skip
 
 
-def _config(options: argparse.Namespace) -> TrainingConfig:
+def config_of(options: argparse.Namespace) -> TrainingConfig:
+    """The settings that the options ask for; raises ValueError naming the option that is wrong."""
     try:
         config = load_preset(options.preset)
     except yaml.YAMLError as error:
         raise ValueError(f"preset {options.preset} is no YAML ({error}); correct the file") from error
-    named = {key: getattr(options, key) for key in ("tuning", "samples", "seed") if getattr(options, key) is not None}
-    config = dataclasses.replace(config, **named)
+    named = {key: getattr(options, key, None) for key in ("tuning", "samples", "seed")}
+    config = dataclasses.replace(config, **{key: value for key, value in named.items() if value is not None})
     for item in options.set:
         key, separator, value = item.partition("=")
         if not separator:

@@ -31,10 +31,11 @@ from shared_pose_ros.evaluation.evaluate import (
     score_instance,
 )
 from shared_pose_ros.evaluation.protocols import Protocol
-from shared_pose_ros.evaluation.report import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, Picture, draw_poses
+from shared_pose_ros.evaluation.report import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
 from shared_pose_ros.evaluation.scenes import SceneFrame
 from shared_pose_ros.evaluation.scoring import PoseScorer, View
 from shared_pose_ros.geometry.rotations import rotation_from_quaternion
+from shared_pose_ros.html_page import Picture
 
 IMAGE_TOPIC = "/camera/image/compressed"
 CAMERA_INFO_TOPIC = "/camera/camera_info"

@@ -7,8 +7,6 @@ of equal silhouette.
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,21 +20,13 @@ from shared_pose_ros.evaluation.bop import BopDataset
 from shared_pose_ros.evaluation.evaluate import Evaluation
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import ObjectRow, object_rows, summary_row
+from shared_pose_ros.html_page import Picture, figure, paragraph, table, write_page
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
 
 TRUTH_COLOUR = (40, 220, 60)
 ESTIMATE_COLOUR = (255, 120, 0)
 # An edge is drawn where neighbouring pixels' surfaces differ by more than this.
 _CREASE = math.cos(math.radians(30.0))
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}
-td:first-child,th:first-child{text-align:left}tr.mean{font-weight:600;background:#f3f3f3}
-p.protocol{background:#f7f5e8;padding:.6em 1em;border-left:4px solid #c9b458}
-figure{display:inline-block;margin:.5em;vertical-align:top}figure img{max-width:520px;width:100%}
-figcaption{font-size:13px;max-width:520px}
-"""
 
 
 @dataclass(frozen=True)
@@ -56,14 +46,6 @@ class DrawnPose:
     translation: np.ndarray
     colour: tuple[int, int, int] = ESTIMATE_COLOUR
     label: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image ``(H, W, 3)`` uint8 RGB with a caption, for a report."""
-
-    image: np.ndarray
-    caption: str
 
 
 def draw_poses(
@@ -159,44 +141,27 @@ def write_report(
     Returns:
         The file.
     """
-    path = Path(path)
-    body = [f"<h1>{html.escape(title)}</h1>"]
+    body = []
     for evaluation in evaluations:
-        body.append(f'<p class="protocol">System: {html.escape(evaluation.system)}. ')
-        body.append(f"Protocol: {html.escape(evaluation.protocol_line)}.</p>")
+        body.append(paragraph(f"System: {evaluation.system}. Protocol: {evaluation.protocol_line}.", "protocol"))
         body.append(_html_table(evaluation))
-    body += [f"<p>{html.escape(note)}</p>" for note in notes]
-    shown = [_figure(picture) for picture in pictures]
+    body += [paragraph(note) for note in notes]
+    shown = [figure(picture) for picture in pictures]
     if shown:
         legend = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
-        body += ["<h2>Poses over the images</h2>", f"<p>{legend}</p>", *shown]
-    page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    page += f"<style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+        body += ["<h2>Poses over the images</h2>", paragraph(legend), *shown]
+    return write_page(path, title, body)
 
 
 def _html_table(evaluation: Evaluation) -> str:
-    name = html.escape(evaluation.score_name)
+    name = evaluation.score_name
     heads = ["object", "instances", f"{name} %", f"chance {name} %", f"oracle {name} %", "rotation error °"]
-    heads += ["chance °", "oracle °", "&lt; 5° %", "&lt; 10° %", "&lt; 15° %"]
-    rows = [_html_row(row) for row in object_rows(evaluation)] + [_html_row(summary_row(evaluation), ' class="mean"')]
-    return "<table><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>" + "".join(rows) + "</table>"
+    heads += ["chance °", "oracle °", "< 5° %", "< 10° %", "< 15° %"]
+    return table(heads, [_cells(row) for row in object_rows(evaluation)], _cells(summary_row(evaluation)))
 
 
-def _html_row(row: ObjectRow, attribute: str = "") -> str:
+def _cells(row: ObjectRow) -> list[str]:
     scores = [100 * row.score, 100 * row.chance_score, 100 * row.oracle_score, row.rotation_error_deg_median]
     scores += [row.chance_rotation_error_deg_median, row.oracle_rotation_error_deg_median]
     scores += [100 * share for share in row.recall_deg]
-    cells = [html.escape(row.class_id), str(row.instances), *(f"{value:.1f}" for value in scores)]
-    return f"<tr{attribute}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _figure(picture: Picture) -> str:
-    done, data = cv2.imencode(".png", picture.image[:, :, ::-1])
-    if not done:
-        raise ValueError(f"a picture of shape {picture.image.shape} cannot be encoded; give (H, W, 3) uint8")
-    caption = html.escape(picture.caption)
-    source = "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
-    return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+    return [row.class_id, str(row.instances), *(f"{value:.1f}" for value in scores)]

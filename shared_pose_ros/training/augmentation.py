@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from kornia.enhance import jpeg_codec_differentiable
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class Draw:
 
 
 def augment(crops: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Change finished crops in the order of METHOD 5a, then add a sensor's noise; the result stays in [0, 1].
+    """Change finished crops in the order of METHOD 5a, add a sensor's noise, compress; the result stays in [0, 1].
 
     Args:
         crops: ``(B, 3, S, S)``.
@@ -61,6 +62,8 @@ def augment(crops: Tensor, config: AugmentationConfig, generator: torch.Generato
         sigma = draw.chance(config.noise) * draw.uniform(0, config.noise_sigma)
         noise = torch.randn(crops.shape, generator=generator, device=crops.device)
         crops = crops + noise * sigma[:, None, None, None]
+    if config.jpeg > 0:  # no draws where it is off: earlier presets keep their sequence of random numbers
+        crops = _compress(crops.clamp(0, 1), config, draw)
     return (crops.clamp(0, 1) * 255).round() / 255
 
 
@@ -112,6 +115,15 @@ def _blur(crops: Tensor, config: AugmentationConfig, draw: Draw) -> Tensor:
         return crops
     blurred = gaussian_blur2d(crops[chosen], (5, 5), sigma[:, None].expand(-1, 2))
     return crops.index_copy(0, chosen, blurred)
+
+
+def _compress(crops: Tensor, config: AugmentationConfig, draw: Draw) -> Tensor:
+    """JPEG of a random quality: blocks of 8 pixels, chroma at half the resolution."""
+    chosen = draw.chance(config.jpeg).nonzero().squeeze(1)
+    quality = draw.uniform(*config.jpeg_quality)[chosen]
+    if chosen.numel() == 0:
+        return crops
+    return crops.index_copy(0, chosen, jpeg_codec_differentiable(crops[chosen], quality).to(crops.dtype))
 
 
 def _cut_out(crops: Tensor, sides: Tensor, draw: Draw, grey: bool = False, white: bool = False) -> Tensor:

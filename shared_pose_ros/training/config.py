@@ -65,6 +65,8 @@ class AugmentationConfig:
     invert_channel: float = 0.2  # of the channels of an inverted crop
     cutout: float = 0.3
     cutout_size: tuple[float, float] = (0.1, 0.35)  # sides of a constant block, fraction of the crop
+    jpeg: float = 0.0  # compression, as of a camera driver or a compressed topic
+    jpeg_quality: tuple[float, float] = (30.0, 95.0)
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def at_difficulty(
         "contrast",
         "invert",
         "cutout",
+        "jpeg",
     )
     return (
         dataclasses.replace(synthesis, **eased),

@@ -32,6 +32,7 @@ class LossTerms:
     spread: Tensor
     mixture: Tensor
     surface: Tensor
+    confidence: Tensor
 
 
 class Objective(nn.Module):
@@ -96,7 +97,7 @@ class Objective(nn.Module):
         extra = config.mixture_weight * mixture + config.surface_weight * surface
         extra = extra + config.confidence_weight * confidence
         total = depth + config.spread_weight * spread + start_up * extra
-        return LossTerms(total, depth.detach(), spread.detach(), mixture.detach(), surface.detach())
+        return LossTerms(total, *(term.detach() for term in (depth, spread, mixture, surface, confidence)))
 
     def _depth(self, rotations: Tensor, logits: Tensor, object_index: Tensor, truth: Tensor) -> Tensor:
         # The truth is one more "hypothesis", so that all renders of a step are one launch.

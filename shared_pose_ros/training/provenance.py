@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from shared_pose_ros.meshes.object_set import ObjectModel
 
@@ -32,3 +36,19 @@ def source_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def hardware(device: torch.device) -> str:
+    """One line: the processor and the threads in use, and the GPU where ``device`` is one."""
+    line = f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    return f"{torch.cuda.get_device_name(device)}; {line}" if device.type == "cuda" else line
+
+
+def _processor() -> str:
+    """The processor's name; its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

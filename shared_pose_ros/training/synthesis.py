@@ -82,6 +82,8 @@ class Synthesizer:
         self.outlines = _outline_points([vertices for vertices, _ in meshes]).to(device)
         self.metres = torch.tensor([model.scale / NORMALISED_SIZE for model in objects], device=device)
         self.backgrounds = load_backgrounds(backgrounds, seed).to(device)
+        kind = "procedural pictures" if backgrounds is None else f"photographs of {Path(backgrounds).name}"
+        self.background_name = f"{len(self.backgrounds)} {kind}"
 
     @torch.no_grad()
     def batch(self, count: int, generator: torch.Generator, difficulty: float = 1.0) -> TrainingBatch:

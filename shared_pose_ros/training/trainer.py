@@ -14,14 +14,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
@@ -38,10 +36,12 @@ from shared_pose_ros.training.distributed import Loss, Processes, averaged
 from shared_pose_ros.training.extend import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
-from shared_pose_ros.training.provenance import describe_object, source_commit
+from shared_pose_ros.training.provenance import describe_object, hardware, source_commit
+from shared_pose_ros.training.run_report import REPORT_NAME, RunFacts, write_training_report
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.transfer import TrainedWeights, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
+from shared_pose_ros.training.watching import LOG_NAME, Progress, TrainingLog, ValidationPictures, read_log
 
 # Settings that change nothing about a step; a longer training goes on with the course of its new length.
 FREE_AT_RESUME = ("samples", "threads", "checkpoint_seconds", "validation_samples", "validation_every")
@@ -49,18 +49,6 @@ VALIDATION_PROTOCOL = (
     "synthetic crops from the training synthesis with another seed; symmetric rotation error in degrees of the most "
     "confident hypothesis (median), of the best one (oracle_median), share under 15 degrees (recall_15)"
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports: samples done and wanted, rate a second, seconds left, the last losses and validation."""
-
-    samples: int
-    total: int
-    samples_per_second: float
-    seconds_left: float
-    terms: LossTerms
-    validation: ValidationResult | None
 
 
 class Trainer:
@@ -161,12 +149,14 @@ class Trainer:
             FloatingPointError: the loss is not finite; the last good checkpoint stays.
         """
         leads = self.processes.leads
+        log = pictures = None
         if leads:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / "config.json").write_text(json.dumps(self.config.to_dict(), indent=1))
-        log = SummaryWriter(str(self.out / "tensorboard")) if leads else None
+            pictures = ValidationPictures(self.synthesizer, self.validator, self.objects.class_ids)
+            log = TrainingLog(self.out, self.objects.class_ids, self.samples, pictures)
         started = saved = time.monotonic()
-        first_sample, validation = self.samples, None
+        first_sample, validation, progress = self.samples, None, None
         deadline = math.inf if time_budget is None else started + time_budget
         try:
             # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
@@ -176,24 +166,31 @@ class Trainer:
                     batch = upcoming.result()
                     upcoming = ahead.submit(self._batch, self.step + 1)
                     terms = self._train_step(batch)
-                    if log is not None and self.samples % self.config.validation_every < self.config.batch_size:
+                    validates = leads and self.samples % self.config.validation_every < self.config.batch_size
+                    if validates:
                         validation = self.validator.evaluate(self.learner)
-                        self._log(log, terms, validation)
                     now = time.monotonic()
+                    rate = (self.samples - first_sample) / (now - started)
+                    left = max(0.0, min((self.config.samples - self.samples) / rate, deadline - now))
+                    progress = Progress(self.samples, self.config.samples, rate, left, terms, validation)
+                    # Before the checkpoint: a record beyond it is made again, one missing is not.
+                    if validates and log is not None:
+                        log.write(progress, learning_rate(self.config, self.step))
                     if now - saved > self.config.checkpoint_seconds:
                         self.save()
                         saved = now
-                    rate = (self.samples - first_sample) / (now - started)
-                    left = max(0.0, min((self.config.samples - self.samples) / rate, deadline - now))
-                    report(Progress(self.samples, self.config.samples, rate, left, terms, validation))
+                    report(progress)
         except KeyboardInterrupt:
             self.save()  # Ctrl-C loses nothing
             raise
         validation = self.validator.evaluate(self.learner)
-        self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **dataclasses.asdict(validation)}}
+        self.metrics = {"validation": {"protocol": VALIDATION_PROTOCOL, **validation.figures()}}
         self.save()
-        if log is not None:
+        if log is not None and pictures is not None:
+            if progress is not None:
+                log.write(dataclasses.replace(progress, validation=validation), learning_rate(self.config, self.step))
             log.close()
+            self._write_report(validation, pictures, progress.samples_per_second if progress else None)
         return validation
 
     def _goes_on(self, deadline: float) -> bool:
@@ -266,27 +263,22 @@ class Trainer:
             self.objective.load_state_dict(source.objective)
         self.earlier_samples = source.samples
 
-    def _log(self, log: SummaryWriter, terms: LossTerms, validation: ValidationResult) -> None:
-        values = {
-            "loss/total": terms.total.item(),
-            "loss/depth": terms.depth.item(),
-            "loss/spread": terms.spread.item(),
-            "loss/mixture": terms.mixture.item(),
-            "loss/surface": terms.surface.item(),
-            "validation/median_deg": validation.median,
-            "validation/oracle_median_deg": validation.oracle_median,
-            "validation/recall_15": validation.recall_15,
-            "validation/usage": validation.usage,
-            "learning_rate": learning_rate(self.config, self.step),
-        }
-        for name, value in values.items():
-            log.add_scalar(name, value, self.samples)
-        for model, error in zip(self.objects, validation.by_object):
-            if error is not None:
-                log.add_scalar(f"median_deg/{model.class_id}", error, self.samples)
-        record = {"samples": self.samples, **values, "by_object": validation.by_object}
-        with open(self.out / "log.jsonl", "a") as stream:
-            stream.write(json.dumps(record) + "\n")
+    def _write_report(self, validation: ValidationResult, pictures: ValidationPictures, rate: float | None) -> None:
+        facts = RunFacts(
+            class_ids=self.objects.class_ids,
+            preset=self.record["preset"],
+            config=self.config,
+            samples=self.samples,
+            earlier_samples=self.earlier_samples,
+            samples_per_second=rate,
+            backgrounds=self.synthesizer.background_name,
+            hardware=hardware(self.device),
+            commit=self.record["commit"],
+            protocol=VALIDATION_PROTOCOL,
+        )
+        rows = dict(zip(pictures.names, pictures.rows(validation.samples)))
+        records = read_log(self.out / LOG_NAME)
+        write_training_report(self.out / REPORT_NAME, facts, records, validation.samples, rows)
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,27 @@ from torch import Tensor, nn
 
 from shared_pose_ros.geometry.rotations import rotation_angle
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.training.synthesis import Synthesizer
+from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 
+CORRECT = 15.0  # degrees: a hypothesis with a smaller error counts as right
 _SYMMETRY_STEP = 0.05  # of continuous symmetries, as bop_toolkit's max_sym_disc_step: 63 rotations a turn
+
+
+@dataclass(frozen=True)
+class SampleErrors:
+    """Every validation sample: N samples, n hypotheses, those of a sample by falling confidence.
+
+    Attributes:
+        errors: ``(N, n)`` symmetric rotation errors, degrees.
+        confidences: ``(N, n)``, rows sum to 1.
+        rotations: ``(N, n, 3, 3)`` R_m2c.
+        object_index: ``(N,)``.
+    """
+
+    errors: np.ndarray
+    confidences: np.ndarray
+    rotations: np.ndarray
+    object_index: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class ValidationResult:
         recall_15: share of samples with an error under 15°.
         usage: perplexity of the chosen hypothesis' index (1: always the same one; n: all alike).
         by_object: median error an object, in the network's order; None for one without a sample.
+        samples: what the figures are made of.
     """
 
     median: float
@@ -33,6 +53,11 @@ class ValidationResult:
     recall_15: float
     usage: float
     by_object: tuple[float | None, ...]
+    samples: SampleErrors = field(repr=False, compare=False)
+
+    def figures(self) -> dict[str, Any]:
+        """The figures without the samples, plain values."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "samples"}
 
 
 class Validator:
@@ -57,29 +82,43 @@ class Validator:
         """Run ``network`` (its mode is restored) over the set."""
         training = network.training
         network.eval()
-        top, oracle, chosen = [], [], []
+        parts, chosen = [], []
         for batch in self.batches:
             rotations, logits = network(batch.crops, batch.object_index)
-            errors = self._errors(rotations, batch.rotations, batch.object_index)
-            best = logits.argmax(dim=1)
-            top.append(errors.gather(1, best[:, None])[:, 0])
-            oracle.append(errors.amin(dim=1))
-            chosen.append(best)
+            confidences, order = torch.softmax(logits, dim=1).sort(dim=1, descending=True, stable=True)
+            rotations = rotations.gather(1, order[:, :, None, None].expand_as(rotations))
+            errors = torch.rad2deg(self._errors(rotations, batch.rotations, batch.object_index))
+            parts.append((errors, confidences, rotations, batch.object_index))
+            chosen.append(order[:, 0])
         network.train(training)
-        error = torch.rad2deg(torch.cat(top))
-        object_index = torch.cat([batch.object_index for batch in self.batches])
+        samples = SampleErrors(*(torch.cat(column).cpu().numpy() for column in zip(*parts)))
+        error, objects = samples.errors[:, 0], samples.object_index
         share = torch.bincount(torch.cat(chosen)).double() / len(error)
         entropy = -(share * torch.log(share.clamp(min=1e-12))).sum().item()
         return ValidationResult(
-            median=error.median().item(),
-            oracle_median=math.degrees(torch.cat(oracle).median().item()),
-            recall_15=(error < 15).double().mean().item(),
+            median=float(np.median(error)),
+            oracle_median=float(np.median(samples.errors.min(axis=1))),
+            recall_15=float((error < CORRECT).mean()),
             usage=math.exp(entropy),
             by_object=tuple(
-                error[object_index == index].median().item() if bool((object_index == index).any()) else None
-                for index in range(self.symmetries.shape[0])
+                float(np.median(error[objects == index])) if (objects == index).any() else None
+                for index in range(len(self.symmetries))
             ),
+            samples=samples,
         )
+
+    def fixed_samples(self, limit: int) -> tuple[np.ndarray, TrainingBatch]:
+        """At most ``limit`` samples, always the same: the first of every object, then the second of each, and so on.
+
+        Returns:
+            Their places in ``SampleErrors`` and the samples, in that order.
+        """
+        columns = zip(*((b.crops, b.object_index, b.rotations, b.surface) for b in self.batches))
+        crops, object_index, rotations, surface = (torch.cat(column) for column in columns)
+        objects = object_index.cpu().numpy()
+        turn = np.array([(objects[:place] == index).sum() for place, index in enumerate(objects)])
+        chosen = np.lexsort((objects, turn))[:limit]
+        return chosen, TrainingBatch(crops[chosen], object_index[chosen], rotations[chosen], surface[chosen])
 
     def _errors(self, rotations: Tensor, truth: Tensor, object_index: Tensor) -> Tensor:
         """Smallest angle to any equivalent of the truth, ``(B, n)`` radians."""

@@ -1,0 +1,141 @@
+"""Pictures of a training: shaded views of poses, rows of hypotheses beside their crop, grids of crops.
+
+Convention: pictures ``(H, W, 3)`` uint8 RGB; rotations R_m2c; meshes normalised (half the largest extent is 100).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
+from shared_pose_ros.rendering.shading import Lighting, shade
+from shared_pose_ros.training.losses import LOSS_DISTANCE
+from shared_pose_ros.training.synthesis import TrainingBatch
+from shared_pose_ros.training.validation import CORRECT, SampleErrors
+
+TILE = 96  # side of a tile, pixels
+STRIP = 16  # height of the line of text under it
+WHITE, GREEN, ORANGE = (235, 235, 235), (110, 230, 120), (255, 170, 90)
+_FILL = 0.95  # of a tile, by the sphere around the object
+_BACKGROUND, _STRIP_GREY = 20, 40
+
+
+@torch.no_grad()
+def shaded_views(
+    meshes: PackedMeshes, object_index: Tensor, rotations: Tensor, size: int, rasterizer: Rasterizer
+) -> np.ndarray:
+    """Objects alone under one lamp, each as large as the sphere around it lets it be; no randomness.
+
+    Args:
+        meshes: normalised meshes.
+        object_index: ``(B,)``.
+        rotations: ``(B, 3, 3)``.
+        size: side of a view, pixels.
+        rasterizer: the backend.
+
+    Returns:
+        ``(B, size, size)`` uint8 grey.
+    """
+    count, device, fine = len(object_index), rotations.device, 2 * size
+    translation = torch.tensor([0.0, 0.0, LOSS_DISTANCE], device=device).expand(count, 3)
+    sine = torch.tensor(_radii(meshes), device=device)[object_index] / (_FILL * LOSS_DISTANCE)
+    camera = torch.zeros(count, 3, 3, device=device)
+    camera[:, 0, 0] = camera[:, 1, 1] = fine / 2 / torch.tan(torch.asin(sine))
+    camera[:, :2, 2] = (fine - 1) / 2
+    camera[:, 2, 2] = 1
+    rotations = rotations.contiguous()
+    face_id = rasterizer.rasterize(meshes, object_index, rotations, translation, camera, (fine, fine))
+    shaded = shade(face_id, meshes, rotations, translation, camera, _studio(count, device), 2)
+    light = 255 * (0.15 * shaded.coverage + 0.85 * shaded.intensity) + _BACKGROUND * (1 - shaded.coverage)
+    return light.round().to(torch.uint8).cpu().numpy()
+
+
+def hypothesis_rows(
+    truth: TrainingBatch,
+    samples: SampleErrors,
+    class_ids: Sequence[str],
+    meshes: PackedMeshes,
+    rasterizer: Rasterizer,
+) -> list[np.ndarray]:
+    """A row a sample: the crop, the truth, then every hypothesis by falling confidence.
+
+    Under a hypothesis stand its confidence and its symmetric rotation error in degrees, green below 15°.
+
+    Args:
+        truth: B crops with their rotations.
+        samples: what the network made of the same B.
+        class_ids: names of the objects, in the network's order.
+        meshes: normalised meshes.
+        rasterizer: the backend.
+
+    Returns:
+        B pictures ``(TILE + STRIP, (2 + n)·TILE, 3)``.
+    """
+    count, n = samples.errors.shape
+    guesses = torch.from_numpy(samples.rotations).to(truth.rotations)
+    everything = torch.cat([truth.rotations[:, None], guesses], dim=1).reshape(-1, 3, 3)
+    index = truth.object_index.repeat_interleave(1 + n)
+    views = shaded_views(meshes, index, everything, TILE, rasterizer).reshape(count, 1 + n, TILE, TILE)
+    rows = []
+    for number, crop in enumerate(crop_images(truth.crops)):
+        tiles = [tile(crop, class_ids[truth.object_index[number]]), tile(views[number, 0], "truth")]
+        for view, share, error in zip(views[number, 1:], samples.confidences[number], samples.errors[number]):
+            tiles.append(tile(view, f"{share:.2f}  {error:.1f} deg", GREEN if error < CORRECT else ORANGE))
+        rows.append(np.concatenate(tiles, axis=1))
+    return rows
+
+
+def crop_grid(crops: Sequence[np.ndarray], labels: Sequence[str], columns: int, side: int = TILE) -> np.ndarray:
+    """Labelled crops, row by row, ``(rows·(side + STRIP), columns·side, 3)``; the last row is filled with black."""
+    tiles = [tile(crop, label, side=side) for crop, label in zip(crops, labels)]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
+    return np.concatenate(rows)
+
+
+def crop_images(crops: Tensor) -> np.ndarray:
+    """Normalised crops ``(B, 3, S, S)`` as ``(B, S, S, 3)`` uint8; the normalisation leaves them in [0, 1]."""
+    return (crops.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def tile(image: np.ndarray, text: str, colour: tuple[int, int, int] = WHITE, side: int = TILE) -> np.ndarray:
+    """A grey ``(S, S)`` or colour ``(S, S, 3)`` image at ``side`` pixels over a line of text."""
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[0] != side:
+        shrinking = image.shape[0] > side
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_NEAREST)
+    strip = np.full((STRIP, side, 3), _STRIP_GREY, np.uint8)
+    scale = min(0.38, 0.38 * (side - 6) / max(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.38, 1)[0][0], 1))
+    cv2.putText(strip, text, (3, STRIP - 5), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+    return np.concatenate([image, strip])
+
+
+def _radii(meshes: PackedMeshes) -> list[float]:
+    """Of the spheres about the origin around every object."""
+    ends = meshes.face_offsets.tolist()
+    distance = meshes.vertices.norm(dim=1)
+    return [distance[meshes.faces[a:b].long()].max().item() for a, b in zip(ends, ends[1:])]
+
+
+def _studio(count: int, device: torch.device) -> Lighting:
+    """One lamp at the upper left, a little gloss, dark crevices."""
+
+    def all_alike(value: float) -> Tensor:
+        return torch.full((count,), value, device=device)
+
+    return Lighting(
+        positions=torch.tensor([-500.0, -700.0, 0.0], device=device).expand(count, 1, 3),
+        strengths=all_alike(0.8)[:, None],
+        ambient=all_alike(0.2),
+        specular=all_alike(0.1),
+        shininess=all_alike(10.0),
+        crevice=all_alike(0.5),
+        sky=torch.zeros(count, 3, device=device),
+        metallic=all_alike(0.0),
+    )

@@ -1,0 +1,195 @@
+"""Curves and histograms as SVG for an HTML page: no library, no script, no address.
+
+Convention: SVG pixels, x to the right, y down; a plot's area is ``Axes.left…right`` by ``Axes.top…bottom``.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 520, 270
+COLOURS = ("#1f6fb4", "#d9660a", "#2c9a43", "#b8322f", "#7a55b5", "#7d5a4f", "#555555")
+_MARKED = 60  # curves of at most so many points show each of them, with its value under the pointer
+
+
+@dataclass(frozen=True)
+class Axes:
+    """From values to SVG pixels and back.
+
+    Attributes:
+        x: (low, high) of the values.
+        y: (low, high) of the values, both positive where ``logarithmic``.
+        logarithmic: whether the y axis is.
+    """
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    logarithmic: bool = False
+    left: float = 56.0
+    right: float = WIDTH - 12.0
+    top: float = 34.0
+    bottom: float = HEIGHT - 40.0
+
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """Pixel of a value."""
+        low, high, value = (math.log(v) if self.logarithmic else v for v in (*self.y, y))
+        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        up = (value - low) / (high - low)
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def value(self, column: float, row: float) -> tuple[float, float]:
+        """Value at a pixel: the inverse of ``point``."""
+        low, high = (math.log(v) if self.logarithmic else v for v in self.y)
+        across = (column - self.left) / (self.right - self.left)
+        up = low + (self.bottom - row) / (self.bottom - self.top) * (high - low)
+        return self.x[0] + across * (self.x[1] - self.x[0]), math.exp(up) if self.logarithmic else up
+
+
+def curves(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_top: float | None = None,
+    logarithmic: bool = False,
+) -> str:
+    """Curves with a legend, as an ``<svg>`` element.
+
+    Args:
+        title: above the plot.
+        series: points (x, y) of each curve by its name; a logarithmic axis leaves out values that are not positive,
+            every axis those that are not finite.
+        x_label: below the plot.
+        y_top: upper end of a linear axis, which begins at 0; None takes the greatest value.
+        logarithmic: whether the y axis is.
+    """
+    kept = {name: [p for p in points if _drawable(p, logarithmic)] for name, points in series.items()}
+    kept = {name: points for name, points in kept.items() if points}
+    axes = curve_axes(kept, y_top, logarithmic)
+    parts = [*_frame(axes, title, x_label)]
+    for number, (name, points) in enumerate(kept.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        pixels = [axes.point(x, y) for x, y in points]
+        path = " ".join(f"{column:.2f},{row:.2f}" for column, row in pixels)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        if len(points) <= _MARKED:
+            for (column, row), (x, y) in zip(pixels, points):
+                label = html.escape(f"{name}: {y:.4g} at {x:,.0f}")
+                dot = (
+                    f'<circle cx="{column:.2f}" cy="{row:.2f}" r="2.2" fill="{colour}"><title>{label}</title></circle>'
+                )
+                parts.append(dot)
+    return _svg([*parts, *_legend(list(kept))], title)
+
+
+def curve_axes(series: Mapping[str, Sequence[tuple[float, float]]], y_top: float | None, logarithmic: bool) -> Axes:
+    """Axes that hold every point of the series (drawable ones)."""
+    points = [point for curve in series.values() for point in curve] or [(0.0, 1.0)]
+    last = max(x for x, _ in points)
+    values = [y for _, y in points]
+    if logarithmic:
+        low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))
+        return Axes((0.0, last or 1.0), (low, high if high > low else 10 * low), True)
+    return Axes((0.0, last or 1.0), (min(0.0, *values), y_top or _round_up(max(values))))
+
+
+def histogram(title: str, series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str) -> str:
+    """Bars side by side: the share of each series' values, in percent, between neighbouring edges.
+
+    The last bin includes its upper edge. Returns an ``<svg>`` element.
+    """
+    shares = {name: bin_shares(values, edges) for name, values in series.items()}
+    top = _round_up(max((100 * share for column in shares.values() for share in column), default=1.0))
+    axes = Axes((edges[0], edges[-1]), (0.0, top))
+    parts = [*_frame(axes, title, x_label)]
+    for number, (name, column) in enumerate(shares.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        for low, high, share in zip(edges, edges[1:], column):
+            width = (high - low) * 0.86 / len(shares)
+            x, y = axes.point(low + 0.07 * (high - low) + number * width, 100 * share)
+            right, bottom = axes.point(low + 0.07 * (high - low) + (number + 1) * width, 0.0)
+            label = html.escape(f"{name}: {100 * share:.1f} % at {low:g} to {high:g}")
+            parts.append(
+                f'<rect x="{x:.2f}" y="{y:.2f}" width="{right - x:.2f}" height="{bottom - y:.2f}" fill="{colour}">'
+                f"<title>{label}</title></rect>"
+            )
+    return _svg([*parts, *_legend(list(shares))], title)
+
+
+def bin_shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
+    """Share of the values in each bin [low, high), the last one [low, high]; zeros where there are no values."""
+    pairs = list(zip(edges, edges[1:]))
+    counts = [
+        sum(low <= value < high or (high == edges[-1] and value == high) for value in values) for low, high in pairs
+    ]
+    return [count / max(len(values), 1) for count in counts]
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers from low to high, about so many: steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def short(value: float) -> str:
+    """A tick's label: 20000 as 20k, 1500000 as 1.5M."""
+    for limit, unit in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:g}{unit}"
+    return f"{value:.4g}"
+
+
+def _drawable(point: tuple[float, float], logarithmic: bool) -> bool:
+    return math.isfinite(point[1]) and (point[1] > 0 or not logarithmic)
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 1.2, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(f * power for f in (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10) if f * power >= value * 0.999)
+
+
+def _frame(axes: Axes, title: str, x_label: str) -> list[str]:
+    parts = [_text(axes.left, 14, title, "font-weight='600'")]
+    (low, high), bottom = axes.y, axes.bottom
+    if axes.logarithmic:
+        marks = [10.0**k for k in range(round(math.log10(low)), round(math.log10(high)) + 1)]
+    else:
+        marks = ticks(low, high)
+    for mark in marks:
+        row = axes.point(axes.x[0], mark)[1]
+        line = f'x1="{axes.left:.1f}" x2="{axes.right:.1f}" y1="{row:.1f}" y2="{row:.1f}"'
+        parts += [f'<line {line} stroke="#ddd"/>', _text(axes.left - 6, row + 4, short(mark), "text-anchor='end'")]
+    for mark in ticks(*axes.x, about=6):
+        column = axes.point(mark, high)[0]
+        line = f'x1="{column:.1f}" x2="{column:.1f}" y1="{bottom:.1f}" y2="{bottom + 4:.1f}"'
+        parts += [f'<line {line} stroke="#888"/>', _text(column, bottom + 17, short(mark), "text-anchor='middle'")]
+    parts.append(_text((axes.left + axes.right) / 2, HEIGHT - 6, x_label, "text-anchor='middle' fill='#555'"))
+    return parts
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    parts, column = [], 58.0
+    for number, name in enumerate(names):
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<rect x="{column:.1f}" y="21" width="10" height="4" fill="{colour}"/>')
+        parts.append(_text(column + 14, 27, name))
+        column += 26 + 6.2 * len(name)
+    return parts
+
+
+def _text(x: float, y: float, text: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{html.escape(text)}</text>'
+
+
+def _svg(parts: Sequence[str], title: str) -> str:
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img"'
+    return (
+        f'{head} aria-label="{html.escape(title)}" font-size="11" font-family="sans-serif">' + "".join(parts) + "</svg>"
+    )
