@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
+from shared_pose_ros.cli.common import add_object_arguments, add_run_arguments, load_objects, read_settings
 from shared_pose_ros.estimator import choose_device
-from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
+from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
-from shared_pose_ros.training.transfer import weights_of_checkpoint
+from shared_pose_ros.training.transfer import encoder_of_checkpoint, weights_of_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,33 +22,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  shared_pose train --objects models/parts --out runs/parts --time-budget 60m\n"
         "  shared_pose train --objects cad/ --unit mm --backgrounds photos/ --out runs/mine\n"
-        "  shared_pose train --objects models/parts --out runs/parts --resume"
+        "  shared_pose train --objects models/parts --out runs/parts --resume\n"
+        "  shared_pose train --objects models/parts --encoder runs/encoder --tuning last_layer --out runs/tuned"
     )
     add_object_arguments(parser)
-    parser.add_argument("--preset", default="compact", help="compact, paper, or a YAML file (default: compact)")
-    parser.add_argument("--tuning", choices=TUNINGS, help="which part of the encoder learns (default: the preset's)")
+    presets = "compact, paper, a variant of them (docs/training.md), or a YAML file (default: compact)"
+    parser.add_argument("--preset", default="compact", help=presets)
+    parser.add_argument(
+        "--tuning",
+        choices=TUNINGS,
+        help="which part of the encoder learns (default: the preset's); frozen and last_layer need --encoder",
+    )
     parser.add_argument("--samples", type=int, help="length of the training (default: the preset's)")
     parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20"
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--encoder", type=Path, help="folder of shared_pose train-encoder, or its encoder.pt")
+    weights.add_argument(
+        "--start-from", type=Path, help="folder of another training of these objects: take its weights"
     )
-    parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--start-from", type=Path, help="folder of another training of these objects: take its weights")
-    parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
+    add_run_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
-    config = _config(options)
+    config = read_settings(options, TrainingConfig, ("tuning", "samples", "seed"))
+    if config.tuning != "full" and not (options.resume or options.encoder or options.start_from):
+        raise ValueError(
+            f"tuning {config.tuning} keeps the encoder's convolutions as they are, and untrained ones see nothing; "
+            "give --encoder (from shared_pose train-encoder) or --start-from, or choose --tuning full"
+        )
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
     tune_allocator()
+    # A resumed run has its weights already.
+    begin = not options.resume
     trainer = Trainer(
         load_objects(options), config, options.out, choose_device(options.device),
         options.backgrounds, options.resume, options.preset,
-        weights_of_checkpoint(options.start_from) if options.start_from else None,
+        weights_of_checkpoint(options.start_from) if options.start_from and begin else None,
+        encoder_of_checkpoint(options.encoder) if options.encoder and begin else None,
     )  # fmt: skip
     with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
@@ -61,25 +70,6 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"next: shared_pose export {options.out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
     return 0
-
-
-def _config(options: argparse.Namespace) -> TrainingConfig:
-    try:
-        config = load_preset(options.preset)
-    except yaml.YAMLError as error:
-        raise ValueError(f"preset {options.preset} is no YAML ({error}); correct the file") from error
-    named = {key: getattr(options, key) for key in ("tuning", "samples", "seed") if getattr(options, key) is not None}
-    config = dataclasses.replace(config, **named)
-    for item in options.set:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise ValueError(f"--set {item!r} is not KEY=VALUE")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {item!r}: {value!r} is no YAML value; give for example loss.d_max=20") from error
-        config = override(config, key, parsed)
-    return config
 
 
 def _show(bar: tqdm, progress: Progress) -> None:

@@ -6,6 +6,7 @@ an uninterrupted one would have made, without storing any generator's state.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -13,7 +14,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,18 @@ from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.checkpoint import (
     CHECKPOINT_NAME,
     CheckpointError,
+    check_resumable,
     load_checkpoint,
     object_set_fingerprint,
     save_checkpoint,
 )
-from shared_pose_ros.training.config import TrainingConfig, changed_settings
+from shared_pose_ros.training.config import EncoderConfig, TrainingConfig
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.provenance import describe_object, source_commit
+from shared_pose_ros.training.steps import made_ahead, step_generator
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
-from shared_pose_ros.training.transfer import TrainedWeights, transfer
+from shared_pose_ros.training.transfer import EncoderWeights, TrainedWeights, load_encoder, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 
 # Settings that change nothing about what is learnt.
@@ -72,6 +74,7 @@ class Trainer:
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
         start_from: weights of another training to begin with; crop size and objects may differ.
+        encoder: a pre-trained encoder to begin with, where ``start_from`` is None; the crop size may differ.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -87,6 +90,7 @@ class Trainer:
         resume: bool = False,
         preset: str = "custom",
         start_from: TrainedWeights | None = None,
+        encoder: EncoderWeights | None = None,
     ) -> None:
         self.metrics: dict[str, Any] = {}
         self.record = {
@@ -118,6 +122,9 @@ class Trainer:
             self._restore()
         elif start_from is not None:
             self._start_from(start_from)
+        elif encoder is not None:
+            load_encoder(encoder, self.network, config.crop_size)
+            self.record["encoder_source"] = encoder.source
         # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
@@ -151,13 +158,9 @@ class Trainer:
         first_sample, validation = self.samples, None
         deadline = math.inf if time_budget is None else started + time_budget
         try:
-            # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
-            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
-                upcoming = ahead.submit(self._batch, self.step)
+            with contextlib.closing(made_ahead(self._batch, self.step)) as batches:
                 while self.samples < self.config.samples and time.monotonic() < deadline:
-                    batch = upcoming.result()
-                    upcoming = ahead.submit(self._batch, self.step + 1)
-                    terms = self._train_step(batch)
+                    terms = self._train_step(next(batches))
                     if self.samples % self.config.validation_every < self.config.batch_size:
                         validation = self.validator.evaluate(self.network)
                         self._log(log, terms, validation)
@@ -197,7 +200,7 @@ class Trainer:
     def _batch(self, step: int) -> TrainingBatch:
         """The samples of a step; the same whichever thread or run makes them."""
         progress = step * self.config.batch_size / self.config.samples
-        generator = torch.Generator(self.device).manual_seed(self.config.seed * 1_000_000_007 + step)
+        generator = step_generator(self.config.seed, step, self.device)
         return self.synthesizer.batch(self.config.batch_size, generator, difficulty(self.config, progress))
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
@@ -215,23 +218,13 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint_path)
-        if state["fingerprint"] != self.fingerprint:
-            trained = ", ".join(entry["class_id"] for entry in state["objects"])
-            raise CheckpointError(
-                f"{self.checkpoint_path} was trained on other objects ({trained}) than given "
-                f"({', '.join(self.objects.class_ids)}); give the same object set or another --out"
-            )
-        for key, (old, new) in changed_settings(state["config"], self.config.to_dict()).items():
-            if key not in FREE_AT_RESUME:
-                raise CheckpointError(
-                    f"{self.checkpoint_path} was made with {key} {old}, this run has {new}; resume with the same "
-                    "setting, or begin anew with --start-from"
-                )
+        check_resumable(self.checkpoint_path, state, self.objects, self.config.to_dict(), FREE_AT_RESUME)
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         self.earlier_samples = state.get("earlier_samples", 0)
+        self.record["encoder_source"] = state.get("encoder_source")
 
     def _start_from(self, source: TrainedWeights) -> None:
         """Take the weights of another training; its samples count as earlier ones."""
@@ -263,11 +256,10 @@ class Trainer:
             stream.write(json.dumps(record) + "\n")
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: TrainingConfig | EncoderConfig, step: int) -> float:
     """Linear rise, then a cosine from learning_rate to final_learning_rate at the last step."""
-    steps = max(config.samples // config.batch_size, 1)
     rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
     return rise * (config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall)
 
 
