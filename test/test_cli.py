@@ -145,6 +145,62 @@ def test_a_time_budget_leaves_a_run_that_can_go_on(object_folder, photographs, t
     assert 0 < load_checkpoint(tmp_path / "checkpoint.pt")["step"] * 8 < 450_000
 
 
+def train_encoder(out, object_folder, photographs, *more):
+    return command(
+        *("train-encoder", "--objects", object_folder, "--backgrounds", photographs, "--out", out, "--device", "cpu"),
+        *("--set", "crop_size=32", "--set", "images_per_object=2", "--set", "threads=1"), *more,
+    )  # fmt: skip
+
+
+def test_from_a_pre_trained_encoder_to_a_bundle(object_folder, photographs, tmp_path, capsys):
+    encoder, run, bundle = tmp_path / "encoder", tmp_path / "run", tmp_path / "frozen.pose.pt"
+    assert train_encoder(encoder, object_folder, photographs, "--steps", 2) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 steps; loss on synthetic validation 0." in out and "--tuning frozen|last_layer|full …\n" in out
+    assert cv2.imread(str(encoder / "reconstructions.png")).shape == (384, 128, 3)
+    # The narrow preset's own code, at another crop size.
+    more = ("--preset", "compact_frozen", "--samples", 16, "--set", "crop_size=48")
+    assert train(run, object_folder, photographs, "--encoder", encoder, *more) == 0
+    pretrained = load_checkpoint(encoder / "encoder.pt")["encoder"]
+    state = load_checkpoint(run / "checkpoint.pt")
+    for name, tensor in pretrained.items():
+        if name != "linear.weight":
+            assert torch.equal(state["network"][f"encoder.{name}"], tensor), name
+    assert train(run, object_folder, photographs, *more, "--resume") == 0
+    assert command("export", run, "--out", bundle) == 0
+    metadata = load_bundle(bundle).metadata
+    assert (metadata.tuning, metadata.normalize_code, metadata.preset) == ("frozen", True, "compact_frozen")
+    assert metadata.crop_size == 48
+
+
+def test_mistakes_around_the_encoder(object_folder, photographs, tmp_path, capsys):
+    def run(*more):
+        return train(tmp_path / "run", object_folder, photographs, "--samples", 8, *more)
+
+    for choice in (
+        ("--tuning", "frozen"),
+        ("--tuning", "last_layer"),
+        ("--preset", "paper"),
+        ("--set", "tuning=frozen"),
+    ):
+        mistake(capsys, run(*choice), "untrained ones see nothing", "train-encoder", "--start-from", "--tuning full")
+    mistake(capsys, run("--encoder", tmp_path), "no encoder at", "train-encoder")
+    encoder = tmp_path / "encoder"
+    mistake(capsys, train_encoder(encoder, object_folder, photographs, "--preset", "compact"), "setting hypotheses")
+    mistake(capsys, train_encoder(encoder, object_folder, photographs, "--steps", 0), "steps is 0")
+    mistake(capsys, train_encoder(encoder, object_folder, photographs, "--set", "loss.size=3"), "setting loss.size")
+    mistake(capsys, train_encoder(encoder, object_folder, photographs, "--set", "width=huge"), "'huge' is unknown")
+    mistake(capsys, train_encoder(encoder, object_folder, photographs, "--resume"), "no checkpoint at")
+    assert not encoder.exists() and not (tmp_path / "run").exists()
+    assert train_encoder(encoder, object_folder, photographs, "--steps", 1) == 0
+    capsys.readouterr()
+    mistake(capsys, train_encoder(encoder, object_folder, photographs), "exists; add --resume")
+    mistake(capsys, run("--encoder", encoder, "--set", "width=paper"), "of width compact", "--set width=compact")
+    mistake(capsys, run("--start-from", encoder), "no checkpoint at")
+    mistake(capsys, run("--encoder", encoder / "encoder_training.pt"), "holds no pre-trained encoder")
+    mistake(capsys, command("export", encoder, "--out", tmp_path / "x.pose.pt"), "no checkpoint at")
+
+
 def test_estimate_writes_poses_by_confidence(tiny_bundle, photograph, tmp_path, capsys):
     camera = tmp_path / "K.json"
     camera.write_text(json.dumps({"cam_K": [200, 0, 79.5, 0, 200, 59.5, 0, 0, 1]}))
@@ -272,7 +328,14 @@ def test_mistakes_in_evaluate(tiny_bundle, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["fly"], ["train"], ["estimate", "--bundle"], ["train", "--objects", "x", "--out", "y", "--time-budget", "soon"]],
+    [
+        ["fly"],
+        ["train"],
+        ["train-encoder", "--objects", "x"],
+        ["estimate", "--bundle"],
+        ["train", "--objects", "x", "--out", "y", "--time-budget", "soon"],
+        ["train", "--objects", "x", "--out", "y", "--encoder", "e", "--start-from", "f"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as status:

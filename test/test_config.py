@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from shared_pose_ros.training.config import (
+    EncoderConfig,
     TrainingConfig,
     at_difficulty,
     changed_settings,
@@ -13,21 +14,61 @@ from shared_pose_ros.training.config import (
     load_preset,
     override,
     preset_folder,
+    preset_names,
 )
 from shared_pose_ros.training.trainer import difficulty
 
 
 def test_every_shipped_preset_loads():
-    names = sorted(path.stem for path in preset_folder().glob("*.yaml"))
-    assert {"compact", "paper", "robust"} <= set(names)
-    for name in names:
-        assert isinstance(load_preset(name), TrainingConfig)
+    assert {"compact", "paper", "robust"} <= set(preset_names()) and preset_names(EncoderConfig) == [
+        "encoder_compact",
+        "encoder_paper",
+    ]
+    for kind in (TrainingConfig, EncoderConfig):
+        for name in preset_names(kind):
+            assert isinstance(load_preset(name, kind), kind)
+    parts = {path.stem for path in preset_folder().glob("*.yaml")} - {*preset_names(), *preset_names(EncoderConfig)}
+    assert parts == {"paper_images"}
+
+
+@pytest.mark.parametrize("width", ["compact", "paper"])
+def test_the_variants_differ_in_tuning_and_normalisation_alone(width):
+    variants = ("last_layer", "frozen", "frozen_raw")
+    presets = {name: load_preset(f"{width}_{name}") for name in variants if (width, name) != ("paper", "last_layer")}
+    presets["full"] = load_preset("compact" if width == "compact" else "paper_full")
+    presets.setdefault("last_layer", load_preset("paper"))
+    assert {name: (config.tuning, config.normalize_code) for name, config in presets.items()} == {
+        "last_layer": ("last_layer", False),  # METHOD 1's +FT
+        "frozen": ("frozen", True),  # its -FT
+        "frozen_raw": ("frozen", False),
+        "full": ("full", False),
+    }
+    reference = presets["last_layer"].to_dict()
+    for config in presets.values():
+        changed = changed_settings(reference, config.to_dict())
+        assert set(changed) <= {"tuning", "normalize_code", "loss.surface_weight"}
+        assert config.loss.surface_weight == 0 or config.tuning == "full"
+
+
+def test_the_encoders_paper_preset_is_the_methods():
+    config, pose = load_preset("encoder_paper", EncoderConfig), load_preset("paper")
+    assert (config.width, config.crop_size) == (pose.width, pose.crop_size) == ("paper", 128)
+    assert (config.steps, config.images_per_object, config.bootstrap) == (300_000, 4, 4)
+    assert config.learning_rate == config.final_learning_rate == 1e-4 and config.precision == "fp32"
+    assert config.augmentation == pose.augmentation
+    assert config.synthesis.crop_shift * config.synthesis.crop_pad == pytest.approx(0.2, abs=1e-4)
+    assert config.synthesis.distance == (0.7, 0.7)
+    same = dataclasses.replace(config.synthesis, distance=pose.synthesis.distance, crop_shift=pose.synthesis.crop_shift)
+    assert same == pose.synthesis
+    compact = load_preset("encoder_compact", EncoderConfig)
+    assert (compact.width, compact.crop_size) == ("compact", load_preset("compact").crop_size)
 
 
 def test_the_paper_preset_is_the_methods():
     config = load_preset("paper")
     assert (config.width, config.crop_size, config.hypotheses, config.batch_size) == ("paper", 128, 10, 64)
-    assert config.samples == 20_000_000
+    assert config.samples == 20_000_000 and config.steps == 312_500
+    assert config.tuning == "last_layer" and not config.normalize_code
     assert config.learning_rate == config.final_learning_rate == 1e-3
     assert at_difficulty(config.synthesis, config.augmentation, difficulty(config, 0.0))[0] == config.synthesis
     loss = config.loss
@@ -131,6 +172,21 @@ def test_an_unknown_preset_names_the_known_ones():
 def test_wrong_settings_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         config_from_dict(values)
+
+
+def test_wrong_settings_of_an_encoder_are_named():
+    for values, message in (
+        ({"hypotheses": 3}, "unknown training setting hypotheses; known: width"),
+        ({"synthesis": {"crop_shit": 3}}, r"unknown training setting synthesis\.crop_shit"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
+        ({"bootstrap": 2.5}, "bootstrap is 2.5; give a int"),
+        ({"precision": "fp8"}, "precision 'fp8' is unknown; choose one of auto, fp32, bf16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            config_from_dict(values, EncoderConfig)
+    changed = override(EncoderConfig(), "synthesis.tint", 0)
+    assert isinstance(changed, EncoderConfig) and changed.synthesis.tint == 0
+    assert config_from_dict(changed.to_dict(), EncoderConfig) == changed
 
 
 def test_values_survive_the_way_to_yaml_and_back():

@@ -19,6 +19,7 @@ from shared_pose_ros.training.losses import (
 )
 from shared_pose_ros.training.objective import Objective
 from shared_pose_ros.training.synthesis import Synthesizer
+from shared_pose_ros.training.trainer import set_tuning
 
 PAPER = LossConfig(size=16, mixture_weight=0.0, surface_weight=0.0, depth_start=0.0)
 MIXED = LossConfig(size=16, mixture_weight=2.0, surface_weight=0.0, depth_start=0.5, mixture_end=1.0)
@@ -100,6 +101,16 @@ def test_the_surface_term_teaches_the_convolutions_only(batch, network):
     assert all(block.convolution.weight.grad.abs().sum() > 0 for block in network.encoder.blocks)
     assert all(parameter.grad is None for parameter in (*network.head.parameters(), network.encoder.linear.weight))
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_frozen_convolutions_are_not_asked_to_learn_the_surface(batch, network):
+    module = objective(LossConfig(size=16, mixture_weight=1.0, surface_weight=5.0, depth_start=1.0))
+    for tuning in ("frozen", "last_layer"):
+        set_tuning(network, tuning)
+        terms = module(network, batch, 0.0)
+        terms.total.backward()
+        assert terms.surface == 0 and terms.mixture > 0
+        assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_every_part_of_the_network_learns_from_the_papers_loss(batch, network):

@@ -4,9 +4,18 @@ import pytest
 import torch
 from training_run import make_trainer
 
+from shared_pose_ros.network.encoder import Encoder
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CheckpointError
-from shared_pose_ros.training.transfer import TrainedWeights, resize_linear, transfer, weights_of_checkpoint
+from shared_pose_ros.training.transfer import (
+    EncoderWeights,
+    TrainedWeights,
+    encoder_of_checkpoint,
+    load_encoder,
+    resize_linear,
+    transfer,
+    weights_of_checkpoint,
+)
 
 
 def trained(class_ids=("a", "b", "c"), hypotheses=2, crop_size=32, width="compact"):
@@ -41,6 +50,43 @@ def test_another_width_is_refused():
     _, source = trained()
     with pytest.raises(CheckpointError, match=r"runs/a has another encoder width"):
         transfer(source, PoseNetwork(3, 2, "paper", 32), ("a", "b", "c"), 32)
+
+
+def pretrained(crop_size=32, width="compact"):
+    torch.manual_seed(5)
+    encoder = Encoder(width, crop_size).eval()
+    return encoder, EncoderWeights("runs/e/encoder.pt", encoder.state_dict(), width, crop_size, {"step": 3})
+
+
+def test_a_pre_trained_encoder_moves_in_and_the_head_stays():
+    encoder, source = pretrained()
+    network = PoseNetwork(2, 2, "compact", 32).eval()
+    head = {name: tensor.clone() for name, tensor in network.head.state_dict().items()}
+    load_encoder(source, network, 32)
+    crops = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(network.encoder(crops), encoder(crops))
+    torch.testing.assert_close(network.head.state_dict(), head)
+
+
+def test_a_pre_trained_encoder_of_another_crop_size_is_resized():
+    encoder, source = pretrained(crop_size=32)
+    network = PoseNetwork(2, 2, "compact", 64).eval()
+    load_encoder(source, network, 64)
+    torch.testing.assert_close(network.encoder.linear.weight, resize_linear(encoder.linear.weight, 32, 64))
+    torch.testing.assert_close(network.encoder.blocks.state_dict(), encoder.blocks.state_dict())
+
+
+def test_a_pre_trained_encoder_of_another_width_is_refused():
+    _, source = pretrained()
+    with pytest.raises(CheckpointError, match=r"encoder\.pt is an encoder of width compact.*--set width=compact"):
+        load_encoder(source, PoseNetwork(2, 2, "paper", 32), 32)
+
+
+def test_what_is_no_pre_trained_encoder_is_named(tmp_path, tiny_run):
+    with pytest.raises(CheckpointError, match=r"no encoder at .*encoder\.pt; make one with shared_pose train-encoder"):
+        encoder_of_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds no pre-trained encoder; .*--start-from"):
+        encoder_of_checkpoint(tiny_run / "checkpoint.pt")
 
 
 def test_a_resized_linear_layer_gives_the_same_code_of_a_constant_map():

@@ -45,8 +45,8 @@ def write_photographs(folder):
     return folder
 
 
-def make_trainer(out, photographs, resume=False, objects=None, start_from=None, **changes):
+def make_trainer(out, photographs, resume=False, objects=None, start_from=None, encoder=None, **changes):
     """A trainer of the two objects on the CPU."""
     config = dataclasses.replace(TINY, **changes)
     cpu = torch.device("cpu")
-    return Trainer(objects or tiny_objects(), config, out, cpu, photographs, resume, "tiny", start_from)
+    return Trainer(objects or tiny_objects(), config, out, cpu, photographs, resume, "tiny", start_from, encoder)

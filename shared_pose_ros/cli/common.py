@@ -6,14 +6,16 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from shared_pose_ros.meshes.object_set import ObjectSet
+    from shared_pose_ros.training.config import Settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -32,6 +34,51 @@ def load_objects(options: argparse.Namespace) -> ObjectSet:
 
     subset = options.subset.split(",") if options.subset else None
     return ObjectSet.load(options.objects, unit=options.unit, subset=subset)
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser, kind: type[Settings], preset: str) -> None:
+    """--preset, --seed, --set and --backgrounds: which images and which training; ``read_settings`` reads them."""
+    from shared_pose_ros.training.config import preset_names
+
+    presets = f"{', '.join(preset_names(kind))}, or a YAML file (default: {preset})"
+    parser.add_argument("--preset", default=preset, help=presets)
+    parser.add_argument("--seed", type=int, help="default: the preset's")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. synthesis.tint=0"
+    )
+    parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """--time-budget, --resume, --device and --out: what every training takes."""
+    parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
+
+
+def read_settings(options: argparse.Namespace, kind: type[Settings], named: tuple[str, ...]) -> Settings:
+    """The settings of ``--preset``, changed by the options ``named`` where given, then by every ``--set``.
+
+    Raises:
+        ValueError: an unknown preset or setting, or a value of the wrong type.
+    """
+    from shared_pose_ros.training.config import load_preset, override
+
+    config = load_preset(options.preset, kind)
+    given: list[tuple[str, Any]] = [(key, getattr(options, key)) for key in named]
+    changes = [(key, value) for key, value in given if value is not None]
+    for item in options.set:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"--set {item!r} is not KEY=VALUE")
+        try:
+            changes.append((key, yaml.safe_load(value)))
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {item!r}: {value!r} is no YAML value; give for example seed=1") from error
+    for key, value in changes:
+        config = override(config, key, value)
+    return config
 
 
 def parse_duration(text: str) -> float:

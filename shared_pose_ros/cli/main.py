@@ -14,6 +14,7 @@ COMMANDS = {
     "objects": "list an object set and draw a picture of it",
     "preview": "draw a batch of training crops",
     "train": "train a shared network from CAD files",
+    "train-encoder": "pre-train its encoder as an autoencoder of the same objects",
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",
     "evaluate": "score a bundle on a dataset in BOP layout",
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _import_command(command: str) -> ModuleType:
     try:
-        return importlib.import_module(f"shared_pose_ros.cli.{command}")
+        return importlib.import_module(f"shared_pose_ros.cli.{command.replace('-', '_')}")
     except ImportError as error:
         remedy = "install the package with its extras (docs/installation.md)"
         print(f"shared_pose {command}: {error}; {remedy}", file=sys.stderr)

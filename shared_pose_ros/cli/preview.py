@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from shared_pose_ros.cli.common import add_object_arguments, load_objects
-from shared_pose_ros.cli.train import add_setting_arguments, config_of
+from shared_pose_ros.cli.common import add_object_arguments, add_setting_arguments, load_objects, read_settings
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import TrainingConfig
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--picture batch.jpg"
     )
     add_object_arguments(parser)
-    add_setting_arguments(parser)
+    add_setting_arguments(parser, TrainingConfig, "compact")
     parser.add_argument("--rows", type=int, default=4, help="of the grid (default: 4)")
     parser.add_argument("--columns", type=int, default=8, help="of the grid (default: 8)")
     parser.add_argument("--picture", type=Path, required=True, help="the .png or .jpg to write")
@@ -38,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Make a batch, write it as a picture."""
     if options.rows < 1 or options.columns < 1:
         raise ValueError(f"a grid of {options.rows}×{options.columns} shows nothing; give at least 1 row and 1 column")
-    config, objects = config_of(options), load_objects(options)
+    config, objects = read_settings(options, TrainingConfig, ("seed",)), load_objects(options)
     picture = draw_batch(objects, config, options.rows, options.columns, options.backgrounds)
     _write(options.picture, picture)
     print(f"picture: {options.picture}, {options.rows * options.columns} crops of {config.crop_size} pixels")

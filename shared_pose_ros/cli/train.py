@@ -8,19 +8,24 @@ import os
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm import tqdm
 
 from shared_pose_ros.bundle import SUFFIX, Bundle, BundleMetadata, load_bundle
-from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
+from shared_pose_ros.cli.common import (
+    add_object_arguments,
+    add_run_arguments,
+    add_setting_arguments,
+    load_objects,
+    read_settings,
+)
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override, preset_folder
+from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes
 from shared_pose_ros.training.extend import Extension
 from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
-from shared_pose_ros.training.transfer import TrainedWeights, weights_of_checkpoint
+from shared_pose_ros.training.transfer import TrainedWeights, encoder_of_checkpoint, weights_of_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  shared_pose train --objects models/parts --out runs/parts --time-budget 60m\n"
         "  shared_pose train --objects cad/ --unit mm --backgrounds photos/ --out runs/mine\n"
         "  shared_pose train --objects models/parts --out runs/parts --resume\n"
+        "  shared_pose train --objects models/parts --encoder runs/encoder --tuning last_layer --out runs/tuned\n"
         "  shared_pose train --objects new/ --unit mm --extend parts.pose.pt --samples 200000 --out runs/more"
     )
     add_object_arguments(parser)
-    add_setting_arguments(parser)
-    parser.add_argument("--tuning", choices=TUNINGS, help="which part of the encoder learns (default: the preset's)")
+    add_setting_arguments(parser, TrainingConfig, "compact")
+    parser.add_argument(
+        "--tuning", choices=TUNINGS,
+        help="which part of the encoder learns (default: the preset's); frozen and last_layer need --encoder",
+    )  # fmt: skip
     parser.add_argument("--samples", type=int, help="length of the training (default: the preset's)")
-    parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--encoder", type=Path, help="folder of shared_pose train-encoder, or its encoder.pt")
     weights.add_argument(
         "--start-from", type=Path, metavar="FOLDER_OR_BUNDLE",
         help="begin with the weights of another training; objects and crop size may differ",
@@ -50,30 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
-
-
-def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
-    """--preset, --seed, --set and --backgrounds: which training."""
-    presets = ", ".join(sorted(path.stem for path in preset_folder().glob("*.yaml")))
-    parser.add_argument("--preset", default="compact", help=f"{presets}, or a YAML file (default: compact)")
-    parser.add_argument("--seed", type=int, help="default: the preset's")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting, e.g. loss.d_max=20"
-    )
-    parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
+    add_run_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
-    config = config_of(options)
+    config = read_settings(options, TrainingConfig, ("tuning", "samples", "seed"))
+    if config.tuning != "full" and not (options.resume or options.encoder or options.start_from or options.extend):
+        raise ValueError(
+            f"tuning {config.tuning} keeps the encoder's convolutions as they are, and untrained ones see nothing; "
+            "give --encoder (from shared_pose train-encoder) or --start-from, or choose --tuning full"
+        )
+    if options.separate and options.extend:
+        raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
     tune_allocator()
     objects = load_objects(options)
-    if options.separate and options.extend:
-        raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
     with joined_processes(choose_device(options.device)) as place:
         if not options.separate:
             _train(options, objects, config, options.out, *place)
@@ -97,15 +98,20 @@ def _train(
     if options.extend:
         extend, facts = _extension(options.extend, objects)
         config = _like_bundle(config, facts)
+    begin = not options.resume  # a resumed run has its weights already
     trainer = Trainer(
         objects, config, out, device, options.backgrounds, options.resume, options.preset,
-        _weights(options.start_from) if options.start_from else None, extend, processes,
+        start_from=_weights(options.start_from) if options.start_from and begin else None,
+        extend=extend,
+        encoder=encoder_of_checkpoint(options.encoder) if options.encoder and begin else None,
+        processes=processes,
     )  # fmt: skip
+    quiet = not processes.leads
     with tqdm(
-        total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True, disable=not processes.leads
+        total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True, disable=quiet, mininterval=1.0
     ) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
-    if not processes.leads:
+    if quiet:
         return
     done = trainer.samples >= config.samples
     print(
@@ -152,26 +158,6 @@ def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfi
         normalize_code=facts.normalize_code, tuning=facts.tuning, synthesis=synthesis,
         loss=dataclasses.replace(config.loss, surface_weight=0.0),
     )  # fmt: skip
-
-
-def config_of(options: argparse.Namespace) -> TrainingConfig:
-    """The settings that the options ask for; raises ValueError naming the option that is wrong."""
-    try:
-        config = load_preset(options.preset)
-    except yaml.YAMLError as error:
-        raise ValueError(f"preset {options.preset} is no YAML ({error}); correct the file") from error
-    named = {key: getattr(options, key, None) for key in ("tuning", "samples", "seed")}
-    config = dataclasses.replace(config, **{key: value for key, value in named.items() if value is not None})
-    for item in options.set:
-        key, separator, value = item.partition("=")
-        if not separator:
-            raise ValueError(f"--set {item!r} is not KEY=VALUE")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {item!r}: {value!r} is no YAML value; give for example loss.d_max=20") from error
-        config = override(config, key, parsed)
-    return config
 
 
 def _show(bar: tqdm, progress: Progress) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.training.config import changed_settings
 
 CHECKPOINT_NAME = "checkpoint.pt"
+# Names of their own: neither kind of training can be taken for the other, and one folder may hold both.
+ENCODER_NAME = "encoder.pt"
+ENCODER_CHECKPOINT_NAME = "encoder_training.pt"
 _FORMAT = 1
 
 
@@ -64,3 +69,32 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of format {_FORMAT}; start again in another --out")
     return state
+
+
+def check_resumable(
+    path: Path, state: dict[str, Any], objects: ObjectSet, config: dict[str, Any], free: Sequence[str]
+) -> None:
+    """Refuse to go on from another training.
+
+    Args:
+        path: of the checkpoint, for the message.
+        state: the checkpoint's content.
+        objects: the set given now.
+        config: the settings given now, ``to_dict`` of their dataclass.
+        free: settings that may differ, since they change nothing about what is learnt.
+
+    Raises:
+        CheckpointError: other objects or another setting.
+    """
+    if state["fingerprint"] != object_set_fingerprint(objects):
+        trained = ", ".join(entry["class_id"] for entry in state["objects"])
+        raise CheckpointError(
+            f"{path} was trained on other objects ({trained}) than given "
+            f"({', '.join(objects.class_ids)}); give the same object set or another --out"
+        )
+    for key, (old, new) in changed_settings(state["config"], config).items():
+        if key not in free:
+            raise CheckpointError(
+                f"{path} was made with {key} {old}, this run has {new}; resume with the same setting, or begin anew "
+                "in another --out (a pose training may --start-from this one)"
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -123,28 +123,80 @@ class TrainingConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        for name in ("samples", "batch_size", "hypotheses"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        _at_least_one(self, ("samples", "batch_size", "hypotheses"))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return max(self.samples // self.batch_size, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, fit for JSON and YAML."""
         return dataclasses.asdict(self)
 
 
-def config_from_dict(values: dict[str, Any]) -> TrainingConfig:
-    """A TrainingConfig from nested values; raises ValueError on an unknown key or a value of the wrong type."""
+@dataclass(frozen=True)
+class EncoderConfig:
+    """One pre-training of the encoder as a multi-path augmented autoencoder (METHOD 5b)."""
+
+    width: str = "compact"
+    crop_size: int = 48
+    steps: int = 300_000
+    images_per_object: int = 4  # a step shows as many of each object
+    bootstrap: int = 4  # the loss is the mean over the hardest 1/bootstrap of an image's pixel values
+    learning_rate: float = 1e-4  # of Adam
+    final_learning_rate: float = 1e-4  # reached by a cosine; equal to learning_rate for a constant rate
+    warmup_steps: int = 1  # linear rise of the rate
+    precision: str = "auto"  # as in TrainingConfig
+    seed: int = 0
+    threads: int = 0  # as in TrainingConfig
+    checkpoint_seconds: float = 120.0
+    log_every: int = 100  # steps between scalars in the TensorBoard log
+    picture_every: int = 2_000  # steps between reconstructions in it
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        _at_least_one(self, ("steps", "images_per_object", "bootstrap", "log_every", "picture_every"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, fit for JSON and YAML."""
+        return dataclasses.asdict(self)
+
+
+Settings = TypeVar("Settings", TrainingConfig, EncoderConfig)
+
+
+def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
+
+
+def config_from_dict(values: dict[str, Any], kind: type[Settings] = TrainingConfig) -> Settings:
+    """Settings of a kind from nested values; raises ValueError on an unknown key or a value of the wrong type."""
     if not isinstance(values, dict):
         raise ValueError(f"training settings are a {type(values).__name__}; give names and values, see config/training")
-    return _build(TrainingConfig, values, "")
+    return _build(kind, values, "")
 
 
-def load_preset(name_or_path: str) -> TrainingConfig:
+def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:
     """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists.
 
     A file may begin with ``extends: NAME`` and give only what differs from that preset.
     """
-    return config_from_dict(_read_preset(name_or_path, ()))
+    try:
+        return config_from_dict(_read_preset(name_or_path, ()), kind)
+    except yaml.YAMLError as error:
+        raise ValueError(f"preset {name_or_path} is no YAML ({error}); correct the file") from error
+
+
+def preset_names(kind: type[Settings] = TrainingConfig) -> list[str]:
+    """The presets of a kind in config/training; files ``*_images.yaml`` are parts of both kinds, not presets."""
+    names = sorted(path.stem for path in preset_folder().glob("*.yaml") if not path.stem.endswith("_images"))
+    return [name for name in names if name.startswith("encoder_") == (kind is EncoderConfig)]
 
 
 def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]:
@@ -152,8 +204,8 @@ def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]
     if path.suffix not in (".yaml", ".yml"):
         path = preset_folder() / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = sorted(p.stem for p in preset_folder().glob("*.yaml"))
-        raise ValueError(f"no preset {name_or_path!r}; choose one of {', '.join(known)} or give a YAML file")
+        known = ", ".join(preset_names() + preset_names(EncoderConfig))
+        raise ValueError(f"no preset {name_or_path!r}; choose one of {known} or give a YAML file")
     values = yaml.safe_load(path.read_text()) or {}
     if not isinstance(values, dict) or "extends" not in values:
         return values
@@ -253,7 +305,7 @@ def changed_settings(first: dict[str, Any], second: dict[str, Any], prefix: str 
     return changed
 
 
-def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:
+def override(config: Settings, key: str, value: Any) -> Settings:
     """The configuration with one setting, named like "loss.d_max", changed; ValueError on an unknown key or type."""
     values = config.to_dict()
     place = values
@@ -265,4 +317,4 @@ def override(config: TrainingConfig, key: str, value: Any) -> TrainingConfig:
     if name not in place or isinstance(place[name], dict):
         raise ValueError(f"unknown training setting {key}; known: {', '.join(place)}")
     place[name] = value
-    return config_from_dict(values)
+    return config_from_dict(values, type(config))

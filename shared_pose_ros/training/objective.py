@@ -88,7 +88,8 @@ class Objective(nn.Module):
         if config.mixture_weight * start_up > 0:
             terms = mixture_losses(rotations, logits, batch.rotations, self.concentration(progress))
             mixture, confidence = (term.mean() for term in terms)
-        if config.surface_weight * start_up > 0:
+        # Convolutions that are frozen learn nothing from it.
+        if config.surface_weight * start_up > 0 and maps[-1].requires_grad:
             maps = [features.float() for features in maps]
             surface = F.mse_loss(self.surface_decoder(maps, batch.object_index), batch.surface)
         if progress >= config.depth_start:

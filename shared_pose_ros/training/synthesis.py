@@ -8,7 +8,8 @@ optical axis; the rotation returned is R_m2c; lengths are normalised mesh units 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from shared_pose_ros.training.surface import surface_target
 _OUTLINE_POINTS = 400
 _SHADOW_GRID = 16
 NEIGHBOURS = 2  # at most this many parts behind an object
+# Light of an autoencoder's targets: from the camera's upper left, so that no two sides of a part look alike.
+TARGET_LAMP, TARGET_LAMP_STRENGTH, TARGET_AMBIENT = (-1.0, -1.0, 0.0), 0.8, 0.2  # position in camera distances
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,23 @@ class TrainingBatch:
     object_index: Tensor
     rotations: Tensor
     surface: Tensor
+
+
+@dataclass(frozen=True)
+class AutoencoderBatch:
+    """m samples of each of k objects, object by object (METHOD 5b).
+
+    Attributes:
+        crops: ``(k·m, 3, S, S)`` normalised, the network's input.
+        targets: ``(k·m, 3, S, S)`` normalised: the same rotations under one fixed light, centred, alone on black.
+        object_index: ``(k·m,)`` int64.
+        rotations: ``(k·m, 3, 3)`` R_m2c.
+    """
+
+    crops: Tensor
+    targets: Tensor
+    object_index: Tensor
+    rotations: Tensor
 
 
 class Synthesizer:
@@ -95,11 +115,36 @@ class Synthesizer:
         draw = Draw(count, generator)
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)
+        crops, surface = self._crops(object_index, rotations, draw, settings, augmentation)
+        return TrainingBatch(crops, object_index, rotations, surface_target(surface))
+
+    @torch.no_grad()
+    def autoencoder_batch(self, images: int, generator: torch.Generator) -> AutoencoderBatch:
+        """``images`` samples of each object, rotations uniform, everything drawn from ``generator`` (on the device)."""
+        object_index = torch.arange(len(self.metres), device=self.device).repeat_interleave(images)
+        draw = Draw(len(object_index), generator)
+        rotations = random_rotations(draw.count, generator, self.device)
+        crops, _ = self._crops(object_index, rotations, draw, self.synthesis, self.augmentation)
+        middle = sum(self.synthesis.distance) / 2
+        plain = dataclasses.replace(
+            self.synthesis, distance=(middle, middle), crop_shift=0.0, crop_scale=0.0, brightness=(1.0, 1.0), tint=0.0
+        )
+        colour, _, _ = self._render(object_index, rotations, draw, plain, _target_lighting)
+        return AutoencoderBatch(crops, normalize_crops(colour), object_index, rotations)
+
+    def _crops(
+        self,
+        object_index: Tensor,
+        rotations: Tensor,
+        draw: Draw,
+        settings: SynthesisConfig,
+        augmentation: AugmentationConfig,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised crops ``(B, 3, S, S)`` of these objects at these rotations, and the surface ``(B, 7, S, S)``."""
         colour, alpha, surface = self._render(object_index, rotations, draw, settings)
         canvas, covered = self._compose(colour, alpha, draw, settings)
         canvas, surface = _follow_visible(canvas, surface, alpha, covered)
-        crops = augment(canvas, augmentation, generator)
-        return TrainingBatch(normalize_crops(crops), object_index, rotations, surface_target(surface))
+        return normalize_crops(augment(canvas, augmentation, draw.generator)), surface
 
     def _compose(self, colour: Tensor, alpha: Tensor, draw: Draw, settings: SynthesisConfig) -> tuple[Tensor, Tensor]:
         """Objects over neighbours over background, with shadows and occluders on top.
@@ -130,7 +175,12 @@ class Synthesizer:
         return F.interpolate(1 - depth * moved, scale_factor=float(self.crop_size // _SHADOW_GRID), mode="bilinear")
 
     def _render(
-        self, object_index: Tensor, rotations: Tensor, draw: Draw, settings: SynthesisConfig
+        self,
+        object_index: Tensor,
+        rotations: Tensor,
+        draw: Draw,
+        settings: SynthesisConfig,
+        light: Callable[[Tensor, Draw, SynthesisConfig], Lighting] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Premultiplied colour ``(B, 3, S, S)``, coverage ``(B, 1, S, S)`` and the surface ``(B, 7, S, S)``."""
         distance = draw.uniform(*settings.distance) / self.metres[object_index]
@@ -138,9 +188,9 @@ class Synthesizer:
         distance = distance.clamp(min=3 * NORMALISED_SIZE)
         translation = F.pad(distance[:, None], (2, 0))
         fine = self.crop_size * settings.supersample
-        camera = self._window(object_index, rotations, translation, draw, fine)
+        camera = self._window(object_index, rotations, translation, draw, settings, fine)
         face_id = self.rasterizer.rasterize(self.meshes, object_index, rotations, translation, camera, (fine, fine))
-        lighting = self._lighting(distance, draw, settings)
+        lighting = (light or self._lighting)(distance, draw, settings)
         shaded = shade(face_id, self.meshes, rotations, translation, camera, lighting, settings.supersample)
         alpha = shaded.coverage[:, None]
         points = shaded.positions / NORMALISED_SIZE
@@ -150,15 +200,23 @@ class Synthesizer:
         colour = shaded.intensity[:, None] * (brightness * tint)[:, :, None, None]
         return torch.minimum(colour, alpha), alpha, surface
 
-    def _window(self, object_index: Tensor, rotations: Tensor, translation: Tensor, draw: Draw, size: int) -> Tensor:
+    def _window(
+        self,
+        object_index: Tensor,
+        rotations: Tensor,
+        translation: Tensor,
+        draw: Draw,
+        settings: SynthesisConfig,
+        size: int,
+    ) -> Tensor:
         """K ``(B, 3, 3)`` of the crop's window: side crop_pad·max(w, h) about the box, off by a detector's noise."""
         points = torch.matmul(self.outlines[object_index], rotations.transpose(1, 2)) + translation[:, None]
         projected = points[..., :2] / points[..., 2:]
         low, high = projected.amin(dim=1), projected.amax(dim=1)
-        side = self.synthesis.crop_pad * (high - low).amax(dim=1)
+        side = settings.crop_pad * (high - low).amax(dim=1)
         noise = draw.uniform(-1, 1, 3)
-        centre = (low + high) / 2 + side[:, None] * self.synthesis.crop_shift * noise[:, :2]
-        focal = size / (side * (1 + self.synthesis.crop_scale * noise[:, 2]))
+        centre = (low + high) / 2 + side[:, None] * settings.crop_shift * noise[:, :2]
+        focal = size / (side * (1 + settings.crop_scale * noise[:, 2]))
         camera = torch.zeros(draw.count, 3, 3, device=self.device)
         camera[:, 0, 0] = camera[:, 1, 1] = focal
         camera[:, :2, 2] = (size - 1) / 2 - focal[:, None] * centre
@@ -207,6 +265,22 @@ class Synthesizer:
         grid = F.affine_grid(affine, list(layers.shape), align_corners=False)
         moved = F.grid_sample(layers, grid, align_corners=False) * draw.chance(probability)[:, None, None, None]
         return moved[:, :3], moved[:, 3:]
+
+
+def _target_lighting(distance: Tensor, draw: Draw, settings: SynthesisConfig) -> Lighting:
+    """One matt light, the same for every object and every step."""
+    nothing = torch.zeros_like(distance)
+    lamp = torch.tensor(TARGET_LAMP, device=distance.device)
+    return Lighting(
+        positions=(distance[:, None] * lamp)[:, None],
+        strengths=torch.full_like(distance, TARGET_LAMP_STRENGTH)[:, None],
+        ambient=torch.full_like(distance, TARGET_AMBIENT),
+        specular=nothing,
+        shininess=torch.ones_like(distance),
+        crevice=nothing,
+        sky=nothing[:, None].expand(-1, 3).contiguous(),
+        metallic=nothing,
+    )
 
 
 def _outline_points(vertex_sets: Sequence[np.ndarray]) -> Tensor:

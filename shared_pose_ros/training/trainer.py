@@ -6,6 +6,7 @@ an uninterrupted one would have made, without storing any generator's state.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -13,7 +14,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,21 @@ from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.checkpoint import (
     CHECKPOINT_NAME,
     CheckpointError,
+    check_resumable,
     load_checkpoint,
     object_set_fingerprint,
     save_checkpoint,
 )
-from shared_pose_ros.training.config import TrainingConfig, changed_settings
+from shared_pose_ros.training.config import EncoderConfig, TrainingConfig
 from shared_pose_ros.training.distributed import Loss, Processes, averaged
 from shared_pose_ros.training.extend import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.provenance import describe_object, hardware, source_commit
 from shared_pose_ros.training.run_report import REPORT_NAME, RunFacts, write_training_report
+from shared_pose_ros.training.steps import made_ahead, step_generator
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
-from shared_pose_ros.training.transfer import TrainedWeights, transfer
+from shared_pose_ros.training.transfer import EncoderWeights, TrainedWeights, load_encoder, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
 from shared_pose_ros.training.watching import LOG_NAME, Progress, TrainingLog, ValidationPictures, read_log
 
@@ -65,6 +67,7 @@ class Trainer:
         start_from: weights of another training to begin with; crop size and objects may differ.
         extend: a trained network that ``objects`` are added to; its own objects keep their output.
         processes: this process among those that share the training; the leader alone writes.
+        encoder: a pre-trained encoder to begin with, where ``start_from`` is None; the crop size may differ.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -82,6 +85,7 @@ class Trainer:
         start_from: TrainedWeights | None = None,
         extend: Extension | None = None,
         processes: Processes = Processes(),  # noqa: B008 (immutable)
+        encoder: EncoderWeights | None = None,
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
@@ -122,6 +126,9 @@ class Trainer:
             self._restore()
         elif start_from is not None or extend is not None:
             self._start_from(extend.weights if extend else start_from)
+        elif encoder is not None:
+            load_encoder(encoder, self.network, config.crop_size)
+            self.record["encoder_source"] = encoder.source
         # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
@@ -159,13 +166,9 @@ class Trainer:
         first_sample, validation, progress = self.samples, None, None
         deadline = math.inf if time_budget is None else started + time_budget
         try:
-            # Synthesis runs one step ahead in a thread of its own: torch and Warp release the GIL while they compute.
-            with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)) as ahead:
-                upcoming = ahead.submit(self._batch, self.step)
+            with contextlib.closing(made_ahead(self._batch, self.step)) as batches:
                 while self._goes_on(deadline):
-                    batch = upcoming.result()
-                    upcoming = ahead.submit(self._batch, self.step + 1)
-                    terms = self._train_step(batch)
+                    terms = self._train_step(next(batches))
                     validates = leads and self.samples % self.config.validation_every < self.config.batch_size
                     if validates:
                         validation = self.validator.evaluate(self.learner)
@@ -218,9 +221,8 @@ class Trainer:
     def _batch(self, step: int) -> TrainingBatch:
         """The samples of a step; the same whichever thread or run makes them."""
         progress = step * self.config.batch_size / self.config.samples
-        generator = torch.Generator(self.device).manual_seed(
-            self.config.seed * 1_000_000_007 + step * self.processes.count + self.processes.rank
-        )
+        place = step * self.processes.count + self.processes.rank
+        generator = step_generator(self.config.seed, place, self.device)
         return self.synthesizer.batch(self.share, generator, difficulty(self.config, progress))
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
@@ -238,23 +240,13 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint_path)
-        if state["fingerprint"] != self.fingerprint:
-            trained = ", ".join(entry["class_id"] for entry in state["objects"])
-            raise CheckpointError(
-                f"{self.checkpoint_path} was trained on other objects ({trained}) than given "
-                f"({', '.join(self.objects.class_ids)}); give the same object set or another --out"
-            )
-        for key, (old, new) in changed_settings(state["config"], self.config.to_dict()).items():
-            if key not in FREE_AT_RESUME:
-                raise CheckpointError(
-                    f"{self.checkpoint_path} was made with {key} {old}, this run has {new}; resume with the same "
-                    "setting, or begin anew with --start-from"
-                )
+        check_resumable(self.checkpoint_path, state, self.objects, self.config.to_dict(), FREE_AT_RESUME)
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         self.earlier_samples = state.get("earlier_samples", 0)
+        self.record["encoder_source"] = state.get("encoder_source")
 
     def _start_from(self, source: TrainedWeights) -> None:
         """Take the weights of another training; its samples count as earlier ones."""
@@ -281,19 +273,18 @@ class Trainer:
         write_training_report(self.out / REPORT_NAME, facts, records, validation.samples, rows)
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
+def learning_rate(config: TrainingConfig | EncoderConfig, step: int) -> float:
     """Adam's rate at a step.
 
     Schedule "cosine": a linear rise, then a cosine from learning_rate to final_learning_rate at the last step.
     "one_cycle" (METHOD 5, object-specific networks): from a tenth of learning_rate up to it over 45 % of the training,
     back over the next 45 %, then down to final_learning_rate.
     """
-    steps = max(config.samples // config.batch_size, 1)
-    if config.schedule == "one_cycle":
+    if isinstance(config, TrainingConfig) and config.schedule == "one_cycle":
         low, high, last = config.learning_rate / 10, config.learning_rate, config.final_learning_rate
-        return float(np.interp(step / steps, [0.0, 0.45, 0.9, 1.0], [low, high, low, last]))
+        return float(np.interp(step / config.steps, [0.0, 0.45, 0.9, 1.0], [low, high, low, last]))
     rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
     return rise * (config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall)
 
 

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
+from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, ENCODER_NAME, CheckpointError, load_checkpoint
 
 _LINEAR = "encoder.linear.weight"
+_ENCODER_LINEAR = "linear.weight"  # within the encoder
 _OUTPUT = ("head.output.weight", "head.output.bias")
 
 
@@ -39,6 +40,62 @@ class TrainedWeights:
     crop_size: int
     samples: int
     objective: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """A pre-trained encoder.
+
+    Attributes:
+        origin: file, for messages.
+        encoder: state of an ``Encoder``.
+        width: its width.
+        crop_size: S.
+        source: where it came from, plain values for the record.
+    """
+
+    origin: str
+    encoder: dict[str, Tensor]
+    width: str
+    crop_size: int
+    source: dict[str, Any]
+
+
+def encoder_of_checkpoint(path: Path) -> EncoderWeights:
+    """The encoder that a pre-training left in its folder, or the file itself.
+
+    Raises:
+        CheckpointError: no file, or one that holds something else.
+    """
+    path = Path(path) / ENCODER_NAME if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no encoder at {path}; make one with shared_pose train-encoder")
+    state = load_checkpoint(path)
+    if "encoder" not in state:
+        raise CheckpointError(
+            f"{path} holds no pre-trained encoder; give {ENCODER_NAME} or its folder, or --start-from for the weights "
+            "of a pose training"
+        )
+    config = state["config"]
+    source = {key: state[key] for key in ("step", "preset", "commit", "fingerprint")}
+    return EncoderWeights(str(path), state["encoder"], config["width"], config["crop_size"], source)
+
+
+def load_encoder(source: EncoderWeights, network: PoseNetwork, crop_size: int) -> None:
+    """Give ``network``, of crops of side ``crop_size``, a pre-trained encoder; its head stays as it is.
+
+    Raises:
+        CheckpointError: another encoder width.
+    """
+    weights = dict(source.encoder)
+    weights[_ENCODER_LINEAR] = resize_linear(weights[_ENCODER_LINEAR], source.crop_size, crop_size)
+    try:
+        network.encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{source.origin} is an encoder of width {source.width}, this network has another; choose a preset of that "
+            f"width or add --set width={source.width}"
+        ) from error
 
 
 def weights_of_checkpoint(folder: Path) -> TrainedWeights:
