@@ -132,6 +132,18 @@ def test_crevices_darken_the_rear_and_never_brighten():
     assert ratio[post_edge + 3] < ratio[60]
 
 
+def test_a_flat_face_has_no_crevices():
+    plate = box(8.0, 8.0, 0.2)
+    packed, eye, away = pack_meshes([plate]), torch.eye(3)[None], torch.tensor([[0.0, 0.0, 800.0]])
+    camera = camera_matrix(6400, 6400, 31.5, 31.5)
+    face_id = make_rasterizer().rasterize(packed, torch.tensor([0]), eye, away, camera, (64, 64))
+    plain, dark = (
+        shade(face_id, packed, eye, away, camera, lighting(1, crevice=strength)).intensity[0, 16:48, 16:48]
+        for strength in (0.0, 0.8)
+    )
+    torch.testing.assert_close(plain, dark, atol=1e-3, rtol=0)
+
+
 def test_no_images_give_no_pixels():
     packed = pack_meshes([tetrahedron()])
     nothing = torch.zeros(0, *SIZE, dtype=torch.int64)

@@ -213,5 +213,6 @@ def _openness(depth: Tensor, strength: Tensor) -> Tensor:
     coarse = F.avg_pool2d(F.avg_pool2d(layers, step), 5, stride=1, padding=2)
     mean = F.interpolate(coarse[:, :1] / coarse[:, 1:].clamp(min=1e-6), depth.shape[-2:], mode="bilinear")[:, 0]
     behind = (depth - mean).clamp(min=0)
-    scale = behind.amax(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+    # A flat face has no crevices; rounding must not be taken for some.
+    scale = torch.maximum(behind.amax(dim=(1, 2), keepdim=True), 1e-3 * depth.amax(dim=(1, 2), keepdim=True))
     return 1.0 - strength[:, None, None] * behind / scale
