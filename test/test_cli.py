@@ -51,7 +51,7 @@ def train(out, object_folder, photographs, *more):
     settings = [part for item in SMALL for part in ("--set", item)]
     return command(
         *("train", "--objects", object_folder, "--backgrounds", photographs, "--out", out, "--device", "cpu"),
-        *settings, *more,
+        *("--preset", "compact"), *settings, *more,
     )  # fmt: skip
 
 
@@ -122,6 +122,24 @@ def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs
     torch.testing.assert_close(poses[0], poses[1])
     capsys.readouterr()
     mistake(capsys, train(tmp_path / "c", object_folder, photographs, "--extend", old), "knows spike already")
+
+
+def test_several_presets_are_stages_of_one_training(object_folder, photographs, tmp_path, capsys):
+    presets = ("--preset", "compact,compact_fine")
+    # A budget that is spent at once stops in the first stage; the rest waits for --resume.
+    assert train(tmp_path, object_folder, photographs, *presets, "--samples", 40, "--time-budget", "0.001s") == 0
+    assert (tmp_path / "1-compact" / "checkpoint.pt").exists() and not (tmp_path / "checkpoint.pt").exists()
+    assert "go on with --resume" in capsys.readouterr().out
+    assert train(tmp_path, object_folder, photographs, *presets, "--samples", 40, "--resume") == 0
+    first, last = (load_checkpoint(folder / "checkpoint.pt") for folder in (tmp_path / "1-compact", tmp_path))
+    assert first["preset"] == "compact" and last["preset"] == "compact_fine"
+    assert first["config"]["samples"] + last["config"]["samples"] == 40
+    assert last["earlier_samples"] == first["step"] * 8 and last["step"] * 8 >= last["config"]["samples"]
+    before = (tmp_path / "1-compact" / "checkpoint.pt").read_bytes()
+    assert train(tmp_path, object_folder, photographs, *presets, "--samples", 40, "--resume") == 0
+    assert (tmp_path / "1-compact" / "checkpoint.pt").read_bytes() == before
+    capsys.readouterr()
+    mistake(capsys, train(tmp_path / "x", object_folder, photographs, *presets, "--separate"), "exclude each other")
 
 
 def test_separate_networks_are_trainings_of_one_object_each(object_folder, photographs, tmp_path, capsys):

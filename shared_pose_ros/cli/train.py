@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from shared_pose_ros.cli.common import (
 )
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes
 from shared_pose_ros.training.extend import Extension
@@ -39,12 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  shared_pose train --objects new/ --unit mm --extend parts.pose.pt --samples 200000 --out runs/more"
     )
     add_object_arguments(parser)
-    add_setting_arguments(parser, TrainingConfig, "compact")
+    add_setting_arguments(parser, TrainingConfig, "compact,compact_fine")
     parser.add_argument(
         "--tuning", choices=TUNINGS,
         help="which part of the encoder learns (default: the preset's); frozen and last_layer need --encoder",
     )  # fmt: skip
-    parser.add_argument("--samples", type=int, help="length of the training (default: the preset's)")
+    parser.add_argument(
+        "--samples", type=int, help="length of the training (default: the preset's); of several presets the sum"
+    )
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--encoder", type=Path, help="folder of shared_pose train-encoder, or its encoder.pt")
     weights.add_argument(
@@ -63,44 +68,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
-    config = read_settings(options, TrainingConfig, ("tuning", "samples", "seed"))
+    stages = _stages(options)
+    config = stages[0].config
     if config.tuning != "full" and not (options.resume or options.encoder or options.start_from or options.extend):
         raise ValueError(
             f"tuning {config.tuning} keeps the encoder's convolutions as they are, and untrained ones see nothing; "
             "give --encoder (from shared_pose train-encoder) or --start-from, or choose --tuning full"
         )
-    if options.separate and options.extend:
-        raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
+    if options.separate + bool(options.extend) + (len(stages) > 1) > 1:
+        raise ValueError("--separate, --extend and several presets exclude each other; give one of them")
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
     tune_allocator()
     objects = load_objects(options)
     with joined_processes(choose_device(options.device)) as place:
-        if not options.separate:
-            _train(options, objects, config, options.out, *place)
-            return 0
-        for model in objects:
-            print(f"{model.class_id}:")
-            _train(options, ObjectSet([model]), config, options.out / model.class_id, *place)
+        if options.separate:
+            for model in objects:
+                print(f"{model.class_id}:")
+                _train(options, ObjectSet([model]), replace(stages[0], out=options.out / model.class_id), *place)
+        else:
+            _train_stages(options, objects, stages, *place)
     return 0
 
 
-def _train(
-    options: argparse.Namespace,
-    objects: ObjectSet,
-    config: TrainingConfig,
-    out: Path,
-    processes: Processes,
-    device: torch.device,
+@dataclass(frozen=True)
+class _Stage:
+    """One preset of the training, its settings, and its folder."""
+
+    preset: str
+    config: TrainingConfig
+    out: Path
+
+
+def _stages(options: argparse.Namespace) -> list[_Stage]:
+    """A stage for each preset; the last one's folder is --out, the others' lie in it."""
+    names = options.preset.split(",") if not options.extend else options.preset.split(",")[-1:]
+    configs = [
+        read_settings(argparse.Namespace(**{**vars(options), "preset": name}), TrainingConfig, ("tuning", "seed"))
+        for name in names
+    ]
+    if options.samples is not None:
+        share = options.samples / sum(config.samples for config in configs)
+        lengths = [round(config.samples * share) for config in configs[:-1]]
+        lengths.append(options.samples - sum(lengths))
+        configs = [replace(config, samples=length) for config, length in zip(configs, lengths)]
+    folders = [options.out / f"{number}-{Path(name).stem}" for number, name in enumerate(names[:-1], start=1)]
+    return [_Stage(*stage) for stage in zip(names, configs, [*folders, options.out])]
+
+
+def _train_stages(
+    options: argparse.Namespace, objects: ObjectSet, stages: list[_Stage], processes: Processes, device: torch.device
 ) -> None:
-    """One network."""
+    """One stage after the other, each from the weights of the one before; a finished one is not done again."""
+    deadline = None if options.time_budget is None else time.monotonic() + options.time_budget
+    for number, stage in enumerate(stages):
+        exists = options.resume and (stage.out / CHECKPOINT_NAME).exists()
+        if exists and number + 1 < len(stages):
+            state = load_checkpoint(stage.out / CHECKPOINT_NAME)
+            if state["step"] >= stage.config.steps:
+                continue
+        own = argparse.Namespace(**vars(options))
+        if number > 0:
+            own.encoder, own.start_from, own.resume = None, stages[number - 1].out, exists
+        if deadline is not None:
+            own.time_budget = max(deadline - time.monotonic(), 0.0)
+        if not _train(own, objects, stage, processes, device):
+            return
+
+
+def _train(
+    options: argparse.Namespace, objects: ObjectSet, stage: _Stage, processes: Processes, device: torch.device
+) -> bool:
+    """One network; returns whether all samples are done."""
+    config, out = stage.config, stage.out
     extend = None
     if options.extend:
         extend, facts = _extension(options.extend, objects)
         config = _like_bundle(config, facts)
     begin = not options.resume  # a resumed run has its weights already
     trainer = Trainer(
-        objects, config, out, device, options.backgrounds, options.resume, options.preset,
+        objects, config, out, device, options.backgrounds, options.resume, stage.preset,
         start_from=_weights(options.start_from) if options.start_from and begin else None,
         extend=extend,
         encoder=encoder_of_checkpoint(options.encoder) if options.encoder and begin else None,
@@ -111,15 +158,17 @@ def _train(
         total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True, disable=quiet, mininterval=1.0
     ) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
-    if quiet:
-        return
     done = trainer.samples >= config.samples
+    if quiet:
+        return done
     print(
         f"{trainer.samples} of {config.samples} samples; on synthetic validation: median error {result.median:.1f}°, "
         f"best hypothesis {result.oracle_median:.1f}°, {100 * result.recall_15:.0f} % under 15°"
     )
     print(f"report: {out / REPORT_NAME}")
-    print(f"next: shared_pose export {out} --out NAME.pose.pt" + ("" if done else ", or go on with --resume"))
+    again = "" if done else ", or go on with --resume"
+    print(f"next: shared_pose export {out} --out NAME.pose.pt{again}")
+    return done
 
 
 def _weights(path: Path) -> TrainedWeights:
