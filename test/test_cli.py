@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -227,6 +228,15 @@ def test_mistakes_in_training(object_folder, photographs, tmp_path, capsys):
     mistake(capsys, command("export", tmp_path, "--out", tmp_path / "x.pose.pt"), "no checkpoint at")
     mistake(capsys, command("export", tmp_path / "run", "--out", tmp_path / "x.pt"), "must end in .pose.pt")
     mistake(capsys, command("objects", "--objects", broken), "broken.yaml")
+
+
+def test_training_on_pytorch3d_where_it_is_absent_is_one_sentence(
+    object_folder, photographs, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pytorch3d", None)
+    monkeypatch.delitem(sys.modules, "shared_pose_ros.rendering.pytorch3d_rasterizer", raising=False)
+    status = train(tmp_path / "run", object_folder, photographs, "--rasterizer", "pytorch3d")
+    mistake(capsys, status, "rasterizer 'pytorch3d' needs the package pytorch3d", "make setup-pytorch3d")
 
 
 def test_mistakes_in_evaluate(tiny_bundle, tmp_path, capsys):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from shared_pose_ros.cli.common import add_object_arguments, load_objects, parse_duration
 from shared_pose_ros.estimator import choose_device
+from shared_pose_ros.rendering.rasterizer import RASTERIZERS
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig, load_preset, override
 from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
 from shared_pose_ros.training.transfer import weights_of_checkpoint
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start-from", type=Path, help="folder of another training of these objects: take its weights")
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument(
+        "--rasterizer", choices=RASTERIZERS, default="warp", help="backend of the renders (default: warp)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
 
 
@@ -51,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         load_objects(options), config, options.out, choose_device(options.device),
         options.backgrounds, options.resume, options.preset,
         weights_of_checkpoint(options.start_from) if options.start_from else None,
+        options.rasterizer,
     )  # fmt: skip
     with tqdm(total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True) as bar:
         result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))

@@ -72,9 +72,11 @@ class Trainer:
         resume: go on from the folder's checkpoint.
         preset: name of the configuration, for the record.
         start_from: weights of another training to begin with; crop size and objects may differ.
+        rasterizer: backend of the loss renders and of the synthesis' face ids, see ``make_rasterizer``.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
+        ImportError: the rasterizer's package is absent.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Trainer:
         resume: bool = False,
         preset: str = "custom",
         start_from: TrainedWeights | None = None,
+        rasterizer: str = "warp",
     ) -> None:
         self.metrics: dict[str, Any] = {}
         self.record = {
@@ -100,13 +103,13 @@ class Trainer:
             raise CheckpointError(f"{self.checkpoint_path} exists; add --resume to go on, or choose another --out")
         self.fingerprint = object_set_fingerprint(objects)
         torch.manual_seed(config.seed)
-        rasterizer = make_rasterizer()
+        backend = make_rasterizer(rasterizer)
         self.synthesizer = Synthesizer(
-            objects, config.synthesis, config.augmentation, config.crop_size, rasterizer, device, backgrounds,
+            objects, config.synthesis, config.augmentation, config.crop_size, backend, device, backgrounds,
             config.seed,
         )  # fmt: skip
         self.objective = Objective(
-            objects, config.loss, rasterizer, device, config.width, autocast_dtype(config.precision, device)
+            objects, config.loss, backend, device, config.width, autocast_dtype(config.precision, device)
         )
         self.network = PoseNetwork(
             len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code
