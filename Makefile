@@ -3,8 +3,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_PYTORCH3D ?= .venv-pytorch3d
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCHMARK_ARGS ?=
 
 BIN := $(VENV)/bin
 
@@ -18,15 +20,17 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup demo test lint lock clean distclean
+.PHONY: help setup setup-pytorch3d demo test parity benchmark-renderers lint lock clean distclean
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
 	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
+	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
+	@echo "make benchmark-renderers   the speed of both, on the CPU: benchmark/results/renderers_cpu.json"
 	@echo "make lint       ruff and the package manifest"
 	@echo "make setup      only set up $(VENV)"
 	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
-	@echo "make clean      remove outputs and caches; make distclean: $(VENV) too"
+	@echo "make clean      remove outputs and caches; make distclean: the environments too"
 	@echo "variables:      PYTHON=$(PYTHON)  VENV=$(VENV)"
 
 setup:
@@ -34,11 +38,21 @@ setup:
 	@$(PYTHON) tools/pip_ros/preflight.py $(VENV)
 	@$(PYTHON) tools/pip_ros/setup_environment.py $(VENV)
 
+# PyTorch3D's wheel loads with a torch of its own, so it has an environment of its own.
+setup-pytorch3d:
+	@$(PYTHON) tools/pip_ros/setup_environment.py $(VENV_PYTORCH3D) --kind pytorch3d
+
 demo: setup
 	$(BIN)/shared_pose demo --out out/demo $(DEMO_ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+parity: setup-pytorch3d
+	$(VENV_PYTORCH3D)/bin/python -m pytest test/parity $(PYTEST_ARGS)
+
+benchmark-renderers: setup-pytorch3d
+	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -50,7 +64,7 @@ lock: setup
 
 clean:
 	rm -rf out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
+	find . -path './.venv*' -prune -o -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
 
 distclean: clean
-	rm -rf $(VENV) $(VENV).lock
+	rm -rf $(VENV) $(VENV).lock $(VENV_PYTORCH3D) $(VENV_PYTORCH3D).lock

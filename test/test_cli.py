@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -138,15 +139,16 @@ def test_several_presets_are_stages_of_one_training(object_folder, photographs, 
     before = (tmp_path / "1-compact" / "checkpoint.pt").read_bytes()
     assert train(tmp_path, object_folder, photographs, *presets, "--samples", 40, "--resume") == 0
     assert (tmp_path / "1-compact" / "checkpoint.pt").read_bytes() == before
-    capsys.readouterr()
-    mistake(capsys, train(tmp_path / "x", object_folder, photographs, *presets, "--separate"), "exclude each other")
 
 
 def test_separate_networks_are_trainings_of_one_object_each(object_folder, photographs, tmp_path, capsys):
-    assert train(tmp_path, object_folder, photographs, "--samples", 8, "--separate") == 0
+    presets = ("--preset", "compact,compact_fine", "--samples", 16)
+    assert train(tmp_path, object_folder, photographs, *presets, "--separate") == 0
     assert "angle:" in capsys.readouterr().out
     for name in ("angle", "spike"):
-        assert [entry["class_id"] for entry in load_checkpoint(tmp_path / name / "checkpoint.pt")["objects"]] == [name]
+        state = load_checkpoint(tmp_path / name / "checkpoint.pt")
+        assert [entry["class_id"] for entry in state["objects"]] == [name] and state["preset"] == "compact_fine"
+        assert (tmp_path / name / "1-compact" / "checkpoint.pt").exists()
 
 
 def test_a_training_starts_from_a_bundle(object_folder, photographs, tmp_path):
@@ -333,6 +335,15 @@ def test_mistakes_in_training(object_folder, photographs, tmp_path, capsys):
     mistake(capsys, command("export", tmp_path, "--out", tmp_path / "x.pose.pt"), "no checkpoint at")
     mistake(capsys, command("export", tmp_path / "run", "--out", tmp_path / "x.pt"), "must end in .pose.pt")
     mistake(capsys, command("objects", "--objects", broken), "broken.yaml")
+
+
+def test_training_on_pytorch3d_where_it_is_absent_is_one_sentence(
+    object_folder, photographs, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pytorch3d", None)
+    monkeypatch.delitem(sys.modules, "shared_pose_ros.rendering.pytorch3d_rasterizer", raising=False)
+    status = train(tmp_path / "run", object_folder, photographs, "--rasterizer", "pytorch3d")
+    mistake(capsys, status, "rasterizer 'pytorch3d' needs the package pytorch3d", "make setup-pytorch3d")
 
 
 def test_mistakes_in_evaluate(tiny_bundle, tmp_path, capsys):

@@ -18,7 +18,7 @@ VERSION = MANIFEST.findtext("version")
 SOURCES = sorted((ROOT / "shared_pose_ros").rglob("*.py"))
 
 # The distribution that provides a module, where the names differ.
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "warp": "warp-lang", "yaml": "PyYAML"}
+DISTRIBUTIONS = {"cv2": "opencv-python-headless", "pytorch3d": "easypytorch3d", "warp": "warp-lang", "yaml": "PyYAML"}
 # torch's own logger needs the tensorboard package, which nothing of ours imports by name.
 NEEDED_INDIRECTLY = {"tensorboard"}
 ROS_ONLY = {"cv_bridge"}
@@ -150,6 +150,7 @@ def test_nothing_is_required_in_vain(setup_arguments):
         *setup_arguments["install_requires"],
         *setup_arguments["extras_require"]["train"],
         *setup_arguments["extras_require"]["replay"],
+        *setup_arguments["extras_require"]["pytorch3d"],
     ]
     imported = {normalized(DISTRIBUTIONS.get(module, module)) for module in third_party_imports(SOURCES)}
     declared = {normalized(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
@@ -181,6 +182,12 @@ def test_the_locked_files_agree():
     assert together["torch"] == {"2.13.0"}
     # torch brings these itself, and only its CUDA build wants them.
     assert [name for name in together if name.startswith(("nvidia-", "cuda-")) or name == "triton"] == []
+    # The environment with PyTorch3D differs in torch alone: both renderers run there as they do here.
+    reference = locked("pytorch3d")
+    assert reference.pop("torch") == {"2.12.0"}
+    assert {name: together[name] for name in reference if name in together} == {
+        name: versions for name, versions in reference.items() if name in together
+    }
 
 
 def test_this_environment_is_the_locked_one():

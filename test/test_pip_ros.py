@@ -127,6 +127,17 @@ def test_setup_repeats_only_what_changed(fake_steps, tmp_path):
     assert ran == ["first", "second", "second"]
 
 
+def test_the_environment_with_pytorch3d_has_steps_of_its_own(fake_steps, tmp_path, monkeypatch):
+    ran, _, _ = fake_steps
+    names = [step.name for step in setup_environment.steps_pytorch3d()]
+    assert names == ["packages", "shared_pose_ros"]
+    (locked,) = setup_environment.steps_pytorch3d()[0].inputs
+    assert locked.read_text().count("easypytorch3d==") == 1
+    monkeypatch.setattr(setup_environment, "steps_pytorch3d", lambda: setup_environment.steps()[:1])
+    assert setup_environment.set_up(tmp_path / "venv", kind="pytorch3d")
+    assert ran == ["first"]
+
+
 def test_setup_starts_over_after_a_failed_step(fake_steps, tmp_path):
     ran, _, program = fake_steps
     environment = tmp_path / "venv"

@@ -1,5 +1,8 @@
 """The Warp rasteriser against a slow z-buffer: mixed objects, odd images and cameras, faces through the camera."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +166,17 @@ def test_empty_packs_and_unknown_backends_are_refused():
         pack_meshes([tetrahedron(), (np.zeros((0, 3)), np.zeros((0, 3)))])
     with pytest.raises(ValueError, match="'opengl' is unknown"):
         make_rasterizer("opengl")
+    with pytest.raises(ValueError, match="choose 'warp' or 'pytorch3d'"):
+        make_rasterizer("")
+
+
+def test_pytorch3d_where_it_is_absent_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch3d", None)
+    monkeypatch.delitem(sys.modules, "shared_pose_ros.rendering.pytorch3d_rasterizer", raising=False)
+    with pytest.raises(ImportError, match="rasterizer 'pytorch3d' needs the package pytorch3d.*make setup-pytorch3d"):
+        make_rasterizer("pytorch3d")
+
+
+def test_the_tests_that_need_pytorch3d_wait_for_make_parity(pytestconfig):
+    folder = Path(__file__).parent / "parity"
+    assert list(folder.glob("test_*.py")) and folder.name in pytestconfig.getini("norecursedirs")

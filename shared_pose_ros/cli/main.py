@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"shared_pose {options.command}: interrupted", file=sys.stderr)
         return 130
-    except (CommandError, ValueError, RuntimeError, OSError) as error:
+    except (CommandError, ValueError, RuntimeError, OSError, ImportError) as error:
         # Our own errors are sentences for the user; SHARED_POSE_DEBUG shows where they came from.
         if os.environ.get("SHARED_POSE_DEBUG"):
             raise

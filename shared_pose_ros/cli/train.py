@@ -22,6 +22,7 @@ from shared_pose_ros.cli.common import (
 )
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.rendering.rasterizer import RASTERIZERS
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes
@@ -63,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
     )
+    parser.add_argument(
+        "--rasterizer", choices=RASTERIZERS, default="warp", help="backend of the renders (default: warp)"
+    )
     add_run_arguments(parser)
 
 
@@ -75,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
             f"tuning {config.tuning} keeps the encoder's convolutions as they are, and untrained ones see nothing; "
             "give --encoder (from shared_pose train-encoder) or --start-from, or choose --tuning full"
         )
-    if options.separate + bool(options.extend) + (len(stages) > 1) > 1:
-        raise ValueError("--separate, --extend and several presets exclude each other; give one of them")
+    if options.separate and options.extend:
+        raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
     tune_allocator()
@@ -85,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
         if options.separate:
             for model in objects:
                 print(f"{model.class_id}:")
-                _train(options, ObjectSet([model]), replace(stages[0], out=options.out / model.class_id), *place)
+                own = argparse.Namespace(**{**vars(options), "out": options.out / model.class_id})
+                _train_stages(own, ObjectSet([model]), _stages(own), *place)
         else:
             _train_stages(options, objects, stages, *place)
     return 0
@@ -152,6 +157,7 @@ def _train(
         extend=extend,
         encoder=encoder_of_checkpoint(options.encoder) if options.encoder and begin else None,
         processes=processes,
+        rasterizer=options.rasterizer,
     )  # fmt: skip
     quiet = not processes.leads
     with tqdm(

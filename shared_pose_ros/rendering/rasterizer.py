@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+RASTERIZERS = ("warp", "pytorch3d")
+
 
 @dataclass(frozen=True)
 class PackedMeshes:
@@ -95,7 +97,7 @@ def pack_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.d
 
 
 def make_rasterizer(name: str = "warp") -> Rasterizer:
-    """The backend called ``name``.
+    """The backend called ``name``: "warp", or "pytorch3d", the slow reference.
 
     Raises:
         ValueError: an unknown name.
@@ -105,4 +107,8 @@ def make_rasterizer(name: str = "warp") -> Rasterizer:
         from shared_pose_ros.rendering.warp_rasterizer import WarpRasterizer
 
         return WarpRasterizer()
-    raise ValueError(f"rasterizer {name!r} is unknown; choose 'warp'")
+    if name == "pytorch3d":
+        from shared_pose_ros.rendering.pytorch3d_rasterizer import PyTorch3DRasterizer
+
+        return PyTorch3DRasterizer()
+    raise ValueError(f"rasterizer {name!r} is unknown; choose {' or '.join(map(repr, RASTERIZERS))}")

@@ -68,9 +68,11 @@ class Trainer:
         extend: a trained network that ``objects`` are added to; its own objects keep their output.
         processes: this process among those that share the training; the leader alone writes.
         encoder: a pre-trained encoder to begin with, where ``start_from`` is None; the crop size may differ.
+        rasterizer: backend of the loss renders and of the synthesis' face ids, see ``make_rasterizer``.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
+        ImportError: the rasterizer's package is absent.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Trainer:
         extend: Extension | None = None,
         processes: Processes = Processes(),  # noqa: B008 (immutable)
         encoder: EncoderWeights | None = None,
+        rasterizer: str = "warp",
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
@@ -101,13 +104,13 @@ class Trainer:
             raise CheckpointError(f"{self.checkpoint_path} exists; add --resume to go on, or choose another --out")
         self.fingerprint = object_set_fingerprint(objects)
         torch.manual_seed(config.seed)
-        rasterizer = make_rasterizer()
+        backend = make_rasterizer(rasterizer)
         self.synthesizer = Synthesizer(
-            objects, config.synthesis, config.augmentation, config.crop_size, rasterizer, device, backgrounds,
+            objects, config.synthesis, config.augmentation, config.crop_size, backend, device, backgrounds,
             config.seed,
         )  # fmt: skip
         self.objective = Objective(
-            objects, config.loss, rasterizer, device, config.width, autocast_dtype(config.precision, device)
+            objects, config.loss, backend, device, config.width, autocast_dtype(config.precision, device)
         )
         self.network = PoseNetwork(
             len(known) + len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code

@@ -3,7 +3,8 @@
 
 Run by `make lock` with an environment that has `uv`. The direct requirements have one home each: setup.py for the
 package and its extras, requirements/ros.in for the ROS wheels. All uses are resolved together, so that any of the files
-can be installed with any other. The versions already locked stay, unless `--upgrade` is given.
+can be installed with any other. The versions already locked stay, unless `--upgrade` is given. The exception is
+`pytorch3d`: an environment of its own, which has another torch and otherwise the same versions.
 
 torch's CUDA libraries are left out: torch names their exact versions itself, and its CPU build does not want them.
 """
@@ -26,8 +27,14 @@ USES = {
     "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
     "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
 }
+TOGETHER = ["setup.py", "--extra", "train", "--extra", "replay", "--extra", "dev", "requirements/ros.in"]
+# Not in USES: its torch is that of setup.py's extra.
+REFERENCE = (
+    "PyTorch3D beside training and tests",
+    ["setup.py", "--extra", "train", "--extra", "dev", "--extra", "pytorch3d"],
+)
 TORCH = "torch==2.13.0"
-OWNED_BY_TORCH = re.compile(r"^(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)==")
+OWNED_BY_TORCH = re.compile(r"^(triton|nvidia-[\w-]+|cuda-[\w-]+)==")
 
 
 def resolve(inputs: list[str], constraints: Path) -> list[str]:
@@ -35,11 +42,21 @@ def resolve(inputs: list[str], constraints: Path) -> list[str]:
     command = ["uv", "pip", "compile", "--universal", "--python-version", OLDEST_PYTHON, "--constraint", constraints]
     command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--quiet", *inputs]
     output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    lines = output.splitlines()
-    pinned = {line for line in lines if not OWNED_BY_TORCH.match(line)}
-    if any(line.startswith("torch==") for line in lines):
-        pinned.add(TORCH)
-    return sorted(pinned)
+    # A machine's own CPU build would be locked as 2.13.0+cpu, a version that others cannot get.
+    lines = (re.sub(r"^(torch==[\d.]+).*", r"\1", line) for line in output.splitlines())
+    return sorted({line for line in lines if not OWNED_BY_TORCH.match(line)})
+
+
+def write(use: str, purpose: str, requirements: list[str]) -> None:
+    """Write one locked file."""
+    lines = [f"# {purpose}; written by `make lock`, not by hand", *requirements]
+    path_of(use).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"requirements/{use}.txt: {len(requirements)} versions")
+
+
+def path_of(use: str) -> Path:
+    """The locked file of a use."""
+    return ROOT / "requirements" / f"{use}.txt"
 
 
 def main() -> int:
@@ -47,17 +64,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions instead of those locked now")
     arguments = parser.parse_args()
-    files = {use: ROOT / "requirements" / f"{use}.txt" for use in USES}
-    locked = [path.read_text(encoding="utf-8") for path in files.values() if path.is_file() and not arguments.upgrade]
+    files = [path_of(use) for use in (*USES, "pytorch3d")]
+    known = {line for path in files if path.is_file() for line in path.read_text(encoding="utf-8").splitlines()}
+    locked = sorted(line for line in known if not line.startswith(("#", "torch=="))) if not arguments.upgrade else []
     with tempfile.TemporaryDirectory() as directory:
         constraints = Path(directory) / "constraints.txt"
         constraints.write_text("\n".join([TORCH, *locked]), encoding="utf-8")
-        together = resolve(["setup.py", "--all-extras", "requirements/ros.in"], constraints)
+        together = resolve(TOGETHER, constraints)
         constraints.write_text("\n".join(together), encoding="utf-8")
         for use, (purpose, inputs) in USES.items():
-            lines = [f"# {purpose}; written by `make lock`, not by hand", *resolve(inputs, constraints)]
-            files[use].write_text("\n".join(lines) + "\n", encoding="utf-8")
-            print(f"requirements/{use}.txt: {len(lines) - 1} versions")
+            write(use, purpose, resolve(inputs, constraints))
+        others = [line for line in {*locked, *together} if not line.startswith("torch==")]
+        constraints.write_text("\n".join(sorted(others)), encoding="utf-8")
+        purpose, inputs = REFERENCE
+        write("pytorch3d", purpose, resolve(inputs, constraints))
     return 0
 
 

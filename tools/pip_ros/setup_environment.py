@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Make the virtual environment of the pip installation, or bring it up to date; run by `make setup`.
+"""Make a virtual environment of the pip installation, or bring it up to date; run by `make setup` and `make parity`.
 
     python3 tools/pip_ros/setup_environment.py .venv
+    python3 tools/pip_ros/setup_environment.py .venv-pytorch3d --kind pytorch3d
 
 Each step's inputs are remembered by hash in ENVIRONMENT/setup.json, so a second run only compares hashes. A step that
 was interrupted may have left half a package behind: then the environment is made anew, mostly from pip's cache. The
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(__file__).resolve().parent
 USES = ("runtime", "ros", "train", "replay", "dev")
 LOCKED = tuple(ROOT / "requirements" / f"{use}.txt" for use in USES)
+LOCKED_PYTORCH3D = (ROOT / "requirements" / "pytorch3d.txt",)
 RECORD = "setup.json"
 MAKE_ENVIRONMENT = ("-m", "venv")
 RESTARTABLE = ("vision_msgs",)  # steps that clean up after an interrupted run of their own
@@ -47,17 +49,29 @@ class Step(NamedTuple):
 
 def steps() -> list[Step]:
     """The steps in order; each assumes those before it."""
-    locked = [argument for path in LOCKED for argument in ("-r", str(path))]
     builder = TOOLS / "build_vision_msgs.py"
     interfaces = (builder, *sorted(path for path in (TOOLS / "vision_msgs").rglob("*") if path.is_file()))
+    compiled = Step(
+        "vision_msgs", "building vision_msgs (a minute)", interfaces, lambda python: [str(python), str(builder)]
+    )
+    return [_packages(LOCKED), compiled, _this_package()]
+
+
+def steps_pytorch3d() -> list[Step]:
+    """The steps of the environment with PyTorch3D: another torch, no ROS."""
+    return [_packages(LOCKED_PYTORCH3D), _this_package()]
+
+
+def _packages(locked: tuple[Path, ...]) -> Step:
+    arguments = [argument for path in locked for argument in ("-r", str(path))]
+    return Step("packages", "installing packages (minutes)", locked, lambda python: _pip(python, "install", *arguments))
+
+
+def _this_package() -> Step:
     # Without --use-pep517 an old pip runs setup.py itself, and programs land where `ros2 run` wants them: setup.cfg.
     editable = ["install", "--no-deps", "--no-build-isolation", "--use-pep517", "-e", str(ROOT)]
     metadata = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "package.xml"))
-    return [
-        Step("packages", "installing packages (minutes)", LOCKED, lambda python: _pip(python, "install", *locked)),
-        Step("vision_msgs", "building vision_msgs (a minute)", interfaces, lambda python: [str(python), str(builder)]),
-        Step("shared_pose_ros", "installing shared_pose_ros", metadata, lambda python: _pip(python, *editable)),
-    ]
+    return Step("shared_pose_ros", "installing shared_pose_ros", metadata, lambda python: _pip(python, *editable))
 
 
 def _pip(python: Path, *arguments: str) -> list[str]:
@@ -129,8 +143,8 @@ def create(environment: Path) -> dict:
     return record
 
 
-def set_up(environment: Path) -> bool:
-    """Bring `environment` up to date; returns whether anything had to be done."""
+def set_up(environment: Path, kind: str = "ros") -> bool:
+    """Bring `environment` up to date, with the steps of its kind; returns whether anything had to be done."""
     record = read_record(environment)
     if not record and environment.exists() and any(environment.iterdir()):
         raise SetupError(f"{environment} was not made by make: remove it, or choose another place with make VENV=DIR.")
@@ -138,7 +152,7 @@ def set_up(environment: Path) -> bool:
     if changed:
         print(f"creating {environment}", flush=True)
         record = create(environment)
-    for step in steps():
+    for step in steps_pytorch3d() if kind == "pytorch3d" else steps():
         digest = digest_of(step.inputs)
         if record["steps"].get(step.name) == digest:
             continue
@@ -157,13 +171,15 @@ def main() -> int:
     """Set up under a lock, so that two calls of make do not build the same environment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("environment", type=Path, help="folder of the virtual environment")
-    environment = parser.parse_args().environment.absolute()
+    parser.add_argument("--kind", choices=("ros", "pytorch3d"), default="ros", help="what it is for (default: ros)")
+    options = parser.parse_args()
+    environment = options.environment.absolute()
     environment.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     try:
         with open(f"{environment}.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            changed = set_up(environment)
+            changed = set_up(environment, options.kind)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
