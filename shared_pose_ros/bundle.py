@@ -23,11 +23,16 @@ from torch import Tensor, nn
 
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
 
 SCHEMA_VERSION = 1
 SUFFIX = ".pose.pt"
+TURNS = (1, 4)
 # fp32 kernels of different processors differ in the last digits; a wrong weight shows far above this.
 _EXAMPLE_TOLERANCE = 2e-3
+_EXAMPLE_BOXES = 10
+# Merging takes the densest hypothesis first; where two are as dense, those last digits decide which.
+_EXAMPLE_OUTLIERS = 0.2
 
 
 class BundleError(RuntimeError):
@@ -75,6 +80,7 @@ class BundleMetadata:
     samples: int
     seed: int
     commit: str
+    turns: int = 1  # times that the network looks at a crop: 4 is once in each quarter turn, see network/turns.py
     metrics: dict[str, Any] = field(default_factory=dict)
     torch_version: str = ""
     weights_sha256: str = ""
@@ -90,13 +96,15 @@ class Bundle:
 
 
 class PixelsToHypotheses(nn.Module):
-    """The exported graph: crop, normalise, network, softmax, sort."""
+    """The exported graph: crop, normalise, network, softmax, sort; with four turns also merge."""
 
-    def __init__(self, network: PoseNetwork, crop_pad: float, crop_size: int) -> None:
+    def __init__(self, network: PoseNetwork, crop_pad: float, crop_size: int, turns: int = 1) -> None:
         super().__init__()
         self.network = network
         self.crop_pad = crop_pad
         self.crop_size = crop_size
+        self.turns = turns
+        self.hypotheses = network.head.hypotheses
 
     def forward(self, image: Tensor, boxes: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
         """Hypotheses of every box, most confident first.
@@ -110,6 +118,12 @@ class PixelsToHypotheses(nn.Module):
             Rotations ``(B, n, 3, 3)`` as each crop shows its object, and confidences ``(B, n)`` that sum to 1.
         """
         crops = normalize_crops(crop_objects(image, boxes, self.crop_pad, self.crop_size))
+        if self.turns == 4:
+            rotations, logits = self.network(quarter_turns(crops), object_index.repeat(4))
+            weights = (
+                torch.softmax(logits, dim=1).reshape(4, crops.shape[0], self.hypotheses).transpose(0, 1).flatten(1)
+            )
+            return merge_hypotheses(turn_back(rotations), weights, self.hypotheses)
         rotations, logits = self.network(crops, object_index)
         confidences, order = torch.sort(torch.softmax(logits, dim=1), dim=1, descending=True)
         return torch.gather(rotations, 1, order[:, :, None, None].expand_as(rotations)), confidences
@@ -141,7 +155,9 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         raise BundleError(
             f"metadata names {metadata.hypotheses} hypotheses, the network has {network.head.hypotheses}; correct them"
         )
-    module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size).eval()
+    if metadata.turns not in TURNS:
+        raise BundleError(f"turns is {metadata.turns}; it must be one of {', '.join(map(str, TURNS))}")
+    module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size, metadata.turns).eval()
     scripted = torch.jit.script(module)
     image, boxes, object_index = _example_input(network.head.objects)
     with torch.no_grad():
@@ -244,12 +260,12 @@ def _verify_example(
 
 
 def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A fixed image with structure, a box an object (some shrink, some grow, one crosses the border)."""
+    """A fixed image with structure, ten boxes or one an object (some shrink, some grow, one crosses the border)."""
     rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
     image = torch.stack([rows * 2 + columns, rows * columns // 40, (rows * 7) ^ (columns * 3)], dim=-1).remainder(256)
-    index = torch.arange(objects)
+    index = torch.arange(max(objects, _EXAMPLE_BOXES))
     boxes = torch.stack([20 + index * 9 % 90, 15 + index * 17 % 70, 10 + index * 13 % 80, 12 + index * 7 % 60], dim=1)
-    return image.to(torch.uint8), boxes.to(torch.float32), index
+    return image.to(torch.uint8), boxes.to(torch.float32), index.remainder(objects)
 
 
 def _compare(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], complaint: str) -> None:
@@ -258,8 +274,12 @@ def _compare(expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], comp
         raise BundleError(f"{complaint} (shapes {shapes[1]}, not {shapes[0]}); export it again")
     # Near-equal confidences may swap places, so hypotheses are compared by their confidence-weighted mean.
     weighted = [(rotations * confidences[..., None, None]).sum(dim=1) for rotations, confidences in (expected, found)]
-    difference = max((weighted[0] - weighted[1]).abs().max().item(), (expected[1] - found[1]).abs().max().item())
-    if not difference <= _EXAMPLE_TOLERANCE:
+    difference = (weighted[0] - weighted[1]).abs().flatten(1).amax(dim=1)
+    difference = torch.maximum(difference, (expected[1] - found[1]).abs().amax(dim=1))
+    # Not "greater than": a NaN differs too.
+    apart = ~(difference <= _EXAMPLE_TOLERANCE)
+    if apart.float().mean() > _EXAMPLE_OUTLIERS:
         raise BundleError(
-            f"{complaint} (largest difference {difference:.2g}, limit {_EXAMPLE_TOLERANCE}); export it again"
+            f"{complaint} (largest difference {difference.max():.2g}, limit {_EXAMPLE_TOLERANCE}, "
+            f"in {int(apart.sum())} of {len(apart)} boxes); export it again"
         )

@@ -12,6 +12,7 @@ from bundle_facts import make_metadata
 from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, export_bundle, load_bundle, weights_sha256
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.turns import merge_hypotheses, turn_back
 
 
 def scene(seed=0, objects=3):
@@ -110,6 +111,26 @@ class Fickle(PoseNetwork):
         if torch.jit.is_scripting():
             logits = logits + torch.arange(4.0)
         return vectors[:, :, None, :3].expand(-1, -1, 3, -1), logits
+
+
+def test_four_turns_are_part_of_the_graph(tiny_network, tmp_path):
+    metadata = dataclasses.replace(make_metadata(), turns=4)
+    export_bundle(tiny_network, metadata, tmp_path / "t.pose.pt")
+    bundle = load_bundle(tmp_path / "t.pose.pt")
+    assert bundle.metadata.turns == 4
+    image = torch.randint(0, 256, (50, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    boxes, index = torch.tensor([[20.0, 30.0, 25.0, 20.0], [40.0, 20.0, 50.0, 30.0]]), torch.tensor([1, 0])
+    with torch.no_grad():
+        rotations, confidences = bundle.module(image, boxes, index)
+        crops = normalize_crops(crop_objects(image, boxes, metadata.crop_pad, 32))
+        said = [tiny_network(torch.rot90(crops, turn, [2, 3]), index) for turn in range(4)]
+        back = turn_back(torch.cat([pair[0] for pair in said]))
+        expected = merge_hypotheses(back, torch.cat([pair[1].softmax(dim=1) for pair in said], dim=1), 4)
+        torch.testing.assert_close((rotations, confidences), expected, atol=1e-4, rtol=0)
+        nothing = bundle.module(image, boxes[:0], index[:0])
+    assert nothing[0].shape == (0, 4, 3, 3) and nothing[1].shape == (0, 4)
+    with pytest.raises(BundleError, match="turns is 3; it must be one of 1, 4"):
+        export_bundle(tiny_network, dataclasses.replace(metadata, turns=3), tmp_path / "x.pose.pt")
 
 
 def test_a_scripted_network_that_differs_is_not_written(tmp_path):
