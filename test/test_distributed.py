@@ -27,6 +27,7 @@ def train(out, objects, processes):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     command = [sys.executable, *(launcher if processes > 1 else ()), "-m", "shared_pose_ros.cli.main", "train"]
     command += ["--objects", str(objects), "--out", str(out), "--samples", "960", "--device", "cpu"]
+    command += ["--preset", "compact"]
     command += [part for item in SETTINGS for part in ("--set", item)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}

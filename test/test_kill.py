@@ -23,6 +23,7 @@ SETTINGS = (
 
 def start(out, objects, *more):
     command = [sys.executable, "-m", "shared_pose_ros.cli.main", "train", "--objects", str(objects), "--out", str(out)]
+    command += ["--preset", "compact"]
     command += [*(part for item in SETTINGS for part in ("--set", item)), "--device", "cpu", *more]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
 
