@@ -49,4 +49,6 @@ def make_trainer(out, photographs, resume=False, objects=None, start_from=None, 
     """A trainer of the two objects on the CPU."""
     config = dataclasses.replace(TINY, **changes)
     cpu = torch.device("cpu")
-    return Trainer(objects or tiny_objects(), config, out, cpu, photographs, resume, "tiny", start_from, encoder=encoder)
+    return Trainer(
+        objects or tiny_objects(), config, out, cpu, photographs, resume, "tiny", start_from, encoder=encoder
+    )
