@@ -23,17 +23,20 @@ SETTINGS = (
 )
 
 
-def train(out, objects, processes):
+def train(out, objects, processes, presets="compact", samples=960):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes))
     command = [sys.executable, *(launcher if processes > 1 else ()), "-m", "shared_pose_ros.cli.main", "train"]
-    command += ["--objects", str(objects), "--out", str(out), "--samples", "960", "--device", "cpu"]
-    command += ["--preset", "compact"]
+    command += ["--objects", str(objects), "--out", str(out), "--samples", str(samples), "--device", "cpu"]
+    command += ["--preset", presets]
     command += [part for item in SETTINGS for part in ("--set", item)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("960 of 960 samples") == 1
+    stages = presets.count(",") + 1
+    assert done.stdout.count("on synthetic validation") == stages  # the leader alone speaks
+    if stages == 1:
+        assert done.stdout.count(f"{samples} of {samples} samples") == 1
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
@@ -47,6 +50,14 @@ def test_two_processes_learn_as_one_does(tmp_path):
     assert abs(losses[0, 2:].mean() - losses[1, 2:].mean()) < 0.15 * losses[0, 2:].mean()
     states = [load_checkpoint(tmp_path / count / "checkpoint.pt") for count in ("1", "2")]
     assert states[0]["step"] == states[1]["step"] == 60
+
+
+def test_stages_follow_each_other_in_every_process(tmp_path):
+    objects = write_object_set(tmp_path / "set", tiny_objects()).parent
+    train(tmp_path / "run", objects, 2, presets="compact,compact_fine", samples=96)
+    folders = (tmp_path / "run" / "1-compact", tmp_path / "run")
+    first, last = (load_checkpoint(folder / "checkpoint.pt") for folder in folders)
+    assert last["earlier_samples"] == first["step"] * 16 and first["step"] > 0 and last["preset"] == "compact_fine"
 
 
 def test_a_batch_is_dealt_out_evenly_or_not_at_all():

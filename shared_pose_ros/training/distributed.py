@@ -44,6 +44,11 @@ class Processes:
         dist.broadcast(word, src=0)
         return bool(word.item() > 0)
 
+    def wait(self) -> None:
+        """Until all are here: a next training may read what the leader has written."""
+        if self.count > 1:
+            dist.barrier()
+
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:

@@ -123,7 +123,6 @@ class Trainer:
         else:
             set_tuning(self.network, config.tuning)
         self.optimizer = TrainingOptimizer(self.network, self.objective, config)
-        self.loss = averaged(Loss(self.learner, self.objective), processes)
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
@@ -132,6 +131,8 @@ class Trainer:
         elif encoder is not None:
             load_encoder(encoder, self.network, config.crop_size)
             self.record["encoder_source"] = encoder.source
+        # After the weights are in place: all processes begin with the leader's.
+        self.loss = averaged(Loss(self.learner, self.objective), processes)
         # Negative, so that no step of any training shares the seed.
         self.validator = Validator(
             objects, self.synthesizer, config.validation_samples, -1 - config.seed, config.batch_size
@@ -197,6 +198,7 @@ class Trainer:
                 log.write(dataclasses.replace(progress, validation=validation), learning_rate(self.config, self.step))
             log.close()
             self._write_report(validation, pictures, progress.samples_per_second if progress else None)
+        self.processes.wait()
         return validation
 
     def _goes_on(self, deadline: float) -> bool:
