@@ -83,13 +83,13 @@ def parts_of_a_step(trainer: Trainer) -> dict[str, float]:
         with torch.autocast(device.type, objective.autocast, enabled=objective.autocast is not None):
             return network.code_and_maps(batch.crops)
 
-    forward = timed(whole, device)
+    forward, depth_forward = timed(whole, device), timed(depth, device)
     times = {
         "synthesis": timed(lambda: trainer._batch(0), device),
         "encoder_forward": timed(with_autocast, device),
         "head_forward": timed(lambda: network.hypotheses(code.detach(), batch.object_index), device),
-        "depth_loss_forward": timed(depth, device),
-        "depth_loss_backward": timed(lambda: depth().backward(), device) - timed(depth, device),
+        "depth_loss_forward": depth_forward,
+        "depth_loss_backward": timed(lambda: depth().backward(), device) - depth_forward,
         "all_losses_forward": forward,
         "all_losses_backward": timed(lambda: whole().backward(), device) - forward,
         "optimiser": timed(lambda: trainer.optimizer.step(1e-6), device),

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from training_run import UNCHANGED
 
 from shared_pose_ros.training.augmentation import augment
 from shared_pose_ros.training.config import AugmentationConfig
 
 NEVER, ALWAYS = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-OFF = AugmentationConfig(blur=0, noise=0, add=0, multiply=0, contrast=0, channelwise=NEVER, invert=0, cutout=0)
+OFF = dataclasses.replace(UNCHANGED, channelwise=NEVER)
 EVERYTHING = AugmentationConfig(
     zoom=1,
     coarse_pair=1,

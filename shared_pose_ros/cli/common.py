@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,17 @@ def read_settings(options: argparse.Namespace, kind: type[Settings], named: tupl
     for key, value in changes:
         config = override(config, key, value)
     return config
+
+
+def prepare_training(threads: int) -> None:
+    """Threads of torch, 0 for half this process' share of the cores (synthesis has as many), and the allocator."""
+    import torch
+
+    from shared_pose_ros.training.trainer import tune_allocator
+
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
+    tune_allocator()
 
 
 def parse_duration(text: str) -> float:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +16,7 @@ from shared_pose_ros.cli.common import (
     add_run_arguments,
     add_setting_arguments,
     load_objects,
+    prepare_training,
     read_settings,
 )
 from shared_pose_ros.estimator import choose_device
@@ -28,7 +27,7 @@ from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes
 from shared_pose_ros.training.extend import Extension
 from shared_pose_ros.training.run_report import REPORT_NAME
-from shared_pose_ros.training.trainer import Progress, Trainer, tune_allocator
+from shared_pose_ros.training.trainer import Progress, Trainer
 from shared_pose_ros.training.transfer import TrainedWeights, encoder_of_checkpoint, weights_of_checkpoint
 
 
@@ -81,9 +80,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.separate and options.extend:
         raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
-    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
-    tune_allocator()
+    prepare_training(config.threads)
     objects = load_objects(options)
     with joined_processes(choose_device(options.device)) as place:
         if options.separate:
@@ -201,17 +198,17 @@ def _extension(path: Path, objects: ObjectSet) -> tuple[Extension, BundleMetadat
     twice = sorted(known.intersection(objects.class_ids))
     if twice:
         raise ValueError(f"{path} knows {', '.join(twice)} already; leave them out with --subset or rename them")
-    described = tuple(dataclasses.asdict(entry) for entry in bundle.metadata.objects)
+    described = tuple(asdict(entry) for entry in bundle.metadata.objects)
     return Extension(_bundle_weights(bundle), described), bundle.metadata
 
 
 def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfig:
     """The settings with the shape of the bundle's network; nothing is left for the surface term to teach."""
-    synthesis = dataclasses.replace(config.synthesis, crop_pad=facts.crop_pad)
-    return dataclasses.replace(
+    synthesis = replace(config.synthesis, crop_pad=facts.crop_pad)
+    return replace(
         config, width=facts.encoder_width, crop_size=facts.crop_size, hypotheses=facts.hypotheses,
         normalize_code=facts.normalize_code, tuning=facts.tuning, synthesis=synthesis,
-        loss=dataclasses.replace(config.loss, surface_weight=0.0),
+        loss=replace(config.loss, surface_weight=0.0),
     )  # fmt: skip
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-import torch
 from tqdm import tqdm
 
 from shared_pose_ros.cli.common import (
@@ -13,12 +11,12 @@ from shared_pose_ros.cli.common import (
     add_run_arguments,
     add_setting_arguments,
     load_objects,
+    prepare_training,
     read_settings,
 )
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.training.config import EncoderConfig
 from shared_pose_ros.training.encoder import PICTURE_NAME, EncoderProgress, EncoderTrainer
-from shared_pose_ros.training.trainer import tune_allocator
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
     config = read_settings(options, EncoderConfig, ("steps", "seed"))
-    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
-    tune_allocator()
+    prepare_training(config.threads)
     trainer = EncoderTrainer(
         load_objects(options), config, options.out, choose_device(options.device),
         options.backgrounds, options.resume, options.preset,

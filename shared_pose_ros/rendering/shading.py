@@ -40,6 +40,32 @@ class Lighting:
     sky: Tensor
     metallic: Tensor
 
+    @classmethod
+    def one_lamp(
+        cls,
+        positions: Tensor,
+        strength: float,
+        ambient: float,
+        specular: float = 0.0,
+        shininess: float = 1.0,
+        crevice: float = 0.0,
+    ) -> Lighting:
+        """The same lamp and surface in every image, no sky; ``positions`` ``(B, 3)`` of the lamp."""
+
+        def all_alike(value: float) -> Tensor:
+            return torch.full((positions.shape[0],), value, device=positions.device)
+
+        return cls(
+            positions=positions[:, None],
+            strengths=all_alike(strength)[:, None],
+            ambient=all_alike(ambient),
+            specular=all_alike(specular),
+            shininess=all_alike(shininess),
+            crevice=all_alike(crevice),
+            sky=torch.zeros_like(positions),
+            metallic=all_alike(0.0),
+        )
+
 
 @dataclass(frozen=True)
 class ShadedImages:

@@ -50,7 +50,10 @@ def shaded_views(
     camera[:, 2, 2] = 1
     rotations = rotations.contiguous()
     face_id = rasterizer.rasterize(meshes, object_index, rotations, translation, camera, (fine, fine))
-    shaded = shade(face_id, meshes, rotations, translation, camera, _studio(count, device), 2)
+    # At the upper left, with a little gloss and dark crevices.
+    lamp = torch.tensor([-500.0, -700.0, 0.0], device=device).repeat(count, 1)
+    studio = Lighting.one_lamp(lamp, strength=0.8, ambient=0.2, specular=0.1, shininess=10.0, crevice=0.5)
+    shaded = shade(face_id, meshes, rotations, translation, camera, studio, 2)
     light = 255 * (0.15 * shaded.coverage + 0.85 * shaded.intensity) + _BACKGROUND * (1 - shaded.coverage)
     return light.round().to(torch.uint8).cpu().numpy()
 
@@ -121,21 +124,3 @@ def _radii(meshes: PackedMeshes) -> list[float]:
     ends = meshes.face_offsets.tolist()
     distance = meshes.vertices.norm(dim=1)
     return [distance[meshes.faces[a:b].long()].max().item() for a, b in zip(ends, ends[1:])]
-
-
-def _studio(count: int, device: torch.device) -> Lighting:
-    """One lamp at the upper left, a little gloss, dark crevices."""
-
-    def all_alike(value: float) -> Tensor:
-        return torch.full((count,), value, device=device)
-
-    return Lighting(
-        positions=torch.tensor([-500.0, -700.0, 0.0], device=device).expand(count, 1, 3),
-        strengths=all_alike(0.8)[:, None],
-        ambient=all_alike(0.2),
-        specular=all_alike(0.1),
-        shininess=all_alike(10.0),
-        crevice=all_alike(0.5),
-        sky=torch.zeros(count, 3, device=device),
-        metallic=all_alike(0.0),
-    )

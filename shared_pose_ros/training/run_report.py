@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from shared_pose_ros.html_page import paragraph, picture, table, write_page
 from shared_pose_ros.training.config import TrainingConfig, changed_settings, load_preset
@@ -145,7 +144,7 @@ def _facts(facts: RunFacts) -> list[str]:
     ]
     try:
         preset, origin = load_preset(facts.preset), "the preset"
-    except (ValueError, OSError, yaml.YAMLError):
+    except (ValueError, OSError):
         preset, origin = TrainingConfig(), "the defaults, since the preset is no file of this installation"
     changes = changed_settings(preset.to_dict(), config.to_dict())
     settings = [(name, _plain(old), _plain(new)) for name, (old, new) in changes.items()]

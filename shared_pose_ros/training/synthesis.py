@@ -269,18 +269,8 @@ class Synthesizer:
 
 def _target_lighting(distance: Tensor, draw: Draw, settings: SynthesisConfig) -> Lighting:
     """One matt light, the same for every object and every step."""
-    nothing = torch.zeros_like(distance)
     lamp = torch.tensor(TARGET_LAMP, device=distance.device)
-    return Lighting(
-        positions=(distance[:, None] * lamp)[:, None],
-        strengths=torch.full_like(distance, TARGET_LAMP_STRENGTH)[:, None],
-        ambient=torch.full_like(distance, TARGET_AMBIENT),
-        specular=nothing,
-        shininess=torch.ones_like(distance),
-        crevice=nothing,
-        sky=nothing[:, None].expand(-1, 3).contiguous(),
-        metallic=nothing,
-    )
+    return Lighting.one_lamp(distance[:, None] * lamp, TARGET_LAMP_STRENGTH, TARGET_AMBIENT)
 
 
 def _outline_points(vertex_sets: Sequence[np.ndarray]) -> Tensor:
