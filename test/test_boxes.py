@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared_pose_ros.geometry.boxes import box_from_corner_xywh, box_from_mask, crop_side
+from shared_pose_ros.geometry.boxes import box_from_corner_xywh, box_from_mask, box_iou, crop_side
 
 
 def test_box_covers_the_masks_pixels():
@@ -43,3 +43,12 @@ def test_corner_boxes_mean_the_same_pixels():
 def test_the_crops_side_follows_the_larger_edge():
     boxes = torch.tensor([[0.0, 0.0, 10.0, 30.0], [5.0, 5.0, 40.0, 20.0]])
     torch.testing.assert_close(crop_side(boxes, 1.2), torch.tensor([36.0, 48.0]))
+
+
+def test_overlap_counts_the_pixels_of_both_boxes():
+    first, second = np.zeros((20, 30), dtype=bool), np.zeros((20, 30), dtype=bool)
+    first[5:9, 10:17], second[3:8, 12:25] = True, True
+    expected = (first & second).sum() / (first | second).sum()
+    assert box_iou(box_from_mask(first), box_from_mask(second)) == pytest.approx(expected)
+    assert box_iou(box_from_mask(first), box_from_mask(first)) == 1.0
+    assert box_iou(np.array([0.0, 0, 2, 2]), np.array([5.0, 0, 2, 2])) == 0.0

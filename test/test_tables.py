@@ -27,6 +27,8 @@ def instance(class_id, score, degrees, **values):
         "oracle_rotation_deg": degrees / 2,
         "chance_score": 0.2,
         "chance_rotation_deg": 100.0,
+        "off_axis_deg": 5.0,
+        "box_iou": 1.0,
     }
     return InstanceResult(**{**defaults, **values})
 

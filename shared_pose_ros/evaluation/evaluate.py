@@ -7,6 +7,7 @@ without weights.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ class InstanceResult:
         oracle_rotation_deg: least rotation error among them.
         chance_score: mean score of random rotations.
         chance_rotation_deg: median rotation error of random rotations.
+        off_axis_deg: angle between the optical axis and the ray to the object's centre.
+        box_iou: overlap of the box that was given and the true visible box, intersection over union.
     """
 
     scene_id: int
@@ -66,6 +69,8 @@ class InstanceResult:
     oracle_rotation_deg: float
     chance_score: float
     chance_rotation_deg: float
+    off_axis_deg: float
+    box_iou: float
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,13 @@ class Candidates:
         rotations: ``(n, 3, 3)``.
         translations: ``(n, 3)`` metres, of the CAD origin; ignored where the protocol takes the true one.
         confidence: of the first.
+        box_iou: overlap of the box that they were estimated from and the true visible box; 1 for the true box.
     """
 
     rotations: np.ndarray
     translations: np.ndarray
     confidence: float
+    box_iou: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,8 @@ def score_instance(
         point_metrics=counts[:-2].tolist(),
     )
     by_chance = slice(counts[-2], counts[-1])
+    centre = truth.rotation @ scorer.objects[scorer.objects.index(truth.class_id)].centre + truth.translation
+    off_axis = math.degrees(math.atan2(math.hypot(centre[0], centre[1]), centre[2]))
     results = []
     for i, setting in enumerate(settings):
         first, own = counts[i], slice(counts[i], counts[i + 1])
@@ -187,6 +196,8 @@ def score_instance(
                 oracle_rotation_deg=float(errors.rotation_deg[own].min()),
                 chance_score=float(errors.score[by_chance].mean()),
                 chance_rotation_deg=float(np.median(errors.rotation_deg[by_chance])),
+                off_axis_deg=off_axis,
+                box_iou=setting.box_iou,
             )
         )
     return results

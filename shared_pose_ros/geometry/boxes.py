@@ -53,3 +53,20 @@ def crop_side(boxes: Tensor, pad: float) -> Tensor:
         ``(B,)``.
     """
     return boxes[:, 2:4].amax(dim=1) * pad
+
+
+def box_iou(box: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes.
+
+    Args:
+        box: ``(4,)``.
+        other: ``(4,)``.
+
+    Returns:
+        0…1; 0 where neither has an area.
+    """
+    (cx, cy, w, h), (ox, oy, ow, oh) = np.asarray(box, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    width = max(0.0, min(cx + w / 2, ox + ow / 2) - max(cx - w / 2, ox - ow / 2))
+    height = max(0.0, min(cy + h / 2, oy + oh / 2) - max(cy - h / 2, oy - oh / 2))
+    union = w * h + ow * oh - width * height
+    return float(width * height / union) if union > 0 else 0.0
