@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from shared_pose_ros.cli.common import cad_shown, models_folder
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
 from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
@@ -18,6 +18,7 @@ from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_pr
 from shared_pose_ros.evaluation.report import gallery, write_report
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
+from shared_pose_ros.meshes.object_set import ObjectSet
 
 _CORRECTED = {"on": (True,), "off": (False,), "both": (True, False)}
 
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = protocol.changed(options.translation, _box_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device)
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(cad_shown(models_folder(options), dataset), options.max_faces)
+    scorer = PoseScorer(_cad_needed(cad_shown(models_folder(options), dataset), estimator, dataset), options.max_faces)
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
             estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
@@ -76,6 +77,14 @@ def run(options: argparse.Namespace) -> int:
         path = options.results / results_name(method, dataset)
         print(f"poses: {write_results(path, evaluation_estimates(evaluation, dataset))}")
     return 0
+
+
+def _cad_needed(objects: ObjectSet, estimator: PoseEstimator, dataset: BopDataset) -> ObjectSet:
+    """The objects that the bundle knows, or all where they are rendered as the scene's missing depth."""
+    if not all(frame.has_depth() for frame in dataset.frames):
+        return objects
+    known = [m for m in objects if any(estimator.object_index(label) is not None for label in (m.class_id, *m.aliases))]
+    return ObjectSet(tuple(known)) if known else objects
 
 
 def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise | None:

@@ -93,6 +93,10 @@ class BopFrame:
             return None
         return (_read_pixels(path).astype(np.float64) * self.depth_unit).astype(np.float32)
 
+    def has_depth(self) -> bool:
+        """Whether the dataset has a depth image of this frame."""
+        return _find_image(self.folder, ("depth",), self.image_id) is not None
+
     def visible_mask(self, gt_id: int) -> np.ndarray | None:
         """Visible pixels ``(H, W)`` bool of one annotation, None if the dataset has no masks."""
         path = self.folder / "mask_visib" / f"{self.image_id:06d}_{gt_id:06d}.png"
