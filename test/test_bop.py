@@ -80,6 +80,10 @@ def test_targets_list_what_is_visible(scene):
         if image.visible_masks[k].sum() >= 0.1 * image.masks[k].sum()
     }
     assert load_bop(root).targets == expected
+    (root / "test").rename(root / "test_primesense")
+    assert load_bop(root, "test_primesense").targets == expected
+    (root / "test_primesense").rename(root / "val")
+    assert load_bop(root, "val").targets is None
 
 
 @pytest.mark.parametrize(("ending", "dtype"), [("tif", np.uint8), ("png", np.uint16), ("jpg", np.uint8)])

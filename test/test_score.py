@@ -72,6 +72,8 @@ def test_errors_are_millimetres_and_symmetries_count(root, scorer):
     pairs = score_results(moved, dataset, scorer, get_protocol("bop19"), CHANCE, average_distances=True).pairs
     assert len(pairs) == 8
     for pair in pairs:
+        assert moved[pair.row].object_id == pair.obj_id and moved[pair.row].image_id == pair.im_id
+        assert pair.est_id == pair.row // 4
         if pair.est_id == 1:
             assert pair.mssd == pytest.approx(5.0) and pair.add == pytest.approx(5.0) and pair.rotation_deg < 1e-5
         elif pair.obj_id == 1:  # the half turn is its symmetry

@@ -142,7 +142,8 @@ def load_bop(root: str | Path, split: str = "test") -> BopDataset:
     if not scenes:
         raise BopError(f"{folder} has no scene folders such as 000001; is this a BOP split?")
     frames = tuple(frame for scene in scenes for frame in _read_scene(scene))
-    return BopDataset(root, split, frames, _read_targets(root / "test_targets_bop19.json") if split == "test" else None)
+    is_test = split.split("_")[0] == "test"  # T-LESS calls it test_primesense
+    return BopDataset(root, split, frames, _read_targets(root / "test_targets_bop19.json") if is_test else None)
 
 
 def _read_scene(folder: Path) -> Iterator[BopFrame]:

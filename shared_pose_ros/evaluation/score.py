@@ -33,6 +33,7 @@ class PairErrors:
         obj_id: BOP number of the object.
         gt_id: number of the instance among the image's annotations.
         est_id: number of the estimate among those of this object in this image, in the order of the file.
+        row: number of the estimate in the whole file.
         score: the estimate's.
         visib_fract: visible fraction of the instance.
         vsd: for each tolerance of the protocol.
@@ -48,6 +49,7 @@ class PairErrors:
     obj_id: int
     gt_id: int
     est_id: int
+    row: int
     score: float
     visib_fract: float
     vsd: tuple[float, ...]
@@ -119,9 +121,10 @@ def score_results(
     """
     chance = chance or Chance(draws=3)
     run = _Run(scorer, protocol, chance, average_distances)
-    by_image: dict[tuple[int, int], dict[int, list[Estimate]]] = {}
-    for item in estimates:
-        by_image.setdefault((item.scene_id, item.image_id), {}).setdefault(item.object_id, []).append(item)
+    by_image: dict[tuple[int, int], dict[int, list[_Row]]] = {}
+    for row in enumerate(estimates):
+        place = (row[1].scene_id, row[1].image_id)
+        by_image.setdefault(place, {}).setdefault(row[1].object_id, []).append(row)
     left_out: Counter[str] = Counter()
     for done, frame in enumerate(dataset.frames, start=1):
         own = by_image.pop((frame.scene_id, frame.image_id), {})
@@ -141,6 +144,9 @@ def score_results(
     return Scoring(line, tuple(run.pairs), recalls, _mean(random), dict(left_out))
 
 
+_Row = tuple[int, Estimate]  # number in the file, estimate
+
+
 class _Run:
     """What accumulates over images: pairs, and groups for matching, of the estimates and then of each chance draw."""
 
@@ -156,7 +162,7 @@ class _Run:
     def score_frame(
         self,
         frame: BopFrame,
-        estimates: Mapping[int, list[Estimate]],
+        estimates: Mapping[int, list[_Row]],
         targets: Mapping[tuple[int, int, str], int] | None,
         left_out: Counter[str],
     ) -> None:
@@ -204,7 +210,7 @@ class _Run:
         frame: BopFrame,
         view: View,
         truths: Sequence[Instance],
-        own: Sequence[Estimate],
+        own: Sequence[_Row],
         valid: np.ndarray,
         count: int,
     ) -> None:
@@ -222,7 +228,7 @@ class _Run:
             projection[:, :, g] = errors.mspd.reshape(sets, -1)
             self._add_pairs(frame, truth, own, errors)
         targets = min(int(valid.sum()), 1) if self.protocol.one_instance else int(valid.sum())
-        scores = np.array([item.score for item in own])
+        scores = np.array([item.score for _, item in own])
         number = int(truths[0].class_id)
         diameter = self.scorer.objects[self.scorer.objects.index(truths[0].class_id)].diameter
         scaled = (vsd, surface[..., None] / diameter, projection[..., None] * (MSPD_WIDTH / view.size[1]))
@@ -230,26 +236,26 @@ class _Run:
             for metric, error in zip(_METRICS, scaled):
                 groups[metric].append(ObjectImage(number, targets, count, valid, scores, error[i]))
 
-    def _poses(self, frame: BopFrame, class_id: str, own: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    def _poses(self, frame: BopFrame, class_id: str, own: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
         """The E estimates and then the draws of chance about their centres: ``(sets·E, 3, 3)`` and ``(sets·E, 3)``."""
         sets = len(self.groups)
         rotations, translations = np.empty((sets, len(own), 3, 3)), np.empty((sets, len(own), 3))
-        for i, item in enumerate(own):
+        for i, (_, item) in enumerate(own):
             pose = Candidates(item.rotation[None], item.translation[None], item.score)
             rotations[0, i] = item.rotation
             rotations[1:, i] = self.chance.rotations(frame.scene_id, frame.image_id, 1000 * int(class_id) + i)
             translations[:, i] = translations_about(self.scorer, class_id, pose, rotations[:, i])
         return rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
 
-    def _add_pairs(self, frame: BopFrame, truth: Instance, own: Sequence[Estimate], errors: PoseErrors) -> None:
+    def _add_pairs(self, frame: BopFrame, truth: Instance, own: Sequence[_Row], errors: PoseErrors) -> None:
         distances: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(own)
         if self.average_distances:
-            poses = np.stack([e.rotation for e in own]), np.stack([e.translation for e in own])
+            poses = np.stack([e.rotation for _, e in own]), np.stack([e.translation for _, e in own])
             distances = [
                 (float(add) * _MM_PER_METRE, float(adi) * _MM_PER_METRE)
                 for add, adi in zip(*self.scorer.average_distances(truth, *poses))
             ]
-        for i, item in enumerate(own):
+        for i, (row, item) in enumerate(own):
             mspd = float(errors.mspd[i])
             self.pairs.append(
                 PairErrors(
@@ -258,6 +264,7 @@ class _Run:
                     obj_id=int(truth.class_id),
                     gt_id=truth.gt_id,
                     est_id=i,
+                    row=row,
                     score=item.score,
                     visib_fract=truth.visibility,
                     vsd=tuple(float(x) for x in errors.vsd[i]),

@@ -219,7 +219,9 @@ class PoseScorer:
     ) -> Tensor:
         x0, y0, x1, y1 = region
         objects = torch.full((len(r),), index, dtype=torch.int64, device=self.device)
-        k = self._tensor(_shifted(camera, x0 + self.pixel_offset, y0 + self.pixel_offset)).float()
+        # Rounded before the shift by whole pixels, which is then exact: the region's render is the image's bit for bit.
+        rounded = np.asarray(camera, dtype=np.float32)
+        k = self._tensor(_shifted(rounded, x0 + self.pixel_offset, y0 + self.pixel_offset)).float()
         return render_depth(self.meshes, objects, r.float(), t.float(), k, (y1 - y0, x1 - x0), self.rasterizer)
 
     def _region(
