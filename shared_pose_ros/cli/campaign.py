@@ -28,6 +28,8 @@ RECORD_NAME = "campaign.json"
 _DEFAULT_COMMAND = "train"
 _KEYS = {"objects", "options", "seeds", "settings", "turns", "runs"}
 _RUN_KEYS = {"command", "seeds", "settings"}
+# The trainings; what else may be a run, build-codebook, writes a bundle in one go.
+_RESUMABLE = ("train", "train-encoder")
 # Options whose value may name another run.
 _REFERENCES = {"encoder", "start-from", "extend"}
 
@@ -121,7 +123,10 @@ def _job(
     own = {key: value for key, value in entry.items() if key not in _RUN_KEYS}
     shared = {"objects": values["objects"]} if "objects" in values else {}
     words = [entry["command"]]
-    for key, value in {**shared, **values.get("options", {}), **common, **own, "seed": seed}.items():
+    options = {**shared, **values.get("options", {}), **common, **own, "seed": seed}
+    for key, value in options.items():
+        if entry["command"] not in _RESUMABLE and key in ("seed", "backgrounds"):
+            continue  # a codebook is the same every time
         if key in _REFERENCES and value in seeds:
             # The run of the same seed if there is one.
             value = out / f"{value}-{seed if seed in seeds[value] else seeds[value][0]}"
@@ -171,9 +176,13 @@ def _do(job: Job, out: Path, device: str, record: dict[str, dict[str, Any]], dea
         return False
     entry = record.setdefault(job.name, {"arguments": list(job.arguments), "seconds": 0.0, "done": False})
     place = out / job.name
-    words = [*job.arguments, "--out", str(place), "--device", device]
-    words += ["--resume"] if place.exists() else []
-    words += [] if math.isinf(left) else ["--time-budget", f"{left:.0f}s"]
+    words = [*job.arguments, "--device", device]
+    if job.arguments[0] in _RESUMABLE:
+        words += ["--out", str(place)]
+        words += ["--resume"] if any(place.rglob("*.pt")) else []
+        words += [] if math.isinf(left) else ["--time-budget", f"{max(left, 0.001):.3f}s"]
+    else:
+        words += ["--out", f"{place}{SUFFIX}"]
     print(f"{job.name}: shared_pose {' '.join(words)}", flush=True)
     if main(words) != 0:
         raise RuntimeError(f"{job.name} failed; the reason stands above")

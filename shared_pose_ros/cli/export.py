@@ -88,7 +88,7 @@ class _Trained:
 def _load(folder: Path) -> _Trained:
     state = load_checkpoint(folder / CHECKPOINT_NAME)
     config = config_from_dict(state["config"])
-    objects = tuple(_bundle_object(entry) for entry in state["objects"])
+    objects = tuple(BundleObject.from_dict(entry) for entry in state["objects"])
     network = PoseNetwork(len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code)
     try:
         network.load_state_dict(state["network"])
@@ -96,8 +96,3 @@ def _load(folder: Path) -> _Trained:
         raise CheckpointError(f"the checkpoint in {folder} does not fit its own configuration ({error})") from error
     samples = state.get("earlier_samples", 0) + state["step"] * config.batch_size
     return _Trained(network, config, objects, samples, state)
-
-
-def _bundle_object(entry: dict[str, Any]) -> BundleObject:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    return BundleObject(**values)

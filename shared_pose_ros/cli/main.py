@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a shared network from CAD files",
     "train-encoder": "pre-train its encoder as an autoencoder of the same objects",
     "campaign": "run a recipe of several trainings, in pieces if need be",
+    "build-codebook": "turn a pre-trained encoder into a bundle that answers by nearest neighbour, the baseline",
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",
     "evaluate": "score a bundle on a dataset in BOP layout",

@@ -188,10 +188,12 @@ def _weights(path: Path) -> TrainedWeights:
 
 
 def _bundle_weights(bundle: Bundle) -> TrainedWeights:
-    facts = bundle.metadata
+    facts, weights = bundle.metadata, bundle.module.network.state_dict()
+    if "head.output.weight" not in weights:
+        raise ValueError(f"bundle {facts.name} holds a codebook or separate heads; give one of a shared network")
     return TrainedWeights(
         origin=facts.name,
-        network=bundle.module.network.state_dict(),
+        network=weights,
         class_ids=tuple(entry.class_id for entry in facts.objects),
         hypotheses=facts.hypotheses,
         crop_size=facts.crop_size,
