@@ -5,7 +5,7 @@ import pytest
 from evaluation_scene import StandInEstimator, model, objects, turn, write_dataset
 
 from shared_pose_ros.evaluation.bop import load_bop, write_bop_targets
-from shared_pose_ros.evaluation.evaluate import Candidates, Chance, evaluate_bundle, translations_about
+from shared_pose_ros.evaluation.evaluate import Candidates, Chance, evaluate_bundle, known_index, translations_about
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -77,6 +77,14 @@ def test_what_cannot_be_scored_is_counted(dataset, scorer):
         evaluate_bundle(StandInEstimator(dataset, known=[]), dataset, scorer, get_protocol("paper"))
     with pytest.raises(ValueError, match="corrected is empty"):
         evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), corrected=())
+
+
+def test_an_object_is_found_in_the_bundle_by_its_name_before_its_number(dataset, scorer):
+    named = PoseScorer(ObjectSet((model("bolt", objects()[0].mesh, aliases=("1", "M8")),)))
+    assert known_index(StandInEstimator(dataset, known=["1", "bolt"]), named, "1") == 1
+    assert known_index(StandInEstimator(dataset, known=["2", "M8"]), named, "1") == 1
+    assert known_index(StandInEstimator(dataset, known=["2"]), named, "1") is None
+    assert known_index(StandInEstimator(dataset, known=["2", "9"]), named, "9") == 1  # without CAD
 
 
 def test_chance_draws_depend_on_the_instance_and_the_seed_only():

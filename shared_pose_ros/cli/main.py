@@ -19,6 +19,7 @@ COMMANDS = {
     "build-codebook": "turn a pre-trained encoder into a bundle that answers by nearest neighbour, the baseline",
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",
+    "render-bop": "render an object set's cluttered scenes as a dataset in BOP layout",
     "evaluate": "score a bundle on a dataset in BOP layout",
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }

@@ -276,6 +276,17 @@ def evaluate_bundle(
     )
 
 
+def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
+    """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
+    index = scorer.objects.index(class_id)
+    labels = (class_id,)
+    if index is not None:
+        # The name first: a number that was chosen for a dataset may be another object's alias in the bundle.
+        model = scorer.objects[index]
+        labels = (model.class_id, *model.aliases)
+    return next((known for label in labels if (known := estimator.object_index(label)) is not None), None)
+
+
 def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
     """The view that a frame is scored in, and where its depth comes from: the sensor, or else a render of the truth."""
     depth = frame.depth()
@@ -297,7 +308,7 @@ def _usable(
     skipped["outside_protocol"] += len(frame.instances) - len(selected)
     chosen = []
     for truth in selected:
-        if estimator.object_index(truth.class_id) is None:
+        if known_index(estimator, scorer, truth.class_id) is None:
             skipped["unknown_to_bundle"] += 1
         elif scorer.objects.index(truth.class_id) is None:
             skipped["without_cad"] += 1
@@ -318,7 +329,7 @@ def _estimate(
 ) -> list[Candidates]:
     """Hypotheses of every chosen instance; translations need the camera even where the correction is off."""
     boxes = np.stack([box for _, box in chosen]).astype(np.float32)
-    indices = np.array([estimator.object_index(truth.class_id) for truth, _ in chosen], dtype=np.int64)
+    indices = np.array([known_index(estimator, scorer, truth.class_id) for truth, _ in chosen], dtype=np.int64)
     located = estimator.estimate(image, boxes, indices, frame.camera)
     turned = located if corrected else estimator.estimate(image, boxes, indices, None)
     candidates = []

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.metrics import mspd, mssd, recall, support_points, symmetric_rotation_error, vsd
-from shared_pose_ros.evaluation.protocols import Protocol
+from shared_pose_ros.evaluation.protocols import STEPS, Protocol
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.depth import render_depth
@@ -26,7 +26,6 @@ from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer, pa
 _PIXELS_AT_ONCE = 2_000_000
 # BOP's MSPD thresholds hold for images 640 pixels wide.
 _MSPD_WIDTH = 640.0
-_STEPS = torch.arange(1, 11, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,9 @@ class PoseScorer:
         projection[chosen] = mspd(*pair, self._tensor(view.camera), *shape)
         score = recall(discrepancy, torch.tensor(protocol.thetas, dtype=torch.float64))
         if protocol.surface_and_projection:
-            on_surface = recall(surface, 0.05 * _STEPS * model.diameter)
-            on_image = recall(projection * (_MSPD_WIDTH / view.size[1]), 5.0 * _STEPS)
+            steps = torch.tensor(STEPS, dtype=torch.float64)
+            on_surface = recall(surface / model.diameter, steps)
+            on_image = recall(projection * (_MSPD_WIDTH / view.size[1]), 100.0 * steps)
             score = (score + on_surface + on_image) / 3.0
         rotation_error = symmetric_rotation_error(r, r_truth, model.symmetries)
         return PoseErrors(*(x.cpu().numpy() for x in (discrepancy, surface, projection, rotation_error, score)))

@@ -1,9 +1,9 @@
 """Object sets: which objects a network learns, in its order, each with its mesh, identity and symmetries.
 
 Conventions: metres, CAD frame. Three sources: an objects.yaml (class ids, names and symmetries stated, or
-``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1"), or a
-plain folder of mesh files (class_id = file name without suffix, unit declared by the caller). object_index is the place
-in the set.
+``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1" unless an
+entry names another), or a plain folder of mesh files (class_id = file name without suffix, unit declared by the
+caller). object_index is the place in the set.
 """
 
 from __future__ import annotations
@@ -221,7 +221,10 @@ def _bop_entries(folder: Path) -> list[_Entry]:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ObjectSetError(f"{path}: object {number}: {error}; correct its symmetries") from error
         file = folder / f"obj_{number:06d}.ply"
-        entries.append(_Entry(str(number), file.stem, (file.stem,), file, "mm", symmetries))
+        class_id, name = str(info.get("class_id", number)), str(info.get("name", file.stem))
+        aliases = dict.fromkeys((str(number), file.stem, *map(str, info.get("aliases", ()))))
+        aliases.pop(class_id, None)
+        entries.append(_Entry(class_id, name, tuple(aliases), file, "mm", symmetries))
     return entries
 
 
