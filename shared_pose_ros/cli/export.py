@@ -47,13 +47,11 @@ def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
         BundleError: the bundle cannot be made or written.
     """
     folder = Path(folder)
-    folders = sorted(path.parent for path in folder.glob(f"*/{CHECKPOINT_NAME}"))
-    if (folder / CHECKPOINT_NAME).exists() or not folders:
+    trained = [] if (folder / CHECKPOINT_NAME).exists() else _separate_networks(folder)
+    network = combine_networks([one.network for one in trained]) if trained else None
+    if network is None:
         trained = [_load(folder)]
         network = trained[0].network
-    else:
-        trained = [_load(path) for path in folders]
-        network = combine_networks([one.network for one in trained])
     config, state = trained[0].config, trained[0].state
     metadata = BundleMetadata(
         name=Path(out).name.removesuffix(SUFFIX),
@@ -83,6 +81,13 @@ class _Trained:
     objects: tuple[BundleObject, ...]
     samples: int
     state: dict[str, Any]
+
+
+def _separate_networks(folder: Path) -> list[_Trained]:
+    """Those that ``train --separate`` left: a folder is called as its network's only object."""
+    folders = [path.parent for path in sorted(folder.glob(f"*/{CHECKPOINT_NAME}"))]
+    found = [(path.name, _load(path)) for path in folders]
+    return [trained for name, trained in found if [item.class_id for item in trained.objects] == [name]]
 
 
 def _load(folder: Path) -> _Trained:
