@@ -7,7 +7,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from tqdm import tqdm
 
@@ -101,8 +100,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _with_cost(systems: list[System], paths: list[Path], options: argparse.Namespace) -> list[System]:
     """Sizes and timings of each system's first bundle."""
     sizes = [measure_size(path, options.device) for path in tqdm(paths, unit="size")]
-    with torch.inference_mode():
-        timings = measure_timings(
-            [PoseEstimator.load(path, options.device) for path in paths], BATCHES, options.seconds
-        )
-    return [dataclasses.replace(one, size=size, timing=timing) for one, size, timing in zip(systems, sizes, timings)]
+    estimators = [PoseEstimator.load(path, options.device) for path in paths]
+    timings = measure_timings(estimators, BATCHES, options.seconds)
+    measured = zip(systems, sizes, timings)
+    return [dataclasses.replace(system, size=size, timing=timing) for system, size, timing in measured]
