@@ -21,6 +21,7 @@ COMMANDS = {
     "estimate": "poses of the objects in one image file",
     "render-bop": "render an object set's cluttered scenes as a dataset in BOP layout",
     "evaluate": "score a bundle on a dataset in BOP layout",
+    "score": "score a BOP results file, ours or another's",
     "tables": "accuracy and cost of several systems side by side, the paper's two tables",
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }

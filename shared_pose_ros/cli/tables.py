@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from shared_pose_ros.cli.evaluate import _models_folder, _objects_shown
+from shared_pose_ros.cli.common import cad_shown, models_folder
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.evaluate import Chance, evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
-from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.published import PUBLISHED
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.system_tables import System, accuracy_table, cost_table, write_tables
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
+    parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing a system and batch size (default: 2)")
@@ -51,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
     if missing:
         raise ValueError(f"{options.runs} has no {', '.join(missing)}; run the campaign to its end")
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(_objects_shown(_models_folder(options), dataset), options.max_faces)
-    protocol, chance, systems = get_protocol(config.get("protocol", "paper")), Chance(), []
+    scorer = PoseScorer(cad_shown(models_folder(options), dataset), options.max_faces)
+    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
     corrected = (bool(config.get("corrected", True)),)
     with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
         for entry in config["systems"]:

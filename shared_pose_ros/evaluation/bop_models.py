@@ -18,7 +18,7 @@ import numpy as np
 
 from shared_pose_ros.evaluation.bop import BopError
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
-from shared_pose_ros.meshes.ply import write_ply
+from shared_pose_ros.meshes.ply import read_ply, write_ply
 
 _MM_PER_METRE = 1e3
 _MAX_NUMBER = 999_999
@@ -69,6 +69,16 @@ def write_bop_models(folder: str | Path, objects: ObjectSet) -> dict[str, int]:
         write_ply(folder / f"obj_{numbers[model.class_id]:06d}.ply", vertices, model.mesh.faces, "unit: millimetre")
     path.write_text(text, encoding="utf-8")
     return numbers
+
+
+def file_vertices(model: ObjectModel) -> np.ndarray:
+    """Vertices ``(V, 3)`` float64 in metres as a BOP models folder's file holds them, those without a face included.
+
+    bop_toolkit measures MSSD, MSPD, ADD and ADI over them. Of other files the cleaned mesh's.
+    """
+    if model.path.suffix.lower() == ".ply" and model.path.parent.joinpath("models_info.json").is_file():
+        return read_ply(model.path)[0] / _MM_PER_METRE
+    return model.mesh.vertices.astype(np.float64)
 
 
 def _is_number(label: str) -> bool:

@@ -107,20 +107,36 @@ class Protocol:
             cad: resolution of the CAD that is rendered.
             chance: how the chance row was drawn.
         """
-        scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
-        missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
-        given = self.translation == "ground_truth"
-        source = "of the CAD's centre from ground truth" if given else "estimated from the box"
         if self.boxes is None:
             boxes = "object id and visible box from ground truth"
         else:
             boxes = f"object id from ground truth, {self.boxes}"
-        parts = [
-            f"protocol {self.name}",
-            f"data {data}",
+        given = self.translation == "ground_truth"
+        source = "of the CAD's centre from ground truth" if given else "estimated from the box"
+        conditions = [
             f"{boxes}, estimate scored against its own instance",
             f"translation {source}",
             f"viewing-ray correction {'on' if corrected else 'off'}",
+        ]
+        return self._line(data, conditions, test_depth, cad, chance)
+
+    def results_line(self, data: str, test_depth: str, cad: str, chance: str) -> str:
+        """The protocol line of poses that come from a results file; arguments as in ``line``."""
+        limit = "the one" if self.one_instance else "as many as there are instances to find,"
+        conditions = [
+            f"object id and pose from a results file, of an object in an image {limit} of highest score, matched "
+            "greedily to instances at every threshold",
+            "translation as in the results file",
+        ]
+        return self._line(data, conditions, test_depth, cad, chance)
+
+    def _line(self, data: str, conditions: Sequence[str], test_depth: str, cad: str, chance: str) -> str:
+        scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
+        missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
+        parts = [
+            f"protocol {self.name}",
+            f"data {data}",
+            *conditions,
             f"VSD τ {_values(self.taus, scale, unit)}, θ {_values(self.thetas)}, δ {self.delta * 1e3:g} mm",
             f"missing depth {missing}",
             f"test depth {test_depth}",
