@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 270
+LEGEND_ROW = 14.0
 COLOURS = ("#2f7fc4", "#e0700f", "#2c9a43", "#c9443f", "#8a66c4", "#93705f", "#808080")
 FAINT = "#8a8a8a"
 _MARKED = 60  # curves of at most so many points show each of them, with its value under the pointer
@@ -190,13 +191,16 @@ def colours_of(names: Collection[str], faint: Collection[str] = ()) -> dict[str,
     return {name: chosen.get(name, FAINT) for name in names}
 
 
-def legend(colours: Mapping[str, str]) -> list[str]:
-    """A coloured mark and the name of each series, in a row under the title."""
+def legend(colours: Mapping[str, str], top: float = 21.0) -> list[str]:
+    """A coloured mark and the name of each series, in rows from ``top`` down; one row has place under the title."""
     parts, column = [], 58.0
     for name, colour in colours.items():
-        parts.append(f'<rect x="{column:.1f}" y="21" width="10" height="4" fill="{colour}"/>')
-        parts.append(text(column + 14, 27, name))
-        column += 26 + 6.2 * len(name)
+        width = 26 + 6.2 * len(name)
+        if column + width > WIDTH and column > 58.0:
+            column, top = 58.0, top + LEGEND_ROW
+        parts.append(f'<rect x="{column:.1f}" y="{top:g}" width="10" height="4" fill="{colour}"/>')
+        parts.append(text(column + 14, top + 6, name))
+        column += width
     return parts
 
 

@@ -12,16 +12,19 @@ from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.report import gallery, write_report
+from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
 from shared_pose_ros.meshes.object_set import ObjectSet
+
+PICTURES = 8  # whole frames in the report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
         "example:\n  shared_pose evaluate --bundle tless.pose.pt --bop datasets/tless \\\n"
-        "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless.html"
+        "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless"
     )
     parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
     parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
@@ -29,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
-    parser.add_argument("--report", type=Path, help="also write an HTML report with pictures")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/report.html, one page that works offline (or name a .html file)",
+    )
     parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
 
@@ -50,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
     print(f"figures: {options.json}")
     if options.report:
         title = f"{estimator.metadata.name} on {options.bop.resolve().name}/{options.split}"
-        print(f"report: {write_report(options.report, title, evaluations, gallery(evaluations[0], dataset, scorer))}")
+        pictures = gallery(evaluations[0], dataset, scorer, PICTURES)
+        cases = case_pictures(evaluations[0], dataset_frames(dataset), scorer)
+        report = write_report(options.report, title, evaluations, pictures, cases=cases, objects=scorer.objects)
+        print(f"report: {report}")
     return 0
 
 

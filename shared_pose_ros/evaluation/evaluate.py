@@ -50,6 +50,8 @@ class InstanceResult:
         chance_rotation_deg: median rotation error of random rotations.
         off_axis_deg: angle between the optical axis and the ray to the object's centre.
         box_iou: overlap of the box that was given and the true visible box, intersection over union.
+        truth_rotation: annotated R_m2c, 9 numbers row by row; empty if not kept.
+        chance_e_vsd: VSD of each random rotation at the ``middle_tolerance``; empty if not kept.
     """
 
     scene_id: int
@@ -71,6 +73,8 @@ class InstanceResult:
     chance_rotation_deg: float
     off_axis_deg: float
     box_iou: float
+    truth_rotation: tuple[float, ...] = ()
+    chance_e_vsd: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,9 +202,16 @@ def score_instance(
                 chance_rotation_deg=float(np.median(errors.rotation_deg[by_chance])),
                 off_axis_deg=off_axis,
                 box_iou=setting.box_iou,
+                truth_rotation=tuple(float(x) for x in truth.rotation.ravel()),
+                chance_e_vsd=tuple(float(x) for x in errors.vsd[by_chance, middle_tolerance(errors.vsd.shape[1])]),
             )
         )
     return results
+
+
+def middle_tolerance(count: int) -> int:
+    """Index of the tolerance at which VSD is shown over θ, of ``count``: 25 % of the diameter of BOP'19's ten."""
+    return (count - 1) // 2
 
 
 def translations_about(scorer: PoseScorer, class_id: str, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
