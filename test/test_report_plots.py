@@ -35,6 +35,17 @@ def test_grouped_bars_stand_on_the_axis_and_reach_their_values():
     ElementTree.fromstring(grouped_bars("t", {}, {}, "x", 1.0))
 
 
+def test_names_that_do_not_fit_are_slanted_within_the_picture():
+    names = [f"hexagon_bolt_{number}" for number in range(12)]
+    svg = ElementTree.fromstring(grouped_bars("t", dict.fromkeys(names, "n = 1"), {"a": [1.0] * 12}, "object", 2.0))
+    slanted = [text for text in svg.iter("text") if text.get("transform")]
+    assert [text.text for text in slanted] == names and "n = 1" not in list(svg.itertext())
+    lowest = max(float(text.get("y")) for text in slanted) + 0.64 * 5.5 * len(names[-1])
+    assert lowest < float(svg.get("height"))
+    few = ElementTree.fromstring(grouped_bars("t", dict.fromkeys(names[:3], "n = 1"), {"a": [1.0] * 3}, "object", 2.0))
+    assert not any(text.get("transform") for text in few.iter("text"))
+
+
 def test_shares_divide_the_row_by_their_counts():
     colours = {"correct": "#111111", "flip": "#222222", "unused": "#333333"}
     svg = ElementTree.fromstring(share_rows("t", {"27": {"flip": 6, "correct": 2}, "1": {"correct": 5}}, colours))

@@ -109,6 +109,7 @@ def test_recall_curves_have_chance_and_their_tables():
     assert vsd[0][:4] == ["VSD < θ, %", "0.1", "0.2", "0.3"]
     assert vsd[1][:6] == ["net", "25.0", "75.0", "75.0", "75.0", "100.0"]
     assert vsd[2][:5] == ["chance", "0.0", "0.0", "0.0", "12.5"] and vsd[2][-1] == "100.0"
+    assert rotation[0] == ["rotation error below, %", "5°", "10°", "15°", "20°", "30°", "45°"]
     assert rotation[1] == ["net", "33.3", "33.3", "66.7", "66.7", "100.0", "100.0"]
     assert [row[0] for row in rotation[1:]] == ["net", "chance", "best hypothesis"]
     assert rotation[3][1:4] == ["33.3", "66.7", "100.0"]

@@ -30,9 +30,11 @@ _LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines 
 _STYLE = """
 .side{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}svg{max-width:100%;height:auto;margin:.4em 0}
 nav ul{columns:2;padding-left:1.2em}h2{border-bottom:1px solid var(--line);padding-bottom:.2em;margin-top:1.6em}
-td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}h4{margin:.8em 0 0}details table{font-size:12px}
+td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}td:first-child{white-space:nowrap}
+h4{margin:.8em 0 0}h4+table,h4+div>table{margin-top:.2em}
 table.instances td:nth-child(7){text-align:left}
-@media print{.side{gap:0 .5em}.side>svg{width:48%}}
+@media print{.side{gap:0 .5em}.side>svg{width:48%}figure{width:46%}h4{break-after:avoid}table{break-inside:avoid}
+table.instances{break-inside:auto}td,th{font-size:10px;padding:.15em .4em}}
 """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Collection, Mapping, Sequence
 
-from shared_pose_ros.plots import LEGEND_ROW, WIDTH, Axes, colours_of, frame, legend, svg, text
+from shared_pose_ros.plots import HEIGHT, LEGEND_ROW, WIDTH, Axes, colours_of, frame, legend, svg, text
 
 _ROW = 22.0
+_CHARACTER = 6.2  # width of a letter, pixels
+_SLOPE = 0.64  # sine of the angle at which crowded names are slanted
 
 
 def grouped_bars(
@@ -22,19 +24,20 @@ def grouped_bars(
 
     Args:
         title: above the plot.
-        groups: labels under the axis, and what stands smaller under them.
+        groups: labels under the axis, and what stands smaller under them; labels that do not fit side by side are
+            slanted, without the smaller text.
         series: a value a group, by the name of the series; None draws no bar.
         x_label: below the plot.
         y_top: upper end of the axis, which begins at 0; higher bars are cut there.
         faint: series for comparison, drawn grey.
     """
     axes = Axes((0.0, float(max(len(groups), 1))), (0.0, y_top))
-    parts, colours = frame(axes, title, x_label, x_ticks=False), colours_of(series, faint)
+    longest = _CHARACTER * max((len(name) for name in groups), default=0)
+    crowded = longest + 6 > (axes.right - axes.left) / max(len(groups), 1)
+    parts, colours = frame(axes, title, "" if crowded else x_label, x_ticks=False), colours_of(series, faint)
     width = 0.8 / max(len(series), 1)
     for place, (group, small) in enumerate(groups.items()):
-        column, _ = axes.point(place + 0.5, 0.0)
-        parts.append(text(column, axes.bottom + 13, group, "text-anchor='middle'"))
-        parts.append(text(column, axes.bottom + 23, small, "text-anchor='middle' font-size='9'"))
+        parts += _group_label(axes.point(place + 0.5, 0.0)[0], axes.bottom, group, small, crowded)
         for number, (name, values) in enumerate(series.items()):
             value = values[place]
             if value is None:
@@ -43,7 +46,9 @@ def grouped_bars(
             right, bottom = axes.point(place + 0.1 + (number + 0.92) * width, 0.0)
             label = f"{name}, {group}: {value:.1f}"
             parts.append(_bar(left, top, right - left, bottom - top, colours[name], label))
-    return svg([*parts, *legend(colours)], title)
+    # Slanted names reach further down.
+    below = max(0.0, _SLOPE * longest + 14 - (HEIGHT - axes.bottom)) if crowded else 0.0
+    return svg([*parts, *legend(colours)], title, HEIGHT + below)
 
 
 def share_rows(title: str, rows: Mapping[str, Mapping[str, int]], colours: Mapping[str, str]) -> str:
@@ -54,7 +59,7 @@ def share_rows(title: str, rows: Mapping[str, Mapping[str, int]], colours: Mappi
         rows: counts by kind, by the name of the row.
         colours: of the kinds, in the order in which they are drawn.
     """
-    left = 14.0 + 6.2 * max((len(name) for name in rows), default=0)
+    left = 14.0 + _CHARACTER * max((len(name) for name in rows), default=0)
     top, whole = 26.0, WIDTH - 12.0 - left
     parts = [text(8.0, 14, title, "font-weight='600'")]
     for place, (name, counts) in enumerate(rows.items()):
@@ -69,8 +74,16 @@ def share_rows(title: str, rows: Mapping[str, Mapping[str, int]], colours: Mappi
                 parts.append(text(column + width / 2, row + 13, str(counts[kind]), "text-anchor='middle' fill='#fff'"))
             column += width
     keys = legend(colours, top + len(rows) * _ROW + 8)
-    lines = 1 + sum(6.2 * len(kind) + 26 for kind in colours) // (WIDTH - 140)
+    lines = 1 + sum(_CHARACTER * len(kind) + 26 for kind in colours) // (WIDTH - 140)
     return svg([*parts, *keys], title, top + len(rows) * _ROW + 12 + lines * LEGEND_ROW)
+
+
+def _group_label(column: float, bottom: float, name: str, small: str, crowded: bool) -> list[str]:
+    if crowded:
+        x, y = column + 4, bottom + 11
+        return [text(x, y, name, f"text-anchor='end' transform='rotate(-40 {x:.1f} {y:.1f})'")]
+    below = text(column, bottom + 23, small, "text-anchor='middle' font-size='9'")
+    return [text(column, bottom + 13, name, "text-anchor='middle'"), below]
 
 
 def _bar(x: float, y: float, width: float, height: float, colour: str, label: str) -> str:

@@ -117,7 +117,7 @@ def recall_curves(group: Group, objects: ObjectSet | None) -> list[str]:
         paragraph(said),
         side_by_side(left, right),
         _curve_table("VSD < θ, %", THETAS, vsd, _TABLE_THETAS),
-        _curve_table("rotation error below °, %", DEGREES, rotation, _TABLE_DEGREES),
+        _curve_table("rotation error below, %", DEGREES, rotation, _TABLE_DEGREES, "°"),
     ]
 
 
@@ -181,10 +181,16 @@ def _points(xs: Sequence[float], series: Mapping[str, Sequence[float]]) -> dict[
     return {name: [(x, 100 * y) for x, y in zip(xs, ys)] for name, ys in series.items()}
 
 
-def _curve_table(first: str, xs: Sequence[float], series: Mapping[str, Sequence[float]], shown: Sequence[float]) -> str:
+def _curve_table(
+    first: str,
+    xs: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    shown: Sequence[float],
+    unit: str = "",
+) -> str:
     places = [min(range(len(xs)), key=lambda place: abs(xs[place] - x)) for x in shown]
     rows = [[name, *(percent(ys[place]) for place in places)] for name, ys in series.items()]
-    return table([first, *(f"{x:g}" for x in shown)], rows)
+    return table([first, *(f"{x:g}{unit}" for x in shown)], rows)
 
 
 def _tolerance(evaluation: Evaluation) -> str:
