@@ -116,8 +116,8 @@ def test_an_axis_that_a_symmetry_brings_to_x_is_called_x():
     assert named(square, [0, 0.2, 1], 50).kind == NEAR  # 40° less: a quarter turn is a symmetry
 
 
-def test_descriptions_tell_name_angle_and_axis():
-    assert describe(named(Symmetries(), [0, -1, 0.02], 172)) == "half turn about y: 172° about (0.0, -1.0, 0.0)"
+def test_descriptions_tell_name_and_axis():
+    assert describe(named(Symmetries(), [0, -1, 0.02], 172)) == "half turn about y, axis (0.0, -1.0, 0.0)"
     assert describe(named(Symmetries(), [0, -1, 0.02], 12)) == ""
 
 
@@ -143,7 +143,7 @@ def result(class_id, error, degrees, **values):
     )
 
 
-def test_counts_name_the_most_frequent_turn_first():
+def test_counts_name_the_most_frequent_wrong_turn_first():
     results = [
         result("1", turn([1, 0, 0], 180), 180.0),
         result("2", turn([0, 0, 1], 170), 170.0),

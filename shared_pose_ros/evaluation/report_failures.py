@@ -6,6 +6,7 @@ Every function returns markup, empty where there is nothing to show; groups as i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shared_pose_ros.evaluation.evaluate import Evaluation, InstanceResult
@@ -21,6 +22,7 @@ from shared_pose_ros.evaluation.report_turns import (
     NEAR_DEG,
     OTHER,
     Residual,
+    TurnCounts,
     chance_of_a_name,
     chance_of_an_axis,
     describe,
@@ -28,10 +30,11 @@ from shared_pose_ros.evaluation.report_turns import (
 )
 from shared_pose_ros.evaluation.tables import object_rows
 from shared_pose_ros.html_page import paragraph, table
-from shared_pose_ros.plots import COLOURS, FAINT, curves
+from shared_pose_ros.plots import FAINT, curves
 
 _PROMISED = "mean confidence"
-_KIND_COLOURS = {CORRECT: "#2c9a43", NEAR: "#9cc653", OTHER: FAINT}
+_TURN_COLOURS = ("#2f7fc4", "#e0700f", "#c9443f", "#8a66c4", "#93705f")
+_KIND_COLOURS = {CORRECT: "#2c9a43", NEAR: "#86ac3c", OTHER: FAINT}
 
 
 def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[str]:
@@ -41,10 +44,6 @@ def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[
     counts.sort(key=lambda count: order.index(count.class_id))
     if not counts:
         return []
-    named = list(dict.fromkeys(kind for count in counts for kind in count.counts if kind not in _KIND_COLOURS))
-    kinds = [CORRECT, NEAR, *named, OTHER]
-    strong = [colour for colour in COLOURS if colour not in _KIND_COLOURS.values()]
-    colours = {kind: _KIND_COLOURS.get(kind, strong[number % len(strong)]) for number, kind in enumerate(kinds)}
     said = (
         "The turn D = R_truthᵀ R_estimate of the object in its CAD frame, the smallest that its declared symmetries "
         f"allow. Correct: below {CORRECT_DEG:g}°. A named turn: within {NAMED_DEG:g}° of it and nearer to it than to "
@@ -58,17 +57,14 @@ def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[
         [
             c.class_id,
             str(c.instances),
-            *(str(c.counts.get(kind, 0) or "·") for kind in kinds),
+            str(c.counts.get(CORRECT, 0)),
+            _words(c.counts) or "–",
             _degrees(c.wrong_degrees),
         ]
         for c in counts
     ]
-    return [
-        paragraph(said),
-        paragraph(" ".join(_sentence(count.class_id, count.instances, count.counts) for count in counts)),
-        share_rows("How the estimates are turned, instances", {c.class_id: c.counts for c in counts}, colours),
-        table(heads_of("object", "instances", *kinds, "median error of the wrong °"), rows),
-    ]
+    heads = heads_of("object", "instances", "correct", "how the others are turned", "their median error °")
+    return [paragraph(said), _turn_rows(counts), table(heads, rows, kind="turns")]
 
 
 def calibration(group: Group) -> list[str]:
@@ -129,10 +125,24 @@ def _instance_cells(r: InstanceResult, turn: Residual | None) -> list[str]:
     ]
 
 
-def _sentence(class_id: str, instances: int, counts: Mapping[str, int]) -> str:
-    said = [f"{kind} {count}" for kind, count in counts.items() if kind != CORRECT]
-    wrong = instances - counts.get(CORRECT, 0)
-    return f"{class_id}: {wrong} of {instances} wrong{' (' + ', '.join(said) + ')' if said else ''}."
+def _turn_rows(counts: Sequence[TurnCounts]) -> str:
+    """A row an object; the most frequent named turns have a colour, the rest count as other turns."""
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update({kind: number for kind, number in count.counts.items() if kind not in _KIND_COLOURS})
+    named = [kind for kind, _ in total.most_common(len(_TURN_COLOURS))]
+    colours = {CORRECT: _KIND_COLOURS[CORRECT], NEAR: _KIND_COLOURS[NEAR], **dict(zip(named, _TURN_COLOURS))}
+    colours[OTHER] = _KIND_COLOURS[OTHER]
+    rows: dict[str, dict[str, int]] = {}
+    for count in counts:
+        row = rows[count.class_id] = dict.fromkeys(colours, 0)
+        for kind, number in count.counts.items():
+            row[kind if kind in colours else OTHER] += number
+    return share_rows("How the estimates are turned, instances", rows, colours)
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in counts.items() if kind != CORRECT)
 
 
 def _degrees(value: float) -> str:

@@ -54,7 +54,7 @@ class TurnCounts:
     Attributes:
         class_id: object.
         instances: how many.
-        counts: number of instances of each kind, the most frequent turn first, without zeros.
+        counts: number of instances of each kind that occurs: CORRECT, then the others, the most frequent first.
         wrong_degrees: median angle of those that are not correct; NaN if there are none.
     """
 
@@ -156,11 +156,11 @@ def chance_of_a_name(turns: int = 23) -> float:
 
 
 def describe(turn: Residual) -> str:
-    """A wrong turn's name and axis, such as "half turn about x: 172° about (1.0, 0.1, 0.0)"; empty if correct."""
+    """A wrong turn's name and axis, such as "half turn about x, axis (1.0, 0.1, 0.0)"; empty if correct."""
     if turn.kind == CORRECT:
         return ""
     axis = ", ".join(f"{value + 0.0:.1f}" for value in turn.axis.round(1))
-    return f"{turn.kind}: {turn.degrees:.0f}° about ({axis})"
+    return f"{turn.kind}, axis ({axis})"
 
 
 def chance_of_an_axis() -> float:
@@ -170,8 +170,8 @@ def chance_of_an_axis() -> float:
 
 def _count(class_id: str, turns: Sequence[Residual]) -> TurnCounts:
     found = Counter(turn.kind for turn in turns)
-    named = [name for name, _ in found.most_common() if name not in (CORRECT, NEAR, OTHER)]
-    counts = {kind: found[kind] for kind in (CORRECT, NEAR, *named, OTHER) if found[kind]}
+    order = sorted(found, key=lambda kind: (kind != CORRECT, -found[kind]))
+    counts = {kind: found[kind] for kind in order}
     wrong = [turn.degrees for turn in turns if turn.kind != CORRECT]
     return TurnCounts(class_id, len(turns), counts, float(np.median(wrong)) if wrong else float("nan"))
 
