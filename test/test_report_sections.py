@@ -21,7 +21,7 @@ from shared_pose_ros.evaluation.report_statistics import BOX, OFF_AXIS, VISIBILI
 RESULTS = (
     instance("1", 0.9, 4.0, visib=0.99, off_axis_deg=3.0, e_vsd=(0.05,) * 10, chance_e_vsd=(0.35, 0.8)),
     instance("1", 0.3, 20.0, visib=0.3, off_axis_deg=12.0, e_vsd=(0.45,) * 10, chance_e_vsd=(0.6, 0.8)),
-    instance("2", 0.5, 12.0, visib=0.3, off_axis_deg=3.0, e_vsd=(0.15,) * 10, chance_e_vsd=(0.9, 0.9)),
+    instance("2", 0.5, 12.0, gt_id=1, visib=0.3, off_axis_deg=3.0, e_vsd=(0.15,) * 10, chance_e_vsd=(0.9, 0.9)),
 )
 
 
@@ -95,6 +95,16 @@ def test_bars_of_a_bin_that_one_system_lacks_are_left_out():
     markup = by_factor({"a": evaluation(), "b": evaluation(False, RESULTS[:1])}, VISIBILITY)
     assert "a, 20–40 %: 40.0" in pointed(markup) and not any("b, 20–40 %" in text for text in pointed(markup))
     assert "b, ≥ 95 %: 90.0" in pointed(markup)
+
+
+def test_systems_that_saw_different_instances_are_told_apart():
+    one, other = evaluation(results=RESULTS[:2]), evaluation(results=RESULTS[2:], system="other")
+    markup = by_object({"net": one, "other": other})
+    assert "net, 1: 60.0" in pointed(markup) and "other, 2: 50.0" in pointed(markup)
+    assert "chance, 1: 20.0" in pointed(markup) and "chance, 2: 20.0" in pointed(markup)
+    said = "Not all evaluations cover the same instances; chance is that of net."
+    assert said in "".join(parsed(summary({"net": one, "other": other}, None)).itertext())
+    assert said not in "".join(parsed(summary({"net": one, "other": one}, None)).itertext())
 
 
 def test_box_noise_is_shown_only_where_there_is_some():

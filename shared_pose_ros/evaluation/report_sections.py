@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from shared_pose_ros.evaluation.evaluate import Evaluation, InstanceResult, middle_tolerance
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
@@ -67,6 +68,9 @@ def summary(group: Group, objects: ObjectSet | None) -> list[str]:
     degrees = f"{by_chance.chance_rotation_error_deg_median:.1f}"
     chance = [CHANCE, str(by_chance.instances), percent(by_chance.chance_score), "–", degrees, "–", *shares]
     lines = [table(heads, rows, chance)]
+    seen = [{(r.scene_id, r.im_id, r.gt_id) for r in evaluation.instances} for evaluation in group.values()]
+    if any(places != seen[0] for places in seen):
+        lines.append(paragraph(f"Not all evaluations cover the same instances; chance is that of {next(iter(group))}."))
     lines += [
         paragraph(f"{label}: {evaluation.protocol_line}. Left out: {_left_out(evaluation)}.", "protocol")
         for label, evaluation in group.items()
@@ -77,8 +81,10 @@ def summary(group: Group, objects: ObjectSet | None) -> list[str]:
 def by_object(group: Group) -> list[str]:
     """Score and error of every object, chance beside them."""
     rows = {label: object_rows(evaluation) for label, evaluation in group.items()}
+    everything = _pooled(group)
+    names = [row.class_id for row in object_rows(everything)]
     return [
-        *_bars_of_rows(rows, next(iter(group.values())).score_name, "object"),
+        *_bars_of_rows(rows, names, everything.score_name, "object"),
         *(line for label, e in group.items() for line in titled(label, group, _row_table("object", rows[label], e))),
     ]
 
@@ -86,8 +92,10 @@ def by_object(group: Group) -> list[str]:
 def by_factor(group: Group, factor: Factor) -> list[str]:
     """Score and error by bins of a factor, all objects together."""
     rows = {label: factor_rows(evaluation, factor) for label, evaluation in group.items()}
+    everything = _pooled(group)
+    names = [row.class_id for row in factor_rows(everything, factor)]
     return [
-        *_bars_of_rows(rows, next(iter(group.values())).score_name, factor.name),
+        *_bars_of_rows(rows, names, everything.score_name, factor.name),
         *(line for label in group for line in titled(label, group, _row_table(factor.name, rows[label]))),
     ]
 
@@ -150,11 +158,15 @@ def _row_cells(row: ObjectRow) -> list[str]:
     return [row.class_id, str(row.instances), *scores, *(f"{value:.1f}" for value in degrees), *recalls]
 
 
-def _bars_of_rows(rows: Mapping[str, Sequence[ObjectRow]], score_name: str, x_label: str) -> list[str]:
-    """Two plots over the rows' names: scores with chance, median rotation errors."""
-    longest = max(rows.values(), key=len)
-    groups = {row.class_id: f"n = {row.instances}" for row in longest}
+def _bars_of_rows(
+    rows: Mapping[str, Sequence[ObjectRow]], names: Sequence[str], score_name: str, x_label: str
+) -> list[str]:
+    """Two plots over the names of rows, in the order given: scores with chance, median rotation errors."""
     named = {label: {row.class_id: row for row in of_label} for label, of_label in rows.items()}
+    most = {name: max(found[name].instances for found in named.values() if name in found) for name in names}
+    groups = {name: f"n = {count}" for name, count in most.items()}
+    # Chance is the same for all that saw the same instances; the first that saw any stands for them.
+    chance = [next(found[name] for found in named.values() if name in found) for name in names]
 
     def heights(value: Callable[[ObjectRow], float]) -> dict[str, list[float | None]]:
         return {
@@ -162,12 +174,18 @@ def _bars_of_rows(rows: Mapping[str, Sequence[ObjectRow]], score_name: str, x_la
         }
 
     scores = heights(lambda row: 100 * row.score)
-    scores[CHANCE] = [100 * row.chance_score for row in longest]
+    scores[CHANCE] = [100 * row.chance_score for row in chance]
     errors = heights(lambda row: row.rotation_error_deg_median)
-    errors[CHANCE] = [row.chance_rotation_error_deg_median for row in longest]
+    errors[CHANCE] = [row.chance_rotation_error_deg_median for row in chance]
     left = grouped_bars(f"{score_name}, mean, %", groups, scores, x_label, 100.0, (CHANCE,))
     right = grouped_bars("Rotation error, median, degrees", groups, errors, x_label, 180.0, (CHANCE,))
     return [side_by_side(left, right)]
+
+
+def _pooled(group: Group) -> Evaluation:
+    """All results of a group as one evaluation: what any of its members saw."""
+    first = next(iter(group.values()))
+    return replace(first, instances=tuple(r for evaluation in group.values() for r in evaluation.instances))
 
 
 def _with_chance(
