@@ -33,6 +33,7 @@ nav ul{columns:2;padding-left:1.2em}h2{border-bottom:1px solid var(--line);paddi
 td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}td:first-child{white-space:nowrap}
 h4{margin:.8em 0 0}h4+table,h4+div>table{margin-top:.2em}
 table.instances td:nth-child(7),table.turns :nth-child(4){text-align:left}
+@media(max-width:700px){nav ul{columns:1}table{display:block;overflow-x:auto}}
 @media print{.side{gap:0 .5em}.side>svg{width:48%}figure{width:46%}h4{break-after:avoid}table{break-inside:avoid}
 table.instances{break-inside:auto}td,th{font-size:10px;padding:.15em .4em}}
 """
