@@ -108,7 +108,8 @@ def test_the_page_is_whole_and_has_every_section(report):
         *("Summary", "Notes", "By object", "Recall over the threshold", "By visible share"),
         *("By angle off the optical axis", "By overlap of the given and the true box (IoU)"),
         "Confused views: how wrong answers are turned, corrected",
-        *("Does confidence mean correctness?", "Worst cases", "Median cases", "Best cases", "Poses over the images"),
+        *("Does confidence mean correctness?", "Worst cases, corrected", "Median cases, corrected"),
+        *("Best cases, corrected", "Poses over the images"),
         "All instances, corrected",
     ]
     assert len(list(page.iter("img"))) == 3 + 2
@@ -232,6 +233,9 @@ def test_only_what_may_be_compared_stands_together(tmp_path):
         ["net, corrected", "net, not corrected", "other, corrected"]
     ]
     assert [list(group) for group in group_evaluations([on, on, on])] == [["net", "net #2", "net #3"]]
-    page = checked(write_report(tmp_path, "t", [on, bop], objects=objects()).read_text(encoding="utf-8"))
+    cases = {"worst": [Picture(np.zeros((4, 4, 3), np.uint8), "c")]}
+    path = write_report(tmp_path, "t", [on, bop], cases=cases, objects=objects())
+    page = checked(path.read_text(encoding="utf-8"))
     heads = [heading.text for heading in page.iter("h2")]
+    assert "Worst cases, net (part 1, protocol paper)" in heads
     assert "Summary (part 1, protocol paper)" in heads and "Summary (part 2, protocol bop19)" in heads

@@ -34,7 +34,8 @@ td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}td:first-child{white
 h4{margin:.8em 0 0}h4+table,h4+div>table{margin-top:.2em}
 table.instances td:nth-child(7),table.turns :nth-child(4){text-align:left}
 @media(max-width:700px){nav ul{columns:1}table{display:block;overflow-x:auto}}
-@media print{.side{gap:0 .5em}.side>svg{width:48%}figure{width:46%}h4{break-after:avoid}table{break-inside:avoid}
+@media print{.side{gap:0 .5em;break-inside:avoid}h2+p{break-after:avoid}.side>svg{width:48%}figure{width:46%}
+h4{break-after:avoid}table{break-inside:avoid}
 table.instances{break-inside:auto}td,th{font-size:10px;padding:.15em .4em}}
 """
 
@@ -59,10 +60,10 @@ def write_report(
     Args:
         path: the file (.html), or the folder that gets a report.html; made if need be.
         title: heading.
-        evaluations: what is shown; ``cases`` and the confusion belong to the first of each group.
+        evaluations: what is shown; confusion and list of instances are those of the first of each group.
         pictures: whole frames (``gallery``).
         notes: further paragraphs, such as latencies and counters.
-        cases: zoomed pictures by kind (``report_cases.case_pictures``).
+        cases: zoomed pictures of the first evaluation by kind (``report_cases.case_pictures``).
         objects: the CAD's symmetries, for the confusion and for the chance of a rotation error; both are left out
             without them.
 
@@ -77,14 +78,16 @@ def write_report(
         found += [(f"{name}-{number}", text + part, body) for name, text, body in _group_sections(group, objects)]
     # Notes tell of problems: nobody should have to look for them.
     found.insert(min(1, len(found)), ("notes", "Notes", [paragraph(note) for note in notes]))
-    found += [(f"cases-{kind}", f"{kind.capitalize()} cases", _figures(shown)) for kind, shown in (cases or {}).items()]
+    of_first = f", {next(iter(groups[0]))}{parts[1]}" if len(evaluations) > 1 else ""
+    for kind, shown in (cases or {}).items():
+        found.append((f"cases-{kind}", f"{kind.capitalize()} cases{of_first}", _figures(shown)))
     found.append(("frames", "Poses over the images", _figures(pictures)))
     for (number, part), group in zip(parts.items(), groups):
         label, first = next(iter(group.items()))
         found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, objects)))
-    shown = [section for section in found if section[2]]
-    body = [contents({name: text for name, text, _ in shown})]
-    for name, text, markup in shown:
+    filled = [section for section in found if section[2]]
+    body = [contents({name: text for name, text, _ in filled})]
+    for name, text, markup in filled:
         body += [heading(text, name), *markup]
     return write_page(report_path(path), title, body, _STYLE)
 
