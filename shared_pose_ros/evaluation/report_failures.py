@@ -53,16 +53,10 @@ def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[
         f"{percent(chance_of_a_name())} % of random rotations would have a name, and {percent(chance_of_an_axis())} % "
         "of random axes would be called x, y or z."
     )
-    rows = [
-        [
-            c.class_id,
-            str(c.instances),
-            str(c.counts.get(CORRECT, 0)),
-            _words(c.counts) or "–",
-            _degrees(c.wrong_degrees),
-        ]
-        for c in counts
-    ]
+    rows = []
+    for c in counts:
+        correct, words = str(c.counts.get(CORRECT, 0)), _words(c.counts) or "–"
+        rows.append([c.class_id, str(c.instances), correct, words, _degrees(c.wrong_degrees)])
     heads = heads_of("object", "instances", "correct", "how the others are turned", "their median error °")
     return [paragraph(said), _turn_rows(counts), table(heads, rows, kind="turns")]
 
@@ -116,13 +110,9 @@ def _reliability(found: Mapping[str, Mapping[str, ConfidenceBin]]) -> str:
 
 def _instance_cells(r: InstanceResult, turn: Residual | None) -> list[str]:
     place = [r.class_id, str(r.scene_id), str(r.im_id), str(r.gt_id), f"{100 * r.score:.0f}", f"{r.rotation_deg:.1f}"]
+    said = (describe(turn) or "·") if turn else "–"
     rest = [100 * r.visib, r.off_axis_deg, 100 * r.box_iou, 100 * r.confidence]
-    return [
-        *place,
-        (describe(turn) or "·") if turn else "–",
-        f"{r.oracle_rotation_deg:.1f}",
-        *(f"{value:.0f}" for value in rest),
-    ]
+    return [*place, said, f"{r.oracle_rotation_deg:.1f}", *(f"{value:.0f}" for value in rest)]
 
 
 def _turn_rows(counts: Sequence[TurnCounts]) -> str:

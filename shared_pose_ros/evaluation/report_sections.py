@@ -27,9 +27,7 @@ from shared_pose_ros.evaluation.report_statistics import (
     rotation_recall,
     vsd_recall,
 )
-from shared_pose_ros.evaluation.report_turns import (
-    CORRECT_DEG,
-)
+from shared_pose_ros.evaluation.report_turns import CORRECT_DEG
 from shared_pose_ros.evaluation.tables import RECALL_DEGREES, ObjectRow, object_rows, summary_row
 from shared_pose_ros.html_page import heading, paragraph, table
 from shared_pose_ros.meshes.object_set import ObjectSet
