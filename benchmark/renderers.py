@@ -26,7 +26,7 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.depth import plane_depth
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, make_rasterizer, pack_meshes
 from shared_pose_ros.training.losses import LOSS_DISTANCE, loss_camera
-from shared_pose_ros.training.provenance import source_commit
+from shared_pose_ros.training.provenance import processor_name, source_commit
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 64
@@ -137,18 +137,9 @@ def describe(options: argparse.Namespace, objects: int) -> dict[str, Any]:
         "objects": objects,
         "face_budget": options.face_budget,
         "threads": torch.get_num_threads(),
-        "hardware": {"processor": processor(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)},
+        "hardware": {"processor": processor_name(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)},
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
     }
-
-
-def processor() -> str:
-    """Name of the processor as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main() -> int:

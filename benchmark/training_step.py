@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from torch import Tensor
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.config import TrainingConfig, load_preset
+from shared_pose_ros.training.provenance import processor_name
 from shared_pose_ros.training.trainer import Trainer, tune_allocator
 
 REPETITIONS = 15
@@ -169,7 +169,7 @@ def main() -> None:
         result = {
             "command": " ".join(["python", *sys.argv]),
             "hardware": {
-                "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+                "processor": processor_name(),
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
                 "torch_threads": options.threads,
             },

@@ -63,6 +63,11 @@ class BundleObject:
     scale: float
     symmetries: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BundleObject:
+        """Of plain values, as JSON has them."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
 
 @dataclass(frozen=True)
 class BundleMetadata:
@@ -233,10 +238,7 @@ def _read_metadata(path: Path, text: str | bytes) -> BundleMetadata:
     if version != SCHEMA_VERSION:
         raise BundleError(f"{path} has schema version {version}, this package reads {SCHEMA_VERSION}; export it again")
     try:
-        objects = tuple(
-            BundleObject(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
-            for entry in values.pop("objects")
-        )
+        objects = tuple(BundleObject.from_dict(entry) for entry in values.pop("objects"))
         return BundleMetadata(objects=objects, **values)
     except (TypeError, KeyError, AttributeError) as error:
         raise BundleError(f"metadata of {path} do not fit schema {SCHEMA_VERSION} ({error}); export again") from error

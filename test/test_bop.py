@@ -80,6 +80,10 @@ def test_targets_list_what_is_visible(scene):
         if image.visible_masks[k].sum() >= 0.1 * image.masks[k].sum()
     }
     assert load_bop(root).targets == expected
+    (root / "test").rename(root / "test_primesense")
+    assert load_bop(root, "test_primesense").targets == expected
+    (root / "test_primesense").rename(root / "val")
+    assert load_bop(root, "val").targets is None
 
 
 @pytest.mark.parametrize(("ending", "dtype"), [("tif", np.uint8), ("png", np.uint16), ("jpg", np.uint8)])
@@ -94,6 +98,34 @@ def test_gray_images_become_rgb(scene, ending, dtype):
     image = load_bop(root).frames[0].image()
     assert image.shape == (*SIZE, 3) and image.dtype == np.uint8
     assert (image == 100).all()
+
+
+@pytest.mark.parametrize(("ending", "dtype"), [("tif", np.uint16), ("png", np.uint16), ("jpg", np.uint8)])
+def test_colour_images_keep_their_colours(scene, ending, dtype):
+    root, _, _ = scene
+    folder = root / "test" / "000001" / "rgb"
+    (folder / "000000.png").unlink()
+    scale = 256 if dtype == np.uint16 else 1
+    colour = np.full((*SIZE, 3), (200, 100, 50)) * scale
+    cv2.imwrite(str(folder / f"000000.{ending}"), colour[:, :, ::-1].astype(dtype))
+    image = load_bop(root).frames[0].image()
+    assert image.shape == (*SIZE, 3) and image.dtype == np.uint8
+    np.testing.assert_allclose(image.reshape(-1, 3).mean(axis=0), (200, 100, 50), atol=2)
+
+
+def test_depth_units_are_the_images_own(scene):
+    root, written, _ = scene
+    folder = root / "test" / "000001"
+    path = folder / "scene_camera.json"
+    cameras = json.loads(path.read_text())
+    cameras["1"]["depth_scale"] *= 2
+    path.write_text(json.dumps(cameras))
+    frames = load_bop(root).frames
+    np.testing.assert_allclose(frames[0].depth(), written[0].depth, atol=0.6e-5)
+    np.testing.assert_allclose(frames[1].depth(), 2 * written[1].depth, atol=1.2e-5)
+    assert frames[0].has_depth()
+    (folder / "depth" / "000000.png").unlink()
+    assert [frame.has_depth() for frame in load_bop(root).frames] == [False, True]
 
 
 @pytest.mark.parametrize(

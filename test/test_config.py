@@ -28,7 +28,7 @@ def test_every_shipped_preset_loads():
         for name in preset_names(kind):
             assert isinstance(load_preset(name, kind), kind)
     parts = {path.stem for path in preset_folder().glob("*.yaml")} - {*preset_names(), *preset_names(EncoderConfig)}
-    assert parts == {"paper_images"}
+    assert parts == {"paper_images", "robust_images"}
 
 
 @pytest.mark.parametrize("width", ["compact", "paper"])
@@ -105,6 +105,13 @@ def test_the_robust_preset_has_what_a_cell_has():
     loss = config.loss
     assert loss.mixture_weight > 0 and loss.mixture_end == 1.0 and 0 < loss.depth_start < 1
     assert (loss.d_max, loss.gamma, loss.spread_weight) == (30.0, 0.01, 1.0)
+
+
+def test_later_bases_win():
+    config, compact, robust = load_preset("compact_robust"), load_preset("compact"), load_preset("robust")
+    assert (config.synthesis, config.augmentation) == (robust.synthesis, robust.augmentation)
+    others = {"synthesis": compact.synthesis, "augmentation": compact.augmentation}
+    assert dataclasses.replace(config, **others) == compact
 
 
 def test_only_robust_compresses():

@@ -5,10 +5,12 @@ import pytest
 from evaluation_scene import StandInEstimator, model, objects, turn, write_dataset
 
 from shared_pose_ros.evaluation.bop import load_bop, write_bop_targets
+from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import (
     Candidates,
     Chance,
     evaluate_bundle,
+    known_index,
     middle_tolerance,
     translations_about,
 )
@@ -32,7 +34,7 @@ def dataset(tmp_path_factory, scorer):
     return load_bop(root)
 
 
-@pytest.mark.parametrize("name", list(PROTOCOLS))
+@pytest.mark.parametrize("name", [name for name, protocol in PROTOCOLS.items() if protocol.boxes is None])
 def test_the_truth_scores_one_under_every_protocol(name, dataset, scorer):
     (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol(name), chance=CHANCE)
     assert len(result.instances) == 4 and result.protocol == name and result.corrected
@@ -52,6 +54,33 @@ def test_a_known_error_is_measured_and_the_oracle_finds_the_better_hypothesis(da
         assert instance.oracle_rotation_deg == pytest.approx(0.0, abs=0.01)
         assert instance.score < instance.oracle_score == 1.0
         assert instance.confidence == pytest.approx(0.9)
+
+
+def test_a_detectors_boxes_are_given_and_its_misses_scored_zero(dataset, scorer):
+    # The least noise that can be seen, and a seed that misses one of the four instances.
+    noise = next(
+        noise
+        for noise in (BoxNoise(0.001, 0.001, 0.3, seed) for seed in range(50))
+        if sum(noise.detect(np.ones(4), 1, image, gt) is None for image in (0, 1) for gt in (0, 1)) == 1
+    )
+    protocol = get_protocol("detector").changed(boxes=noise)
+    both = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, protocol, (True, False), CHANCE)
+    exact = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), (True,), CHANCE)[0]
+    for result in both:
+        assert "30 % missed and scored 0" in result.protocol_line
+        places = [(i.im_id, i.gt_id) for i in result.instances]
+        assert places == [(i.im_id, i.gt_id) for i in exact.instances]
+        (missed,) = [i for i in result.instances if not i.detected]
+        assert (missed.score, missed.oracle_score, missed.chance_score, missed.box_iou) == (0, 0, 0, 0)
+        assert missed.rotation_deg == 180 and set(missed.e_vsd) == {1.0} and missed.mssd > 0.05
+        for found in (i for i in result.instances if i.detected):
+            assert found.score == 1.0 and 0.98 < found.box_iou < 1.0 and found.image_seconds > 0
+
+
+def test_every_instance_may_be_missed(dataset, scorer):
+    protocol = get_protocol("detector").changed(boxes=BoxNoise(miss=1 - 1e-9))
+    (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, protocol, chance=CHANCE)
+    assert len(result.instances) == 4 and not any(i.detected or i.score for i in result.instances)
 
 
 def test_correction_off_asks_the_estimator_without_camera_and_shares_the_chance_row(dataset, scorer):
@@ -97,6 +126,14 @@ def test_what_cannot_be_scored_is_counted(dataset, scorer):
         evaluate_bundle(StandInEstimator(dataset, known=[]), dataset, scorer, get_protocol("paper"))
     with pytest.raises(ValueError, match="corrected is empty"):
         evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), corrected=())
+
+
+def test_an_object_is_found_in_the_bundle_by_its_name_before_its_number(dataset, scorer):
+    named = PoseScorer(ObjectSet((model("bolt", objects()[0].mesh, aliases=("1", "M8")),)))
+    assert known_index(StandInEstimator(dataset, known=["1", "bolt"]), named, "1") == 1
+    assert known_index(StandInEstimator(dataset, known=["2", "M8"]), named, "1") == 1
+    assert known_index(StandInEstimator(dataset, known=["2"]), named, "1") is None
+    assert known_index(StandInEstimator(dataset, known=["2", "9"]), named, "9") == 1  # without CAD
 
 
 def test_chance_draws_depend_on_the_instance_and_the_seed_only():

@@ -9,14 +9,14 @@ from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, load_bundle
-from shared_pose_ros.cli.export import export_checkpoint
+from shared_pose_ros.cli.export import export_folder
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint, save_checkpoint
 from shared_pose_ros.training.provenance import describe_object, source_commit
 
 
 def test_the_bundle_is_the_trained_network_with_its_facts(tiny_run, photographs, tmp_path):
-    written = export_checkpoint(tiny_run, tmp_path / "parts.pose.pt")
+    written = export_folder(tiny_run, tmp_path / "parts.pose.pt")
     bundle = load_bundle(tmp_path / "parts.pose.pt")
     metadata = bundle.metadata
     assert metadata == written
@@ -54,18 +54,18 @@ def _fields(model):
 
 def test_folders_without_a_usable_checkpoint_are_refused(tiny_run, tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
-        export_checkpoint(tmp_path, tmp_path / "x.pose.pt")
+        export_folder(tmp_path, tmp_path / "x.pose.pt")
     shutil.copy(tiny_run / CHECKPOINT_NAME, tmp_path)
     state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
     save_checkpoint(tmp_path / CHECKPOINT_NAME, {**state, "config": {**state["config"], "hypotheses": 5}})
     with pytest.raises(CheckpointError, match="does not fit its own configuration"):
-        export_checkpoint(tmp_path, tmp_path / "x.pose.pt")
+        export_folder(tmp_path, tmp_path / "x.pose.pt")
     assert not (tmp_path / "x.pose.pt").exists()
 
 
 def test_the_bundles_name_must_say_what_it_is(tiny_run, tmp_path):
     with pytest.raises(BundleError, match=r"'parts\.pt' must end in \.pose\.pt"):
-        export_checkpoint(tiny_run, tmp_path / "parts.pt")
+        export_folder(tiny_run, tmp_path / "parts.pt")
 
 
 def test_the_commit_is_a_hash_or_says_that_it_is_unknown():

@@ -7,7 +7,16 @@ import pytest
 import torch
 from evaluation_scene import turn
 
-from shared_pose_ros.evaluation.metrics import distance_image, mspd, mssd, recall, symmetric_rotation_error, vsd
+from shared_pose_ros.evaluation.metrics import (
+    add,
+    adi,
+    distance_image,
+    mspd,
+    mssd,
+    recall,
+    symmetric_rotation_error,
+    vsd,
+)
 from shared_pose_ros.meshes.symmetries import Symmetries
 
 CAMERA = torch.tensor([[40.0, 0.0, 15.2], [0.0, 38.0, 11.7], [0.0, 0.0, 1.0]], dtype=torch.float64)
@@ -152,6 +161,45 @@ def test_point_metrics_of_a_shift_are_the_shift():
     flat = torch.zeros(1, 3, dtype=torch.float64)
     sideways = mspd(eye[None], (far + shift * torch.tensor([1, 1, 0]))[None], eye, far, CAMERA, flat, identity)
     assert sideways.item() == pytest.approx(40.0 * 0.003)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_average_distances_equal_the_slow_reference(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(60, 3)) * 0.03
+    r_gt, t_gt = turn(rng.normal(size=3), 70), np.array([0.02, -0.03, 0.4])
+    rotations = np.stack([r_gt @ turn(rng.normal(size=3), angle) for angle in (5, 170)])
+    translations = t_gt + rng.normal(size=(2, 3)) * 0.01
+    given = [torch.from_numpy(a) for a in (rotations, translations, r_gt, t_gt, points)]
+    for i in range(2):
+        estimate = [rotations[i] @ x + translations[i] for x in points]
+        truth = [r_gt @ x + t_gt for x in points]
+        same = np.mean([np.linalg.norm(a - b) for a, b in zip(estimate, truth)])
+        nearest = np.mean([min(np.linalg.norm(a - b) for a in estimate) for b in truth])
+        assert add(*given)[i].item() == pytest.approx(same, rel=1e-9)
+        assert adi(*given)[i].item() == pytest.approx(nearest, rel=1e-9)
+
+
+def test_a_symmetric_turn_is_free_for_all_metrics_but_add():
+    # Corners of a plate, turned by a half turn about its axis: every point lands on another one.
+    points = torch.tensor([[x, y, z] for x in (-0.03, 0.03) for y in (-0.02, 0.02) for z in (0, 0.01)]).double()
+    symmetry = np.eye(4)
+    symmetry[:3, :3] = turn([0, 0, 1], 180)
+    transforms = torch.from_numpy(Symmetries(symmetry[None]).transforms())
+    truth, place = torch.from_numpy(turn([3, -1, 2], 50)), torch.tensor([0.01, 0.02, 0.5], dtype=torch.float64)
+    turned = (truth @ torch.from_numpy(symmetry[:3, :3]))[None]
+    pose = turned, place[None], truth, place
+    assert mssd(*pose, points, transforms).item() == pytest.approx(0, abs=1e-12)
+    assert mspd(*pose, CAMERA, points, transforms).item() == pytest.approx(0, abs=1e-9)
+    assert adi(*pose, points).item() == pytest.approx(0, abs=1e-12)
+    assert add(*pose, points).item() == pytest.approx(2 * math.hypot(0.03, 0.02))
+    # The identity is no error of any metric; a shift is the shift.
+    same = truth[None], place[None], truth, place
+    assert add(*same, points).item() == mssd(*same, points, transforms).item() == 0.0
+    assert adi(*same, points).item() == pytest.approx(0, abs=1e-12)
+    shifted = truth[None], place[None] + torch.tensor([0.003, 0.0, 0.004]), truth, place
+    assert add(*shifted, points).item() == pytest.approx(0.005)
+    assert adi(*shifted, points).item() == pytest.approx(0.005)
 
 
 HALF_TURN = {"discrete": [[-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]]}

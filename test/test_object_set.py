@@ -123,6 +123,28 @@ def test_wrong_subset_is_explained(bop, subset, message):
         ObjectSet.load(bop, subset=subset)
 
 
+def test_only_what_is_shown_is_read(bop):
+    assert ObjectSet.load(bop, shown={"2", "nobody"}).class_ids == ("2",)
+    (bop / "obj_000001.ply").write_text("damaged")
+    assert len(ObjectSet.load(bop, shown={"2"})) == 1
+    with pytest.raises(ObjectSetError, match="the data show nobody; give the CAD"):
+        ObjectSet.load(bop, shown={"nobody"})
+
+
+def test_bop_info_states_diameter_and_names(bop):
+    path = bop / "models_info.json"
+    info = json.loads(path.read_text())
+    info["2"] |= {"class_id": "bolt", "name": "M8", "aliases": ["screw"], "diameter": 123.0}
+    path.write_text(json.dumps(info))
+    bolt = ObjectSet.load(bop)[1]
+    assert (bolt.class_id, bolt.name, bolt.aliases) == ("bolt", "M8", ("2", "obj_000002", "screw"))
+    assert bolt.diameter == pytest.approx(0.123)
+    info["2"]["diameter"] = -1
+    path.write_text(json.dumps(info))
+    with pytest.raises(ObjectSetError, match="object 2: diameter is -1; give millimetres"):
+        ObjectSet.load(bop)
+
+
 def test_plain_folder_takes_the_declared_unit(folder):
     write_ply(folder / "a.ply", CUBE * 2)
     (folder / "README.txt").write_text("not a mesh")

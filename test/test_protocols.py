@@ -1,12 +1,14 @@
 """Named protocols: tolerances, which instances they score, what their line says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from shared_pose_ros.evaluation.bop import BopFrame, Instance
-from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
+from shared_pose_ros.evaluation.box_noise import BoxNoise
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, check_comparable, get_protocol, line_fields
 
 
 def frame(*visible):
@@ -59,6 +61,61 @@ def test_the_line_tells_protocols_and_settings_apart():
     assert "correction off" in line("paper", corrected=False)
 
 
+def test_thresholds_are_the_benchmarks_bit_for_bit():
+    np.testing.assert_array_equal(get_protocol("paper").thetas, np.arange(0.05, 0.51, 0.05))
+    np.testing.assert_array_equal(get_protocol("bop19").taus, np.arange(0.05, 0.51, 0.05))
+
+
+def some_line(name="paper", data="set/test, 3 images", corrected=True, **changes):
+    protocol = get_protocol(name).changed(**changes)
+    return protocol.line(data, corrected, "from the sensor", "as loaded", "20 draws")
+
+
+def test_a_line_is_taken_apart_into_its_fields():
+    for name in PROTOCOLS:
+        fields = line_fields(some_line(name))
+        assert fields["protocol"] == name and fields["data"] == "set/test, 3 images" and fields["chance"] == "20 draws"
+        assert fields["viewing-ray correction"] == "on" and fields["CAD"] == "as loaded"
+    assert line_fields(some_line(data="a; b/test"))["data"] == "a; b/test"
+    assert "listed targets" in line_fields(some_line("bop19")) and "MSSD" in line_fields(some_line("bop19"))
+
+
+def test_figures_of_one_protocol_may_be_compared():
+    check_comparable([])
+    check_comparable([some_line(), SimpleNamespace(protocol_line=some_line())])
+    both = [some_line(corrected=True), some_line(corrected=False)]
+    check_comparable(both, may_differ=["viewing-ray correction"])
+    with pytest.raises(ValueError, match=r"they differ in viewing-ray correction \(on / off\); evaluate all"):
+        check_comparable(both)
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        (some_line(data="set/val, 3 images"), "data"),
+        (some_line(translation="estimated"), "translation"),
+        (some_line(boxes=BoxNoise()), "object id"),
+        (some_line("bop19"), "listed targets .not stated / only where"),
+        ("score of another program", "protocol"),
+    ],
+)
+def test_a_difference_is_named(other, field):
+    with pytest.raises(ValueError, match=f"differ in .*{field}"):
+        check_comparable([some_line(), other])
+
+
+def test_the_detectors_noise_stands_in_the_line():
+    line = some_line("detector")
+    assert "centre σ 4 % of its sides, size σ 8 %, 5 % missed and scored 0, seed 0" in line
+    assert "translation of the CAD's centre from ground truth" in line and "visible box from ground truth" not in line
+    assert "7 % missed" in some_line(boxes=BoxNoise(miss=0.07))
+
+
+def test_an_unknown_translation_is_refused():
+    with pytest.raises(ValueError, match="'guessed' is unknown; choose one of ground_truth, estimated"):
+        get_protocol("paper").changed(translation="guessed")
+
+
 def test_unknown_name_lists_the_names():
-    with pytest.raises(ValueError, match="'bop20' is unknown; choose one of paper, bop19, bop18"):
+    with pytest.raises(ValueError, match="'bop20' is unknown; choose one of paper, detector, bop19, bop18"):
         get_protocol("bop20")

@@ -39,6 +39,15 @@ def test_honest_confidences_have_a_small_error_and_boasting_ones_a_large():
     assert calibration_error(boasting) == pytest.approx(1 / 3, abs=0.02)  # mean of (1 − c) (1 − 1/3)
 
 
+def test_misses_have_no_confidence():
+    answers = results((0.8, 1), (0.4, 90))
+    missed = [instance("1", 0.0, 180.0, confidence=0.0, detected=False)]
+    assert confidence_bins(answers + missed) == confidence_bins(answers)
+    assert calibration_error(answers + missed) == pytest.approx((0.2 + 0.4) / 2)
+    assert acceptances(answers + missed) == acceptances(answers)
+    assert confidence_bins(missed) == [] == acceptances(missed) and math.isnan(calibration_error(missed))
+
+
 def test_the_most_confident_are_kept():
     found = acceptances(results((0.9, 1), (0.5, 90), (0.5, 2), (0.1, 3)), (1.0, 0.75, 0.5, 0.25, 0.01))
     # Half of the answers would be two, but the third is as confident as the second.

@@ -1,5 +1,7 @@
 """Which cases are shown, and that their crops show what the image shows, with both outlines in place."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from evaluation_scene import CAMERA, SIZE, StandInEstimator, depth_of, objects, turn, write_dataset
@@ -118,6 +120,15 @@ def test_case_pictures_show_the_crop_and_both_outlines(evaluation, dataset, scor
     one_frame = {key: frame for key, frame in dataset_frames(dataset).items() if key == (1, 0)}
     assert sum(map(len, case_pictures(evaluation, one_frame, scorer).values())) == 2
     assert sum(map(len, case_pictures(evaluation, {}, scorer).values())) == 0
+
+
+def test_misses_are_no_cases_and_show_the_truth_alone(evaluation, dataset, scorer):
+    missed = tuple(dataclasses.replace(r, detected=False, translation=(0.0, 0.0, 0.0)) for r in evaluation.instances)
+    nothing = dataclasses.replace(evaluation, instances=missed)
+    assert sum(map(len, case_pictures(nothing, dataset_frames(dataset), scorer).values())) == 0
+    (picture,) = gallery(nothing, dataset, scorer, limit=1)
+    assert drawn_pixels(picture.image, TRUTH_COLOUR).any()
+    assert not drawn_pixels(picture.image, ESTIMATE_COLOUR).any()
 
 
 def test_captions_hold_the_figures(evaluation, scorer):

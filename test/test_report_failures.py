@@ -75,5 +75,8 @@ def test_every_instance_has_a_row_the_worst_first(flipped):
     assert (found["object"], found["scene"], found["AR_VSD %"], found["rotation error °"]) == ("2", "7", "10", "170.0")
     assert found["turn"] == "half turn about y, axis (0.0, 1.0, 0.0)" and found["confidence %"] == "25"
     assert rows[-1][6] == "·"
+    lost = [dataclasses.replace(worst, detected=False)]
+    assert residuals(lost, objects()) == [None]
+    assert cells([instance_table(evaluation(results=tuple(lost)), [None])])[0][1][6] == "missed"
     ((_, *unknown),) = cells([instance_table(evaluation(results=results), [None] * 10)])
     assert {row[6] for row in unknown} == {"–"}

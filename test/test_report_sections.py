@@ -113,6 +113,21 @@ def test_box_noise_is_shown_only_where_there_is_some():
     assert factors({"net": evaluation(), "noisy": evaluation(results=jittered)}) == [VISIBILITY, OFF_AXIS, BOX]
 
 
+def test_misses_are_wrong_everywhere_and_have_no_box():
+    missed = instance(
+        "2", 0.0, 180.0, gt_id=2, detected=False, box_iou=0.0, e_vsd=(1.0,) * 10, chance_score=0.0, confidence=0.0
+    )
+    noisy = tuple(dataclasses.replace(result, box_iou=0.8) for result in RESULTS)
+    results = evaluation(results=(*noisy, missed))
+    assert "2 of 4 are off by 15° or more, of them 1 missed by the detector; the weakest" in headline(results)
+    (table,) = cells(by_factor({"net": results}, BOX))
+    assert [row[:2] for row in table[1:]] == [["80–90 %", "3"]]
+    vsd, rotation = cells(recall_curves({"net": results}, objects()))
+    # Object 2: one of two below 0.2; chance at 0.4: a quarter of object 1's draws, none of object 2's.
+    assert vsd[1][2] == "50.0" and vsd[2][4] == "12.5" and rotation[1][3] == "50.0"
+    assert not factors({"net": evaluation(results=(*RESULTS, missed))})[2:]
+
+
 def test_recall_curves_have_chance_and_their_tables():
     markup = recall_curves({"net": evaluation()}, objects())
     vsd, rotation = cells(markup)

@@ -46,6 +46,15 @@ def test_chance_of_vsd_pools_the_draws_of_an_object():
     assert chance_vsd_recall([*results, instance("1", 1, 1)]) == []
 
 
+def test_chance_is_wrong_about_misses_too():
+    found = instance("1", 1, 1, chance_e_vsd=(0.2, 0.4, 0.9))
+    missed = instance("1", 0, 180, detected=False)
+    assert chance_vsd_recall([found, missed], (0.5, 1.1)) == pytest.approx([1 / 3, 1.0])
+    assert chance_vsd_recall([missed]) == []
+    alone, both = (chance_rotation_recall(results, objects(), DEGREES) for results in ([found], [found, missed]))
+    np.testing.assert_allclose(both, np.array(alone) / 2)
+
+
 def test_rotation_recall_is_the_share_below():
     assert rotation_recall([4.0, 5.0, 29.0, 170.0], DEGREES) == [0.0, 0.25, 0.5, 0.75, 0.75]
     assert all(math.isnan(share) for share in rotation_recall([], DEGREES))

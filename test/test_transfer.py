@@ -55,7 +55,7 @@ def test_another_width_is_refused():
 def pretrained(crop_size=32, width="compact"):
     torch.manual_seed(5)
     encoder = Encoder(width, crop_size).eval()
-    return encoder, EncoderWeights("runs/e/encoder.pt", encoder.state_dict(), width, crop_size, {"step": 3})
+    return encoder, EncoderWeights("runs/e/encoder.pt", encoder.state_dict(), width, crop_size, {}, {"step": 3})
 
 
 def test_a_pre_trained_encoder_moves_in_and_the_head_stays():

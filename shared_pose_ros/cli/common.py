@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from shared_pose_ros.evaluation.bop import BopDataset
     from shared_pose_ros.meshes.object_set import ObjectSet
     from shared_pose_ros.training.config import Settings
 
@@ -35,6 +36,24 @@ def load_objects(options: argparse.Namespace) -> ObjectSet:
 
     subset = options.subset.split(",") if options.subset else None
     return ObjectSet.load(options.objects, unit=options.unit, subset=subset)
+
+
+def models_folder(options: argparse.Namespace) -> Path:
+    """The CAD of a BOP dataset: ``--models``, else ROOT/models_cad or ROOT/models; ValueError if there is none."""
+    if options.models:
+        return options.models
+    for name in ("models_cad", "models"):
+        if (options.bop / name).is_dir():
+            return options.bop / name
+    raise ValueError(f"{options.bop} has no models_cad or models folder; name the CAD with --models")
+
+
+def cad_shown(models: Path, dataset: BopDataset) -> ObjectSet:
+    """CAD of every object in the dataset, those that a bundle does not know too: they may stand in front."""
+    from shared_pose_ros.meshes.object_set import ObjectSet
+
+    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
+    return ObjectSet.load(models, shown=shown)
 
 
 def add_setting_arguments(parser: argparse.ArgumentParser, kind: type[Settings], preset: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from tqdm import tqdm
 
+from shared_pose_ros.cli.common import cad_shown, models_folder
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, load_bop
+from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
+from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
-from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
 from shared_pose_ros.evaluation.report import gallery, write_report
 from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
 from shared_pose_ros.evaluation.scoring import PoseScorer
@@ -18,6 +22,7 @@ from shared_pose_ros.evaluation.tables import markdown_table, write_json
 from shared_pose_ros.meshes.object_set import ObjectSet
 
 PICTURES = 8  # whole frames in the report
+_CORRECTED = {"on": (True,), "off": (False,), "both": (True, False)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
+    parser.add_argument("--translation", choices=TRANSLATIONS, help="default: the protocol's")
+    parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help="viewing ray (default: both)")
+    _add_box_arguments(parser)
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
     parser.add_argument(
         "--report",
@@ -38,18 +46,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write DIR/report.html, one page that works offline (or name a .html file)",
     )
+    parser.add_argument("--results", type=Path, help="also write the poses as BOP results files into this folder")
     parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
 
 
+def _add_box_arguments(parser: argparse.ArgumentParser) -> None:
+    """A detector's noise; the defaults are those of the protocol ``detector``."""
+    noise = BoxNoise()
+    jitter = f"σ of the box's centre and size, in fractions of its sides (detector: {noise.centre},{noise.size})"
+    parser.add_argument("--box-jitter", metavar="CENTRE,SIZE", help=jitter)
+    parser.add_argument("--box-miss", type=float, help=f"probability of a missed instance (detector: {noise.miss})")
+    parser.add_argument("--box-seed", type=int, help=f"of the noise (detector: {noise.seed})")
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluate with and without the viewing-ray correction, print the tables."""
+    protocol = get_protocol(options.protocol)
+    protocol = protocol.changed(options.translation, _box_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device)
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(_objects_shown(_models_folder(options), dataset), options.max_faces)
+    scorer = PoseScorer(_cad_needed(cad_shown(models_folder(options), dataset), estimator, dataset), options.max_faces)
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
-            estimator, dataset, scorer, get_protocol(options.protocol), corrected=(True, False),
+            estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
             progress=lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip
     for evaluation in evaluations:
@@ -62,26 +82,37 @@ def run(options: argparse.Namespace) -> int:
         cases = case_pictures(evaluations[0], dataset_frames(dataset), scorer)
         report = write_report(options.report, title, evaluations, pictures, cases=cases, objects=scorer.objects)
         print(f"report: {report}")
+    for evaluation in evaluations if options.results else ():
+        method = evaluation.system + ("" if evaluation.corrected else "-uncorrected")
+        path = options.results / results_name(method, dataset)
+        print(f"poses: {write_results(path, evaluation_estimates(evaluation, dataset))}")
     return 0
 
 
-def _objects_shown(models: Path, dataset: BopDataset) -> ObjectSet:
-    """CAD of every object in the dataset, those that the bundle does not know too: they may stand in front."""
-    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-    objects = ObjectSet.load(models)
-    found = [model for model in objects if shown.intersection((model.class_id, *model.aliases))]
-    if not found:
-        raise ValueError(
-            f"{models} holds {', '.join(objects.class_ids)}, the data show {', '.join(sorted(shown)) or 'nothing'}; "
-            "name the CAD of the dataset's objects with --models"
-        )
-    return ObjectSet(found)
+def _cad_needed(objects: ObjectSet, estimator: PoseEstimator, dataset: BopDataset) -> ObjectSet:
+    """The objects that the bundle knows, or all where they are rendered as the scene's missing depth."""
+    if not all(frame.has_depth() for frame in dataset.frames):
+        return objects
+    known = [m for m in objects if any(estimator.object_index(label) is not None for label in (m.class_id, *m.aliases))]
+    return ObjectSet(tuple(known)) if known else objects
 
 
-def _models_folder(options: argparse.Namespace) -> Path:
-    if options.models:
-        return options.models
-    for name in ("models_cad", "models"):
-        if (options.bop / name).is_dir():
-            return options.bop / name
-    raise ValueError(f"{options.bop} has no models_cad or models folder; name the CAD with --models")
+def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise | None:
+    """The protocol's noise with the options' changes; where it has none, only what the options say is done."""
+    changes: dict[str, float] = {}
+    if options.box_jitter is not None:
+        try:
+            changes["centre"], changes["size"] = (float(item) for item in options.box_jitter.split(","))
+        except ValueError:
+            raise ValueError(
+                f"--box-jitter {options.box_jitter!r} is not CENTRE,SIZE; give for example 0.04,0.08"
+            ) from None
+    if options.box_miss is not None:
+        changes["miss"] = options.box_miss
+    if options.box_seed is not None:
+        changes["seed"] = options.box_seed
+    if given is None and not {"centre", "miss"}.intersection(changes):
+        if changes:
+            raise ValueError("--box-seed changes nothing without noise; give --box-jitter, or --protocol detector")
+        return None
+    return dataclasses.replace(given or BoxNoise(0.0, 0.0, 0.0), **changes)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shared_pose_ros.baselines.object_specific import combine_networks
 from shared_pose_ros.bundle import SUFFIX, TURNS, BundleMetadata, BundleObject, export_bundle
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
-from shared_pose_ros.training.config import config_from_dict
+from shared_pose_ros.training.config import TrainingConfig, config_from_dict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export, verify and describe."""
-    metadata = export_checkpoint(options.folder, options.out, options.turns)
+    metadata = export_folder(options.folder, options.out, options.turns)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
     return 0
 
 
-def export_checkpoint(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
-    """Write the bundle of a training folder's checkpoint.
+def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
+    """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
         folder: of ``shared_pose train --out``.
@@ -41,20 +43,19 @@ def export_checkpoint(folder: Path, out: Path, turns: int = 4) -> BundleMetadata
         turns: 1, or 4 to look at each crop in four quarter turns.
 
     Raises:
-        CheckpointError: no usable checkpoint.
+        CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
         BundleError: the bundle cannot be made or written.
     """
-    state = load_checkpoint(Path(folder) / CHECKPOINT_NAME)
-    config = config_from_dict(state["config"])
-    objects = tuple(_bundle_object(entry) for entry in state["objects"])
-    network = PoseNetwork(len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code)
-    try:
-        network.load_state_dict(state["network"])
-    except RuntimeError as error:
-        raise CheckpointError(f"the checkpoint in {folder} does not fit its own configuration ({error})") from error
+    folder = Path(folder)
+    trained = [] if (folder / CHECKPOINT_NAME).exists() else _separate_networks(folder)
+    network = combine_networks([one.network for one in trained]) if trained else None
+    if network is None:
+        trained = [_load(folder)]
+        network = trained[0].network
+    config, state = trained[0].config, trained[0].state
     metadata = BundleMetadata(
         name=Path(out).name.removesuffix(SUFFIX),
-        objects=objects,
+        objects=tuple(item for one in trained for item in one.objects),
         hypotheses=config.hypotheses,
         crop_pad=config.synthesis.crop_pad,
         crop_size=config.crop_size,
@@ -62,15 +63,41 @@ def export_checkpoint(folder: Path, out: Path, turns: int = 4) -> BundleMetadata
         tuning=config.tuning,
         normalize_code=config.normalize_code,
         preset=state["preset"],
-        samples=state.get("earlier_samples", 0) + state["step"] * config.batch_size,
+        samples=sum(one.samples for one in trained),
         seed=config.seed,
         commit=state["commit"],
         turns=turns,
-        metrics=state.get("metrics", {}),
+        metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
     return export_bundle(network, metadata, Path(out))
 
 
-def _bundle_object(entry: dict[str, Any]) -> BundleObject:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    return BundleObject(**values)
+@dataclass(frozen=True)
+class _Trained:
+    """A checkpoint: its network, settings, objects, samples, and everything else in it."""
+
+    network: PoseNetwork
+    config: TrainingConfig
+    objects: tuple[BundleObject, ...]
+    samples: int
+    state: dict[str, Any]
+
+
+def _separate_networks(folder: Path) -> list[_Trained]:
+    """Those that ``train --separate`` left: a folder is called as its network's only object."""
+    folders = [path.parent for path in sorted(folder.glob(f"*/{CHECKPOINT_NAME}"))]
+    found = [(path.name, _load(path)) for path in folders]
+    return [trained for name, trained in found if [item.class_id for item in trained.objects] == [name]]
+
+
+def _load(folder: Path) -> _Trained:
+    state = load_checkpoint(folder / CHECKPOINT_NAME)
+    config = config_from_dict(state["config"])
+    objects = tuple(BundleObject.from_dict(entry) for entry in state["objects"])
+    network = PoseNetwork(len(objects), config.hypotheses, config.width, config.crop_size, config.normalize_code)
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint in {folder} does not fit its own configuration ({error})") from error
+    samples = state.get("earlier_samples", 0) + state["step"] * config.batch_size
+    return _Trained(network, config, objects, samples, state)

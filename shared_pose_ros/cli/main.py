@@ -15,9 +15,14 @@ COMMANDS = {
     "preview": "draw a batch of training crops",
     "train": "train a shared network from CAD files",
     "train-encoder": "pre-train its encoder as an autoencoder of the same objects",
+    "campaign": "run a recipe of several trainings, in pieces if need be",
+    "build-codebook": "turn a pre-trained encoder into a bundle that answers by nearest neighbour, the baseline",
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",
+    "render-bop": "render an object set's cluttered scenes as a dataset in BOP layout",
     "evaluate": "score a bundle on a dataset in BOP layout",
+    "score": "score a BOP results file, ours or another's",
+    "tables": "accuracy and cost of several systems side by side, the paper's two tables",
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -82,14 +83,18 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
     prepare_training(config.threads)
     objects = load_objects(options)
+    deadline = math.inf if options.time_budget is None else time.monotonic() + options.time_budget
     with joined_processes(choose_device(options.device)) as place:
-        if options.separate:
-            for model in objects:
-                print(f"{model.class_id}:")
-                own = argparse.Namespace(**{**vars(options), "out": options.out / model.class_id})
-                _train_stages(own, ObjectSet([model]), _stages(own), *place)
-        else:
-            _train_stages(options, objects, stages, *place)
+        if not options.separate:
+            _train_stages(options, objects, stages, deadline, *place)
+            return 0
+        for model in objects:
+            if time.monotonic() >= deadline:
+                break
+            print(f"{model.class_id}:")
+            out = options.out / model.class_id
+            own = argparse.Namespace(**{**vars(options), "out": out, "resume": options.resume and out.exists()})
+            _train_stages(own, ObjectSet([model]), _stages(own), deadline, *place)
     return 0
 
 
@@ -119,10 +124,14 @@ def _stages(options: argparse.Namespace) -> list[_Stage]:
 
 
 def _train_stages(
-    options: argparse.Namespace, objects: ObjectSet, stages: list[_Stage], processes: Processes, device: torch.device
+    options: argparse.Namespace,
+    objects: ObjectSet,
+    stages: list[_Stage],
+    deadline: float,
+    processes: Processes,
+    device: torch.device,
 ) -> None:
     """One stage after the other, each from the weights of the one before; a finished one is not done again."""
-    deadline = None if options.time_budget is None else time.monotonic() + options.time_budget
     for number, stage in enumerate(stages):
         exists = options.resume and (stage.out / CHECKPOINT_NAME).exists()
         if exists and number + 1 < len(stages):
@@ -132,8 +141,7 @@ def _train_stages(
         own = argparse.Namespace(**vars(options))
         if number > 0:
             own.encoder, own.start_from, own.resume = None, stages[number - 1].out, exists
-        if deadline is not None:
-            own.time_budget = max(deadline - time.monotonic(), 0.0)
+        own.time_budget = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
         if not _train(own, objects, stage, processes, device):
             return
 
@@ -180,10 +188,12 @@ def _weights(path: Path) -> TrainedWeights:
 
 
 def _bundle_weights(bundle: Bundle) -> TrainedWeights:
-    facts = bundle.metadata
+    facts, weights = bundle.metadata, bundle.module.network.state_dict()
+    if "head.output.weight" not in weights:
+        raise ValueError(f"bundle {facts.name} holds a codebook or separate heads; give one of a shared network")
     return TrainedWeights(
         origin=facts.name,
-        network=bundle.module.network.state_dict(),
+        network=weights,
         class_ids=tuple(entry.class_id for entry in facts.objects),
         hypotheses=facts.hypotheses,
         crop_size=facts.crop_size,

@@ -93,6 +93,10 @@ class BopFrame:
             return None
         return (_read_pixels(path).astype(np.float64) * self.depth_unit).astype(np.float32)
 
+    def has_depth(self) -> bool:
+        """Whether the dataset has a depth image of this frame."""
+        return _find_image(self.folder, ("depth",), self.image_id) is not None
+
     def visible_mask(self, gt_id: int) -> np.ndarray | None:
         """Visible pixels ``(H, W)`` bool of one annotation, None if the dataset has no masks."""
         path = self.folder / "mask_visib" / f"{self.image_id:06d}_{gt_id:06d}.png"
@@ -138,7 +142,8 @@ def load_bop(root: str | Path, split: str = "test") -> BopDataset:
     if not scenes:
         raise BopError(f"{folder} has no scene folders such as 000001; is this a BOP split?")
     frames = tuple(frame for scene in scenes for frame in _read_scene(scene))
-    return BopDataset(root, split, frames, _read_targets(root / "test_targets_bop19.json") if split == "test" else None)
+    is_test = split.split("_")[0] == "test"  # T-LESS calls it test_primesense
+    return BopDataset(root, split, frames, _read_targets(root / "test_targets_bop19.json") if is_test else None)
 
 
 def _read_scene(folder: Path) -> Iterator[BopFrame]:

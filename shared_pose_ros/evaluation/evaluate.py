@@ -8,10 +8,11 @@ without weights.
 from __future__ import annotations
 
 import math
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.evaluation.scoring import PoseScorer, View
+from shared_pose_ros.geometry.boxes import box_iou
 from shared_pose_ros.geometry.rotations import random_rotations
 
 SENSOR_DEPTH = "from the sensor"
@@ -49,7 +51,10 @@ class InstanceResult:
         chance_score: mean score of random rotations.
         chance_rotation_deg: median rotation error of random rotations.
         off_axis_deg: angle between the optical axis and the ray to the object's centre.
-        box_iou: overlap of the box that was given and the true visible box, intersection over union.
+        box_iou: overlap of the box that was given and the true visible box, intersection over union; 0 for a miss.
+        detected: False where the protocol's detector missed the instance. A miss is as wrong as can be: score 0 (of
+            chance and of the best hypothesis too), VSD 1, MSSD of a diameter, MSPD of the image's width, 180°.
+        image_seconds: time that the estimator took for all crops of the image, −1 where not measured.
         truth_rotation: annotated R_m2c, 9 numbers row by row; empty if not kept.
         chance_e_vsd: VSD of each random rotation at the ``middle_tolerance``; empty if not kept.
     """
@@ -73,6 +78,8 @@ class InstanceResult:
     chance_rotation_deg: float
     off_axis_deg: float
     box_iou: float
+    detected: bool = True
+    image_seconds: float = -1.0
     truth_rotation: tuple[float, ...] = ()
     chance_e_vsd: tuple[float, ...] = ()
 
@@ -109,20 +116,28 @@ class Candidates:
         translations: ``(n, 3)`` metres, of the CAD origin; ignored where the protocol takes the true one.
         confidence: of the first.
         box_iou: overlap of the box that they were estimated from and the true visible box; 1 for the true box.
+        image_seconds: as in ``InstanceResult``.
     """
 
     rotations: np.ndarray
     translations: np.ndarray
     confidence: float
     box_iou: float = 1.0
+    image_seconds: float = -1.0
 
 
 @dataclass(frozen=True)
 class Chance:
-    """How the chance row is drawn: ``draws`` rotations uniform on SO(3) an instance, reproducible by ``seed``."""
+    """How the chance row is drawn: ``draws`` rotations uniform on SO(3) an instance, reproducible by ``seed``.
+
+    What an instance scored is kept in ``known``, so that evaluating many systems with one ``Chance`` renders it once.
+    """
 
     draws: int = 20
     seed: int = 0
+    known: dict[tuple[object, ...], tuple[float, float, tuple[float, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def rotations(self, scene_id: int, image_id: int, gt_id: int) -> np.ndarray:
         """The draws of one instance ``(draws, 3, 3)``, the same whatever else is evaluated."""
@@ -156,12 +171,16 @@ def score_instance(
     Returns:
         One result a setting.
     """
-    random = chance.rotations(*place, truth.gt_id)
+    # With the true translation chance does not depend on the system.
+    given = protocol.translation == "ground_truth"
+    key = (scorer, protocol.name, view.camera.tobytes(), *place, truth.gt_id, truth.class_id)
+    known = chance.known.get(key) if given else None
+    random = chance.rotations(*place, truth.gt_id) if known is None else np.zeros((0, 3, 3))
     rotations = [*(s.rotations for s in settings), random]
     # Chance under an estimated translation keeps the CAD's centre where the first setting saw it.
     anchor = translations_about(scorer, truth.class_id, settings[0], random)
     translations = [*(s.translations for s in settings), anchor]
-    if protocol.translation == "ground_truth":
+    if given:
         # Given is where the part is, not where its designer put the CAD's origin: a wrong turn about an origin at a
         # corner would also move the part. The same thing where the origin is the centre, as in T-LESS.
         exact = Candidates(truth.rotation[None], truth.translation[None], 1.0)
@@ -176,8 +195,11 @@ def score_instance(
         point_metrics=counts[:-2].tolist(),
     )
     by_chance = slice(counts[-2], counts[-1])
-    centre = truth.rotation @ scorer.objects[scorer.objects.index(truth.class_id)].centre + truth.translation
-    off_axis = math.degrees(math.atan2(math.hypot(centre[0], centre[1]), centre[2]))
+    if known is None:
+        middle = tuple(errors.vsd[by_chance, middle_tolerance(errors.vsd.shape[1])].tolist())
+        known = float(errors.score[by_chance].mean()), float(np.median(errors.rotation_deg[by_chance])), middle
+        if given:
+            chance.known[key] = known
     results = []
     for i, setting in enumerate(settings):
         first, own = counts[i], slice(counts[i], counts[i + 1])
@@ -198,12 +220,13 @@ def score_instance(
                 rotation_deg=float(errors.rotation_deg[first]),
                 oracle_score=float(errors.score[own].max()),
                 oracle_rotation_deg=float(errors.rotation_deg[own].min()),
-                chance_score=float(errors.score[by_chance].mean()),
-                chance_rotation_deg=float(np.median(errors.rotation_deg[by_chance])),
-                off_axis_deg=off_axis,
+                chance_score=known[0],
+                chance_rotation_deg=known[1],
+                off_axis_deg=_off_axis(scorer, truth),
                 box_iou=setting.box_iou,
+                chance_e_vsd=known[2],
                 truth_rotation=tuple(float(x) for x in truth.rotation.ravel()),
-                chance_e_vsd=tuple(float(x) for x in errors.vsd[by_chance, middle_tolerance(errors.vsd.shape[1])]),
+                image_seconds=setting.image_seconds,
             )
         )
     return results
@@ -212,6 +235,41 @@ def score_instance(
 def middle_tolerance(count: int) -> int:
     """Index of the tolerance at which VSD is shown over θ, of ``count``: 25 % of the diameter of BOP'19's ten."""
     return (count - 1) // 2
+
+
+def missed_instance(
+    scorer: PoseScorer, view: View, truth: Instance, place: tuple[int, int], protocol: Protocol
+) -> InstanceResult:
+    """The result of an instance that the detector did not find, as wrong as ``InstanceResult`` says."""
+    model = scorer.objects[scorer.objects.index(truth.class_id)]
+    return InstanceResult(
+        scene_id=place[0],
+        im_id=place[1],
+        gt_id=truth.gt_id,
+        class_id=model.class_id,
+        visib=truth.visibility,
+        rotation=tuple(np.eye(3).ravel().tolist()),
+        translation=(0.0, 0.0, 0.0),
+        confidence=0.0,
+        score=0.0,
+        e_vsd=(1.0,) * len(protocol.taus),
+        mssd=model.diameter,
+        mspd=float(view.size[1]),
+        rotation_deg=180.0,
+        oracle_score=0.0,
+        oracle_rotation_deg=180.0,
+        chance_score=0.0,
+        chance_rotation_deg=180.0,
+        off_axis_deg=_off_axis(scorer, truth),
+        box_iou=0.0,
+        detected=False,
+    )
+
+
+def _off_axis(scorer: PoseScorer, truth: Instance) -> float:
+    """Angle between the optical axis and the ray to the object's centre, degrees."""
+    x, y, z = truth.rotation @ scorer.objects[scorer.objects.index(truth.class_id)].centre + truth.translation
+    return math.degrees(math.atan2(math.hypot(x, y), z))
 
 
 def translations_about(scorer: PoseScorer, class_id: str, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
@@ -258,11 +316,16 @@ def evaluate_bundle(
             image = frame.image()
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
-            candidates = [_estimate(estimator, scorer, image, frame, chosen, on) for on in corrected]
-            for i, (truth, _) in enumerate(chosen):
-                own = [per_setting[i] for per_setting in candidates]
-                place = (frame.scene_id, frame.image_id)
-                for kept, result in zip(results, score_instance(scorer, view, truth, place, own, protocol, chance)):
+            found = [item for item in chosen if item[2] is not None]
+            candidates = [_estimate(estimator, scorer, image, frame, found, on) for on in corrected]
+            place = (frame.scene_id, frame.image_id)
+            own = dict(zip((truth.gt_id for truth, _, _ in found), zip(*candidates)))
+            for truth, _, _ in chosen:
+                if truth.gt_id in own:
+                    scored = score_instance(scorer, view, truth, place, own[truth.gt_id], protocol, chance)
+                else:
+                    scored = [missed_instance(scorer, view, truth, place, protocol)] * len(corrected)
+                for kept, result in zip(results, scored):
                     kept.append(result)
         if progress:
             progress(done, len(dataset.frames))
@@ -287,6 +350,17 @@ def evaluate_bundle(
     )
 
 
+def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
+    """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
+    index = scorer.objects.index(class_id)
+    labels = (class_id,)
+    if index is not None:
+        # The name first: a number that was chosen for a dataset may be another object's alias in the bundle.
+        model = scorer.objects[index]
+        labels = (model.class_id, *model.aliases)
+    return next((known for label in labels if (known := estimator.object_index(label)) is not None), None)
+
+
 def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
     """The view that a frame is scored in, and where its depth comes from: the sensor, or else a render of the truth."""
     depth = frame.depth()
@@ -302,20 +376,21 @@ def _usable(
     scorer: PoseScorer,
     protocol: Protocol,
     skipped: Counter[str],
-) -> list[tuple[Instance, np.ndarray]]:
-    """Instances that can be scored, each with its visible box; the others are counted by reason."""
+) -> list[tuple[Instance, np.ndarray, np.ndarray | None]]:
+    """Instances that can be scored, with visible box and given box (None for a miss); others are counted by reason."""
     selected = protocol.select(frame, dataset.targets)
     skipped["outside_protocol"] += len(frame.instances) - len(selected)
     chosen = []
     for truth in selected:
-        if estimator.object_index(truth.class_id) is None:
+        if known_index(estimator, scorer, truth.class_id) is None:
             skipped["unknown_to_bundle"] += 1
         elif scorer.objects.index(truth.class_id) is None:
             skipped["without_cad"] += 1
         elif (box := frame.visible_box(truth.gt_id)) is None:
             skipped["without_box"] += 1
         else:
-            chosen.append((truth, box))
+            noise, place = protocol.boxes, (frame.scene_id, frame.image_id, truth.gt_id)
+            chosen.append((truth, box, box if noise is None else noise.detect(box, *place)))
     return chosen
 
 
@@ -324,18 +399,23 @@ def _estimate(
     scorer: PoseScorer,
     image: np.ndarray,
     frame: BopFrame,
-    chosen: Sequence[tuple[Instance, np.ndarray]],
+    found: Sequence[tuple[Instance, np.ndarray, np.ndarray]],
     corrected: bool,
 ) -> list[Candidates]:
-    """Hypotheses of every chosen instance; translations need the camera even where the correction is off."""
-    boxes = np.stack([box for _, box in chosen]).astype(np.float32)
-    indices = np.array([estimator.object_index(truth.class_id) for truth, _ in chosen], dtype=np.int64)
+    """Hypotheses of every detected instance; translations need the camera even where the correction is off."""
+    if not found:
+        return []
+    boxes = np.stack([given for _, _, given in found]).astype(np.float32)
+    indices = np.array([known_index(estimator, scorer, truth.class_id) for truth, _, _ in found], dtype=np.int64)
+    start = time.perf_counter()
     located = estimator.estimate(image, boxes, indices, frame.camera)
+    seconds = time.perf_counter() - start
     turned = located if corrected else estimator.estimate(image, boxes, indices, None)
     candidates = []
-    for i, (truth, _) in enumerate(chosen):
+    for i, (truth, visible, given) in enumerate(found):
         seen = Candidates(located.rotations[i], located.translations[i][None], float(located.confidences[i, 0]))
         rotations = turned.rotations[i].astype(np.float64)
         translations = translations_about(scorer, truth.class_id, seen, rotations)
-        candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0])))
+        overlap = box_iou(given, visible)
+        candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0]), overlap, seconds))
     return candidates

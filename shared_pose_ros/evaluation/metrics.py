@@ -1,7 +1,7 @@
 """Pose error functions, vectorised over estimates and thresholds (METHOD 8).
 
-VSD, MSSD and MSPD as the BOP benchmark defines them (Hodan et al., ECCV 2018 and ECCVW 2020; public bop_toolkit), and
-the symmetry-aware rotation error, which needs no translation.
+VSD, MSSD and MSPD as the BOP benchmark defines them (Hodan et al., ECCV 2018 and ECCVW 2020; public bop_toolkit), ADD
+and ADI (Hinterstoisser et al., ACCV 2012), and the symmetry-aware rotation error, which needs no translation.
 
 Convention: metres, pixels, X_cam = R X_model + t; depth images hold z and 0 where there is nothing. All functions take
 torch tensors and compute in float64.
@@ -152,6 +152,70 @@ def mspd(
         return image[..., :2] / image[..., 2:]
 
     return _least_greatest_distance(rotation, translation, truth, points, outline, project)
+
+
+def add(
+    rotation: Tensor, translation: Tensor, rotation_truth: Tensor, translation_truth: Tensor, points: Tensor
+) -> Tensor:
+    """Average distance of the model's points, ADD: mean over points of |P x − P_gt x|; blind to symmetries.
+
+    Args:
+        rotation: estimates ``(N, 3, 3)``.
+        translation: ``(N, 3)`` metres.
+        rotation_truth: ``(3, 3)``.
+        translation_truth: ``(3,)`` metres.
+        points: the model's vertices ``(P, 3)``, metres.
+
+    Returns:
+        ``(N,)`` metres.
+    """
+    apart = points.double() @ (rotation - rotation_truth).double().mT
+    return (apart + (translation - translation_truth).double()[:, None]).norm(dim=-1).mean(dim=-1)
+
+
+NearestPoints = Callable[[Tensor], Tensor]
+
+
+def nearest_points(points: Tensor) -> NearestPoints:
+    """A function from queries ``(Q, 3)`` to their distances ``(Q,)`` from the nearest of ``points (P, 3)``."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(points.double().cpu().numpy())
+
+    def distance(queries: Tensor) -> Tensor:
+        return torch.from_numpy(tree.query(queries.cpu().numpy())[0]).to(queries.device)
+
+    return distance
+
+
+def adi(
+    rotation: Tensor,
+    translation: Tensor,
+    rotation_truth: Tensor,
+    translation_truth: Tensor,
+    points: Tensor,
+    nearest: NearestPoints | None = None,
+) -> Tensor:
+    """Average distance to the nearest point, ADI or ADD-S: mean over points x of the least |P y − P_gt x| over y.
+
+    The nearest point is looked for in the model's frame, where all estimates share one search tree.
+
+    Args:
+        rotation: estimates ``(N, 3, 3)``.
+        translation: ``(N, 3)`` metres.
+        rotation_truth: ``(3, 3)``.
+        translation_truth: ``(3,)`` metres.
+        points: the model's vertices ``(P, 3)``, metres.
+        nearest: ``nearest_points(points)`` if at hand.
+
+    Returns:
+        ``(N,)`` metres.
+    """
+    points = points.double()
+    nearest = nearest or nearest_points(points)
+    truth = points @ rotation_truth.double().mT + translation_truth.double()
+    seen = (truth - translation.double()[:, None]) @ rotation.double()
+    return nearest(seen.reshape(-1, 3)).reshape(len(rotation), -1).mean(dim=-1)
 
 
 def symmetric_rotation_error(rotation: Tensor, rotation_truth: Tensor, symmetries: Symmetries) -> Tensor:

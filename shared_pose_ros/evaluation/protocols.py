@@ -6,15 +6,37 @@ translation, the identity and the visible box come from the ground truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import BopFrame, Instance
+from shared_pose_ros.evaluation.box_noise import BoxNoise
 
-_STEPS = tuple(round(0.05 * i, 2) for i in range(1, 11))
+# Bit for bit the thresholds of bop_toolkit, np.arange(0.05, 0.51, 0.05): VSD errors are ratios of small numbers, and
+# 3/20 < 0.15000000000000002.
+STEPS = tuple(0.05 + 0.05 * i for i in range(10))
+TRANSLATIONS = ("ground_truth", "estimated")
+# How the parts of a protocol line begin.
+_LINE_FIELDS = (
+    "protocol",
+    "data",
+    "object id",
+    "translation",
+    "viewing-ray correction",
+    "VSD",
+    "missing depth",
+    "test depth",
+    "visibility",
+    "MSSD",
+    "most visible instance",
+    "listed targets",
+    "CAD",
+    "chance",
+)
 
 
 @dataclass(frozen=True)
@@ -34,20 +56,30 @@ class Protocol:
         visibility_min: smallest visible fraction of an instance that is scored.
         one_instance: score only the most visible instance of an object in an image.
         targets: score the dataset's listed targets where it lists them.
+        boxes: what a detector does to the visible boxes; None gives them as they are.
     """
 
     name: str
     score: str
     translation: str = "ground_truth"
-    taus: tuple[float, ...] = _STEPS
+    taus: tuple[float, ...] = STEPS
     tau_in_metres: bool = False
-    thetas: tuple[float, ...] = _STEPS
+    thetas: tuple[float, ...] = STEPS
     delta: float = 0.015
     missing_visible: bool = True
     surface_and_projection: bool = False
     visibility_min: float = 0.1
     one_instance: bool = False
     targets: bool = False
+    boxes: BoxNoise | None = None
+
+    def __post_init__(self) -> None:
+        if self.translation not in TRANSLATIONS:
+            raise ValueError(f"translation {self.translation!r} is unknown; choose one of {', '.join(TRANSLATIONS)}")
+
+    def changed(self, translation: str | None = None, boxes: BoxNoise | None = None) -> Protocol:
+        """The same protocol with another source of translations or boxes, where given; its line says so."""
+        return replace(self, translation=translation or self.translation, boxes=boxes or self.boxes)
 
     def tolerances(self, diameter: float) -> Tensor:
         """VSD tolerances ``(T,)`` in metres for an object of this diameter (m)."""
@@ -75,16 +107,36 @@ class Protocol:
             cad: resolution of the CAD that is rendered.
             chance: how the chance row was drawn.
         """
-        scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
-        missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
+        if self.boxes is None:
+            boxes = "object id and visible box from ground truth"
+        else:
+            boxes = f"object id from ground truth, {self.boxes}"
         given = self.translation == "ground_truth"
         source = "of the CAD's centre from ground truth" if given else "estimated from the box"
+        conditions = [
+            f"{boxes}, estimate scored against its own instance",
+            f"translation {source}",
+            f"viewing-ray correction {'on' if corrected else 'off'}",
+        ]
+        return self._line(data, conditions, test_depth, cad, chance)
+
+    def results_line(self, data: str, test_depth: str, cad: str, chance: str) -> str:
+        """The protocol line of poses that come from a results file; arguments as in ``line``."""
+        limit = "the one" if self.one_instance else "as many as there are instances to find,"
+        conditions = [
+            f"object id and pose from a results file, of an object in an image {limit} of highest score, matched "
+            "greedily to instances at every threshold",
+            "translation as in the results file",
+        ]
+        return self._line(data, conditions, test_depth, cad, chance)
+
+    def _line(self, data: str, conditions: Sequence[str], test_depth: str, cad: str, chance: str) -> str:
+        scale, unit = (1e3, " mm") if self.tau_in_metres else (100.0, " % of diameter")
+        missing = "visible (BOP'19)" if self.missing_visible else "not visible (BOP'18)"
         parts = [
             f"protocol {self.name}",
             f"data {data}",
-            "object id and visible box from ground truth, estimate scored against its own instance",
-            f"translation {source}",
-            f"viewing-ray correction {'on' if corrected else 'off'}",
+            *conditions,
             f"VSD τ {_values(self.taus, scale, unit)}, θ {_values(self.thetas)}, δ {self.delta * 1e3:g} mm",
             f"missing depth {missing}",
             f"test depth {test_depth}",
@@ -101,6 +153,7 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "paper": Protocol(name="paper", score="AR_VSD"),
+    "detector": Protocol(name="detector", score="AR_VSD", boxes=BoxNoise()),
     "bop19": Protocol(name="bop19", score="AR", translation="estimated", surface_and_projection=True, targets=True),
     "bop18": Protocol(
         name="bop18",
@@ -121,6 +174,51 @@ def get_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+class HasProtocolLine(Interface):
+    """An evaluation: anything with a ``protocol_line``."""
+
+    protocol_line: str
+
+
+def check_comparable(evaluations: Sequence[HasProtocolLine | str], may_differ: Sequence[str] = ()) -> None:
+    """Refuse to put figures of different protocols side by side; call it before several go into one table.
+
+    Args:
+        evaluations: evaluations, or their protocol lines.
+        may_differ: fields that the table is about, such as ``viewing-ray correction`` (see ``line_fields``).
+
+    Raises:
+        ValueError: protocol lines disagree; the message names each differing field with its values.
+    """
+    lines = [item if isinstance(item, str) else item.protocol_line for item in evaluations]
+    fields = [line_fields(line) for line in lines]
+    names = dict.fromkeys(name for known in fields for name in known)
+    differing = []
+    for name in names:
+        values = dict.fromkeys(known.get(name, "not stated") for known in fields)
+        if name not in may_differ and len(values) > 1:
+            differing.append(f"{name} ({' / '.join(values)})")
+    if differing:
+        raise ValueError(
+            f"evaluations of different protocols cannot stand in one table: they differ in {', '.join(differing)}; "
+            "evaluate all systems with the same options"
+        )
+
+
+def line_fields(line: str) -> dict[str, str]:
+    """Parts of a protocol line by the words that they begin with, such as ``protocol``, ``data`` and ``CAD``."""
+    fields: dict[str, str] = {}
+    last = "protocol"
+    for part in line.split("; "):
+        name = next((name for name in _LINE_FIELDS if part.startswith(name)), None)
+        if name is None or name in fields:  # a semicolon within a name of data
+            fields[last] = f"{fields[last]}; {part}" if last in fields else part
+        else:
+            fields[name] = part[len(name) :].lstrip(": ")
+            last = name
+    return fields
 
 
 def _values(values: tuple[float, ...], scale: float = 1.0, unit: str = "") -> str:

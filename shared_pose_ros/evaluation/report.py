@@ -15,6 +15,7 @@ import numpy as np
 from shared_pose_ros.evaluation import report_failures as failures
 from shared_pose_ros.evaluation import report_sections as sections
 from shared_pose_ros.evaluation.evaluate import Evaluation
+from shared_pose_ros.evaluation.protocols import line_fields
 from shared_pose_ros.evaluation.report_cases import gallery
 from shared_pose_ros.evaluation.report_poses import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
 from shared_pose_ros.evaluation.report_turns import Residual, residuals
@@ -97,10 +98,10 @@ def group_evaluations(evaluations: Sequence[Evaluation]) -> list[dict[str, Evalu
 
     Two may be compared if their protocol lines agree but for the viewing-ray correction.
     """
-    together: dict[tuple[str, ...], list[Evaluation]] = {}
+    together: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
-        parts = (part for part in evaluation.protocol_line.split("; ") if not part.startswith(_CORRECTION))
-        together.setdefault((evaluation.score_name, *parts), []).append(evaluation)
+        fields = {name: said for name, said in line_fields(evaluation.protocol_line).items() if name != _CORRECTION}
+        together.setdefault((evaluation.score_name, *sorted(fields.items())), []).append(evaluation)
     return [_labelled(group) for group in together.values()]
 
 

@@ -1,6 +1,7 @@
 """Does confidence mean correctness? Reliability by bins, expected calibration error, what a threshold would keep.
 
 Convention: an answer is correct if its symmetric rotation error is below 15°; confidences and shares in 0…1.
+Instances that a detector missed have no answer and are left out.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def confidence_bins(results: Sequence[InstanceResult], bins: int = BINS) -> list
 
 def calibration_error(results: Sequence[InstanceResult], bins: int = BINS) -> float:
     """Expected calibration error Σ n_b/N |correct_b − confidence_b| (Guo et al., ICML 2017, eq. 3); NaN of nothing."""
-    if not results:
-        return float("nan")
-    return sum(b.instances * abs(b.correct - b.confidence) for b in confidence_bins(results, bins)) / len(results)
+    found = confidence_bins(results, bins)
+    total = sum(b.instances for b in found)
+    return sum(b.instances * abs(b.correct - b.confidence) for b in found) / total if total else math.nan
 
 
 def acceptances(results: Sequence[InstanceResult], shares: Sequence[float] = SHARES) -> list[Acceptance]:
@@ -89,5 +90,6 @@ def acceptances(results: Sequence[InstanceResult], shares: Sequence[float] = SHA
 
 
 def _arrays(results: Sequence[InstanceResult]) -> tuple[np.ndarray, np.ndarray]:
-    confidence = np.array([result.confidence for result in results], dtype=np.float64)
-    return confidence, np.array([result.rotation_deg < CORRECT_DEG for result in results], dtype=bool)
+    answers = [(result.confidence, result.rotation_deg < CORRECT_DEG) for result in results if result.detected]
+    confidence, correct = zip(*answers) if answers else ((), ())
+    return np.array(confidence, dtype=np.float64), np.array(correct, dtype=bool)

@@ -78,13 +78,14 @@ def select_cases(
     """The worst, median and best results by score, equal scores by rotation error; none stands in two lists.
 
     Args:
-        results: of an evaluation.
+        results: of an evaluation; those that a detector missed are left out.
         counts: greatest number of each of ``worst``, ``median`` and ``best``; fewer where there are few results.
 
     Returns:
         Lists by the same names, the worst and the best first.
     """
-    ranked = sorted(results, key=lambda r: (r.score, -r.rotation_deg, r.scene_id, r.im_id, r.gt_id))
+    answered = (result for result in results if result.detected)
+    ranked = sorted(answered, key=lambda r: (r.score, -r.rotation_deg, r.scene_id, r.im_id, r.gt_id))
     third = max(len(ranked) // 3, 1)
     worst, median, best = (min(counts[name], third) for name in ("worst", "median", "best"))
     first, rest = ranked[:worst], ranked[worst:]
@@ -183,15 +184,13 @@ def _projected(vertices: np.ndarray, camera: np.ndarray, pose: DrawnPose) -> np.
 
 def _both_poses(
     result: InstanceResult, frame: ShownFrame, scorer: PoseScorer, label: str | None = None
-) -> tuple[DrawnPose, DrawnPose]:
-    """The truth and over it the estimate; ``label`` begins what is written beside it, None writes nothing."""
+) -> list[DrawnPose]:
+    """The truth and over it the estimate, if there is one; ``label`` begins its text, None writes nothing."""
     truth, index = frame.truths[result.gt_id], scorer.objects.index(result.class_id)
     text = "" if label is None else f"{label}{result.rotation_deg:.0f} deg"
     rotation, translation = np.array(result.rotation).reshape(3, 3), np.array(result.translation)
-    return (
-        DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR),
-        DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, text),
-    )
+    poses = [DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR)]
+    return [*poses, DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, text)] if result.detected else poses
 
 
 def _truths(frames: Frames, result: InstanceResult) -> Mapping[int, Instance]:

@@ -51,7 +51,7 @@ def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[
         "it. Axes are the CAD's; where z points up, half turns about x, y or a diagonal of the two put the part upside "
         "down. Of turns that a declared symmetry makes equal, only the first is named. Without symmetry "
         f"{percent(chance_of_a_name())} % of random rotations would have a name, and {percent(chance_of_an_axis())} % "
-        "of random axes would be called x, y or z."
+        "of random axes would be called x, y or z. Instances that a detector missed are left out."
     )
     rows = []
     for c in counts:
@@ -110,7 +110,7 @@ def _reliability(found: Mapping[str, Mapping[str, ConfidenceBin]]) -> str:
 
 def _instance_cells(r: InstanceResult, turn: Residual | None) -> list[str]:
     place = [r.class_id, str(r.scene_id), str(r.im_id), str(r.gt_id), f"{100 * r.score:.0f}", f"{r.rotation_deg:.1f}"]
-    said = (describe(turn) or "·") if turn else "–"
+    said = "missed" if not r.detected else (describe(turn) or "·") if turn else "–"
     rest = [100 * r.visib, r.off_axis_deg, 100 * r.box_iou, 100 * r.confidence]
     return [*place, said, f"{r.oracle_rotation_deg:.1f}", *(f"{value:.0f}" for value in rest)]
 

@@ -44,12 +44,14 @@ def headline(evaluation: Evaluation) -> str:
     """The evaluation in two sentences."""
     mean, rows = summary_row(evaluation), object_rows(evaluation)
     wrong = sum(result.rotation_deg >= CORRECT_DEG for result in evaluation.instances)
+    misses = sum(not result.detected for result in evaluation.instances)
+    missed = f", of them {misses} missed by the detector" if misses else ""
     weakest = min(rows, key=lambda row: row.score)
     return (
         f"{evaluation.system}: {evaluation.score_name} {percent(mean.score)} %, where chance reaches "
         f"{percent(mean.chance_score)} %; median rotation error {mean.rotation_error_deg_median:.1f}° over "
         f"{mean.instances} instances of {len(rows)} objects. {wrong} of {mean.instances} are off by {CORRECT_DEG:g}° "
-        f"or more; the weakest object is {weakest.class_id} with {percent(weakest.score)} %."
+        f"or more{missed}; the weakest object is {weakest.class_id} with {percent(weakest.score)} %."
     )
 
 

@@ -32,12 +32,14 @@ class Factor:
         unit: of the edges.
         edges: of the bins, low ≤ value < high; the last bin is open.
         value: of an instance.
+        of_misses: whether it is known of instances that a detector missed.
     """
 
     name: str
     unit: str
     edges: tuple[float, ...]
     value: Callable[[InstanceResult], float]
+    of_misses: bool = True
 
     def labels(self) -> list[str]:
         """Names of the bins."""
@@ -48,22 +50,23 @@ class Factor:
 VISIBILITY = Factor("visible share", " %", (0, 20, 40, 60, 80, 95, 100), lambda result: 100 * result.visib)
 OFF_AXIS = Factor("angle off the optical axis", "°", (0, 5, 10, 15, 20, 25, 30, 180), lambda r: r.off_axis_deg)
 BOX = Factor(
-    "overlap of the given and the true box (IoU)", " %", (0, 50, 60, 70, 80, 90, 100), lambda r: 100 * r.box_iou
+    "overlap of the given and the true box (IoU)", " %", (0, 50, 60, 70, 80, 90, 100), lambda r: 100 * r.box_iou, False
 )
 
 
 def boxes_differ(results: Iterable[InstanceResult]) -> bool:
-    """Whether some box was not the true one (an IoU below 0.999: rounding is no noise)."""
-    return any(result.box_iou < 0.999 for result in results)
+    """Whether some box was not the true one (an IoU below 0.999: rounding is no noise); a miss has none."""
+    return any(result.detected and result.box_iou < 0.999 for result in results)
 
 
 def factor_rows(evaluation: Evaluation, factor: Factor) -> list[ObjectRow]:
     """A row of figures a bin that holds an instance, over all its instances; ``class_id`` is the bin's name."""
-    values = np.array([factor.value(result) for result in evaluation.instances])
+    known = [result for result in evaluation.instances if result.detected or factor.of_misses]
+    values = np.array([factor.value(result) for result in known])
     index = np.searchsorted(factor.edges[1:-1], values, side="right")
     rows = []
     for number, label in enumerate(factor.labels()):
-        chosen = [replace(r, class_id=label) for r, i in zip(evaluation.instances, index) if i == number]
+        chosen = [replace(r, class_id=label) for r, i in zip(known, index) if i == number]
         if chosen:
             rows += object_rows(replace(evaluation, instances=tuple(chosen)))
     return rows
@@ -75,10 +78,15 @@ def vsd_recall(results: Sequence[InstanceResult], thetas: Sequence[float] = THET
 
 
 def chance_vsd_recall(results: Sequence[InstanceResult], thetas: Sequence[float] = THETAS) -> list[float]:
-    """The same for the random rotations of each instance; empty where they were not kept."""
-    if not results or not all(result.chance_e_vsd for result in results):
+    """The same for the random rotations of each instance; empty where they were not kept.
+
+    A miss counts as wrong once for every draw of the others, so that it weighs as much as they do.
+    """
+    found = [result for result in results if result.detected]
+    if not found or not all(result.chance_e_vsd for result in found):
         return []
-    return _mean_over_objects(results, thetas, lambda r: r.chance_e_vsd)
+    missed = (1.0,) * len(found[0].chance_e_vsd)
+    return _mean_over_objects(results, thetas, lambda r: r.chance_e_vsd if r.detected else missed)
 
 
 def rotation_recall(errors: Sequence[float], degrees: Sequence[float] = DEGREES) -> list[float]:
@@ -92,14 +100,14 @@ def chance_rotation_recall(
 ) -> list[float]:
     """Share below each angle for rotations uniform on SO(3), objects weighted by their instances.
 
-    Without symmetry it is (θ − sin θ)/π. Empty if an object is not in the set.
+    Without symmetry it is (θ − sin θ)/π; misses are wrong for chance too. Empty if an object is not in the set.
     """
     classes = sorted({result.class_id for result in results})
     if not classes or any(objects.index(class_id) is None for class_id in classes):
         return []
-    weights = [sum(result.class_id == class_id for result in results) / len(results) for class_id in classes]
+    weights = [sum(r.class_id == class_id and r.detected for r in results) / len(results) for class_id in classes]
     shares = [random_recall(objects[objects.index(class_id)].symmetries, degrees) for class_id in classes]
-    return np.average(shares, axis=0, weights=weights).tolist()
+    return (np.array(weights) @ np.array(shares)).tolist()
 
 
 def random_recall(symmetries: Symmetries, degrees: Sequence[float] = DEGREES) -> list[float]:

@@ -119,7 +119,7 @@ def cube_turns() -> dict[str, list[NDArray[np.float64]]]:
 
 
 def residuals(results: Sequence[InstanceResult], objects: ObjectSet) -> list[Residual | None]:
-    """The residual turn of each result; None where its truth was not kept or its object is not in the set.
+    """The residual turn of each result; None for misses, without its truth and where the set lacks its object.
 
     CORRECT agrees with the exact symmetric rotation error of the result, not with the sampled symmetries.
     """
@@ -127,7 +127,7 @@ def residuals(results: Sequence[InstanceResult], objects: ObjectSet) -> list[Res
     found: list[Residual | None] = []
     for result in results:
         index = objects.index(result.class_id)
-        if index is None or not result.truth_rotation:
+        if index is None or not result.truth_rotation or not result.detected:
             found.append(None)
             continue
         if index not in namers:

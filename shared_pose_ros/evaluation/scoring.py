@@ -15,8 +15,19 @@ import torch
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.metrics import mspd, mssd, recall, support_points, symmetric_rotation_error, vsd
-from shared_pose_ros.evaluation.protocols import Protocol
+from shared_pose_ros.evaluation.metrics import (
+    NearestPoints,
+    add,
+    adi,
+    mspd,
+    mssd,
+    nearest_points,
+    recall,
+    support_points,
+    symmetric_rotation_error,
+    vsd,
+)
+from shared_pose_ros.evaluation.protocols import STEPS, Protocol
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.depth import render_depth
@@ -25,8 +36,7 @@ from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer, pa
 # Pixels rendered at once: bounds memory to some hundred MB whatever the image and the number of poses.
 _PIXELS_AT_ONCE = 2_000_000
 # BOP's MSPD thresholds hold for images 640 pixels wide.
-_MSPD_WIDTH = 640.0
-_STEPS = torch.arange(1, 11, dtype=torch.float64)
+MSPD_WIDTH = 640.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class PoseScorer:
         max_faces: int | None = None,
         device: str | torch.device = "cpu",
         rasterizer: Rasterizer | None = None,
+        points: Sequence[np.ndarray] | None = None,
+        pixel_offset: float = 0.0,
     ) -> None:
         """Pack the meshes.
 
@@ -85,16 +97,22 @@ class PoseScorer:
             max_faces: simplify finer meshes to this many faces; None renders the CAD as it is.
             device: where to render.
             rasterizer: backend, Warp by default.
+            points: for MSSD and MSPD, ``(P, 3)`` metres of each object; its mesh's vertices by default.
+            pixel_offset: where in a pixel surfaces are looked at, 0 at its centre (integer coordinates). An OpenGL
+                renderer that takes K as it is, such as bop_toolkit's, looks at 0.5.
         """
         self.objects = objects
         self.device = torch.device(device)
         self.rasterizer = rasterizer or make_rasterizer()
+        self.pixel_offset = pixel_offset
         self.cad = "as loaded" if max_faces is None else f"of at most {max_faces} faces"
         coarse = max_faces or sys.maxsize
         drawn = [m.mesh if len(m.mesh.faces) <= coarse else simplify(m.mesh, coarse) for m in objects]
         self.meshes = pack_meshes([(mesh.vertices, mesh.faces) for mesh in drawn], self.device)
         self._corners = [_bounding_corners(mesh.vertices) for mesh in drawn]
-        self._points = [torch.from_numpy(m.mesh.vertices).to(self.device, torch.float64) for m in objects]
+        given = [m.mesh.vertices for m in objects] if points is None else points
+        self._points = [torch.as_tensor(own).to(self.device, torch.float64) for own in given]
+        self._trees: dict[int, NearestPoints] = {}
         self._outlines = [support_points(points) for points in self._points]
         self._symmetries = [torch.from_numpy(m.symmetries.transforms()).to(self.device) for m in objects]
 
@@ -160,11 +178,23 @@ class PoseScorer:
         projection[chosen] = mspd(*pair, self._tensor(view.camera), *shape)
         score = recall(discrepancy, torch.tensor(protocol.thetas, dtype=torch.float64))
         if protocol.surface_and_projection:
-            on_surface = recall(surface, 0.05 * _STEPS * model.diameter)
-            on_image = recall(projection * (_MSPD_WIDTH / view.size[1]), 5.0 * _STEPS)
+            steps = torch.tensor(STEPS, dtype=torch.float64)
+            on_surface = recall(surface / model.diameter, steps)
+            on_image = recall(projection * (MSPD_WIDTH / view.size[1]), 100.0 * steps)
             score = (score + on_surface + on_image) / 3.0
         rotation_error = symmetric_rotation_error(r, r_truth, model.symmetries)
         return PoseErrors(*(x.cpu().numpy() for x in (discrepancy, surface, projection, rotation_error, score)))
+
+    def average_distances(
+        self, truth: Instance, rotations: np.ndarray, translations: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """ADD and ADI of N poses ``(N, 3, 3)`` and ``(N, 3)`` of one instance: two ``(N,)`` in metres."""
+        index = self.objects.index(truth.class_id)
+        if index not in self._trees:
+            self._trees[index] = nearest_points(self._points[index])
+        poses = self._tensor(rotations), self._tensor(translations)
+        pair = (*poses, self._tensor(truth.rotation), self._tensor(truth.translation), self._points[index])
+        return add(*pair).cpu().numpy(), adi(*pair, self._trees[index]).cpu().numpy()
 
     def _vsd(
         self, index: int, r: Tensor, t: Tensor, r_truth: Tensor, t_truth: Tensor, view: View, protocol: Protocol
@@ -189,7 +219,9 @@ class PoseScorer:
     ) -> Tensor:
         x0, y0, x1, y1 = region
         objects = torch.full((len(r),), index, dtype=torch.int64, device=self.device)
-        k = self._tensor(_shifted(camera, x0, y0)).float()
+        # Rounded before the shift by whole pixels, which is then exact: the region's render is the image's bit for bit.
+        rounded = np.asarray(camera, dtype=np.float32)
+        k = self._tensor(_shifted(rounded, x0 + self.pixel_offset, y0 + self.pixel_offset)).float()
         return render_depth(self.meshes, objects, r.float(), t.float(), k, (y1 - y0, x1 - x0), self.rasterizer)
 
     def _region(
@@ -202,8 +234,9 @@ class PoseScorer:
         if corners[..., 2].min() <= 1e-6:
             return 0, 0, width, height
         image = corners @ self._tensor(camera).mT
-        pixels = (image[..., :2] / image[..., 2:]).reshape(-1, 2)
-        low = pixels.amin(dim=0).floor().long().tolist()
+        # Far outside is as good as just outside, and fits into an integer.
+        pixels = (image[..., :2] / image[..., 2:]).reshape(-1, 2).clamp(-2, max(size) + 2)
+        low = (pixels - self.pixel_offset).amin(dim=0).floor().long().tolist()
         high = pixels.amax(dim=0).ceil().long().tolist()
         return max(low[0], 0), max(low[1], 0), min(high[0] + 1, width), min(high[1] + 1, height)
 
@@ -216,7 +249,7 @@ def _bounding_corners(vertices: np.ndarray) -> Tensor:
     return torch.cartesian_prod(*(torch.tensor(side, dtype=torch.float64) for side in (x, y, z)))
 
 
-def _shifted(camera: np.ndarray, x0: int, y0: int) -> np.ndarray:
+def _shifted(camera: np.ndarray, x0: float, y0: float) -> np.ndarray:
     moved = np.array(camera, dtype=np.float64)
     moved[:2, 2] -= (x0, y0)
     return moved

@@ -1,15 +1,15 @@
 """Object sets: which objects a network learns, in its order, each with its mesh, identity and symmetries.
 
 Conventions: metres, CAD frame. Three sources: an objects.yaml (class ids, names and symmetries stated, or
-``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1"), or a
-plain folder of mesh files (class_id = file name without suffix, unit declared by the caller). object_index is the place
-in the set.
+``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1" unless an
+entry names another), or a plain folder of mesh files (class_id = file name without suffix, unit declared by the
+caller). object_index is the place in the set.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class ObjectModel:
         aliases: other strings that mean the same object.
         name: for people.
         mesh: metres, CAD frame.
-        diameter: largest distance between two vertices, metres.
+        diameter: largest distance between two vertices, metres; what models_info.json says in a BOP models folder.
         extents: sides of the bounding box, ``(3,)`` metres.
         centre: centre of the bounding box, ``(3,)`` metres, CAD frame.
         scale: half the largest extent, metres.
@@ -107,7 +107,11 @@ class ObjectSet:
 
     @classmethod
     def load(
-        cls, path: str | Path, unit: str | float | None = None, subset: Sequence[str | int] | None = None
+        cls,
+        path: str | Path,
+        unit: str | float | None = None,
+        subset: Sequence[str | int] | None = None,
+        shown: Collection[str] | None = None,
     ) -> ObjectSet:
         """Read an object set.
 
@@ -115,6 +119,7 @@ class ObjectSet:
             path: an objects.yaml, a folder with an objects.yaml, a BOP models folder, or a folder of mesh files.
             unit: of the mesh files in a plain folder, see ``mesh.metres_per_unit``; elsewhere the source states it.
             subset: class ids (or BOP numbers, or aliases) to keep, in the order given; None keeps all.
+            shown: read only objects with one of these class ids or aliases; those that no object has are ignored.
 
         Raises:
             ObjectSetError: nothing there, wrong or duplicate entries, an id that the set does not have.
@@ -134,6 +139,12 @@ class ObjectSet:
         else:
             raise ObjectSetError(f"{path}: no such file or folder; give an objects.yaml or a folder of mesh files")
         _check_unique(path, entries)
+        if shown is not None:
+            known = ", ".join(entry.class_id for entry in entries)
+            entries = [entry for entry in entries if {entry.class_id, *entry.aliases}.intersection(shown)]
+            if not entries:
+                found = ", ".join(sorted(shown)) or "nothing"
+                raise ObjectSetError(f"{path} holds {known}, the data show {found}; give the CAD of the data's objects")
         return cls(tuple(_load_object(entry) for entry in _select(path, entries, subset)))
 
 
@@ -147,6 +158,7 @@ class _Entry:
     path: Path
     unit: str | float
     symmetries: Symmetries | None  # None: find them on the mesh
+    diameter: float | None = None  # metres; None: measure it
 
 
 def _load_object(entry: _Entry) -> ObjectModel:
@@ -157,7 +169,7 @@ def _load_object(entry: _Entry) -> ObjectModel:
         aliases=entry.aliases,
         name=entry.name,
         mesh=mesh,
-        diameter=diameter(mesh),
+        diameter=entry.diameter or diameter(mesh),
         extents=extents,
         centre=mesh.centre,
         scale=float(extents.max()) / 2.0,
@@ -220,8 +232,15 @@ def _bop_entries(folder: Path) -> list[_Entry]:
             symmetries = Symmetries.from_bop(info)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ObjectSetError(f"{path}: object {number}: {error}; correct its symmetries") from error
+        size = info.get("diameter")
+        if size is not None and not (isinstance(size, (int, float)) and 0.0 < size < float("inf")):
+            raise ObjectSetError(f"{path}: object {number}: diameter is {size!r}; give millimetres, or leave it out")
         file = folder / f"obj_{number:06d}.ply"
-        entries.append(_Entry(str(number), file.stem, (file.stem,), file, "mm", symmetries))
+        class_id, name = str(info.get("class_id", number)), str(info.get("name", file.stem))
+        aliases = dict.fromkeys((str(number), file.stem, *map(str, info.get("aliases", ()))))
+        aliases.pop(class_id, None)
+        given = None if size is None else size * metres_per_unit("mm")
+        entries.append(_Entry(class_id, name, tuple(aliases), file, "mm", symmetries, given))
     return entries
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from shared_pose_ros.meshes.mesh import MeshError
+from shared_pose_ros.meshes.ply import write_ply
 
 if TYPE_CHECKING:
     from manifold3d import Manifold
@@ -216,23 +217,12 @@ def write_parts(folder: str | Path) -> list[Path]:
     for part in PARTS:
         vertices, faces = part_arrays(part)
         files.append(folder / f"{part.class_id}.ply")
-        files[-1].write_bytes(_ply_bytes(vertices, faces))
+        write_ply(files[-1], vertices, faces, "unit: millimetre")
     files.append(folder / "objects.yaml")
     head = "# Written by python -m shared_pose_ros.meshes.parts; symmetries: turns by 360/fold degrees about an axis\n"
     text = yaml.safe_dump(objects_document(), sort_keys=False, default_flow_style=None, width=110)
     files[-1].write_text(head + text, encoding="utf-8")
     return files
-
-
-def _ply_bytes(vertices: np.ndarray, faces: np.ndarray) -> bytes:
-    header = (
-        "ply\nformat binary_little_endian 1.0\ncomment unit: millimetre\n"
-        f"element vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
-    rows["count"], rows["corners"] = 3, faces
-    return header.encode("ascii") + vertices.astype("<f4").tobytes() + rows.tobytes()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""PLY files, ASCII and binary, of any polygons.
+"""PLY files: reads ASCII and binary of any polygons, writes binary triangles.
 
 Why not trimesh here: it refuses binary files that mix triangles, quads and polygons (the usual export of modelling
 programs), drops the last, incomplete row of a truncated ASCII file without a word, and reads ASCII row by row.
@@ -84,6 +84,25 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         elif element.name == "face":
             polygons = next((table[name] for name in _CORNERS if name in table), [])
     return vertices, _fans(polygons)
+
+
+def write_ply(path: Path, vertices: NDArray[np.floating], faces: NDArray[np.integer], comment: str) -> None:
+    """Write a binary file of float32 positions and triangles.
+
+    Args:
+        path: the file.
+        vertices: ``(V, 3)`` in the file's unit.
+        faces: ``(F, 3)``.
+        comment: one line of the header, for example the unit.
+    """
+    header = (
+        f"ply\nformat binary_little_endian 1.0\ncomment {comment}\n"
+        f"element vertex {len(vertices)}\nproperty float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, faces
+    path.write_bytes(header.encode("ascii") + vertices.astype("<f4").tobytes() + rows.tobytes())
 
 
 def _header(data: bytes) -> tuple[str, list[_Element], int]:

@@ -185,7 +185,8 @@ def config_from_dict(values: dict[str, Any], kind: type[Settings] = TrainingConf
 def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:
     """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists.
 
-    A file may begin with ``extends: NAME`` and give only what differs from that preset.
+    A file may begin with ``extends: NAME`` and give only what differs from that preset; of several, ``[A, B]``, later
+    ones win.
     """
     try:
         return config_from_dict(_read_preset(name_or_path, ()), kind)
@@ -211,7 +212,11 @@ def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]
         return values
     if name_or_path in extended:
         raise ValueError(f"presets extend each other in a circle: {' -> '.join((*extended, name_or_path))}")
-    return _merged(_read_preset(str(values.pop("extends")), (*extended, name_or_path)), values)
+    bases = values.pop("extends")
+    merged: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        merged = _merged(merged, _read_preset(str(base), (*extended, name_or_path)))
+    return _merged(merged, values)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

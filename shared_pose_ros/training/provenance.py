@@ -40,11 +40,11 @@ def source_commit() -> str:
 
 def hardware(device: torch.device) -> str:
     """One line: the processor and the threads in use, and the GPU where ``device`` is one."""
-    line = f"{_processor()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    line = f"{processor_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
     return f"{torch.cuda.get_device_name(device)}; {line}" if device.type == "cuda" else line
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """The processor's name; its architecture where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -125,12 +125,23 @@ class Synthesizer:
         draw = Draw(len(object_index), generator)
         rotations = random_rotations(draw.count, generator, self.device)
         crops, _ = self._crops(object_index, rotations, draw, self.synthesis, self.augmentation)
+        return AutoencoderBatch(crops, self.plain_crops(object_index, rotations), object_index, rotations)
+
+    @torch.no_grad()
+    def plain_crops(self, object_index: Tensor, rotations: Tensor) -> Tensor:
+        """Normalised crops ``(B, 3, S, S)`` under one fixed light, centred, alone on black; nothing is drawn at random.
+
+        Args:
+            object_index: ``(B,)`` int64.
+            rotations: R_m2c ``(B, 3, 3)``.
+        """
         middle = sum(self.synthesis.distance) / 2
         plain = dataclasses.replace(
             self.synthesis, distance=(middle, middle), crop_shift=0.0, crop_scale=0.0, brightness=(1.0, 1.0), tint=0.0
         )
+        draw = Draw(len(object_index), torch.Generator(self.device).manual_seed(0))
         colour, _, _ = self._render(object_index, rotations, draw, plain, _target_lighting)
-        return AutoencoderBatch(crops, normalize_crops(colour), object_index, rotations)
+        return normalize_crops(colour)
 
     def _crops(
         self,

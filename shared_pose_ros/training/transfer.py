@@ -51,6 +51,7 @@ class EncoderWeights:
         encoder: state of an ``Encoder``.
         width: its width.
         crop_size: S.
+        config: settings of its training, plain values.
         source: where it came from, plain values for the record.
     """
 
@@ -58,6 +59,7 @@ class EncoderWeights:
     encoder: dict[str, Tensor]
     width: str
     crop_size: int
+    config: dict[str, Any]
     source: dict[str, Any]
 
 
@@ -78,7 +80,7 @@ def encoder_of_checkpoint(path: Path) -> EncoderWeights:
         )
     config = state["config"]
     source = {key: state[key] for key in ("step", "preset", "commit", "fingerprint")}
-    return EncoderWeights(str(path), state["encoder"], config["width"], config["crop_size"], source)
+    return EncoderWeights(str(path), state["encoder"], config["width"], config["crop_size"], config, source)
 
 
 def load_encoder(source: EncoderWeights, network: PoseNetwork, crop_size: int) -> None:

@@ -1,0 +1,107 @@
+"""``shared_pose tables``: every system of a campaign, accuracy and cost side by side."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from shared_pose_ros.cli.common import cad_shown, models_folder
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.evaluate import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
+from shared_pose_ros.evaluation.published import PUBLISHED
+from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.evaluation.system_tables import System, accuracy_table, cost_table, write_tables
+from shared_pose_ros.training.provenance import hardware
+
+_KEYS = {"title", "protocol", "corrected", "oracle", "systems"}
+_SYSTEM_KEYS = {"name", "bundles", "published"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = (
+        "example:\n  shared_pose tables --config config/tables/three-parts.yaml --runs runs/three-parts \\\n"
+        "    --bop heldout --out out/three-parts"
+    )
+    parser.add_argument("--config", type=Path, required=True, help="which bundles are which system, config/tables")
+    parser.add_argument("--runs", type=Path, required=True, help="folder that its bundles lie in, of a campaign")
+    parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
+    parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
+    parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
+    parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timing a system and batch size (default: 2)")
+    parser.add_argument("--no-cost", action="store_true", help="only the accuracy, no timing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate, time, print and write."""
+    config = read_config(options.config)
+    found = {entry["name"]: sorted(options.runs.glob(entry["bundles"])) for entry in config["systems"]}
+    missing = [entry["bundles"] for entry in config["systems"] if not found[entry["name"]]]
+    if missing:
+        raise ValueError(f"{options.runs} has no {', '.join(missing)}; run the campaign to its end")
+    dataset = load_bop(options.bop, options.split)
+    scorer = PoseScorer(cad_shown(models_folder(options), dataset), options.max_faces)
+    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
+    corrected = (bool(config.get("corrected", True)),)
+    with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
+        for entry in config["systems"]:
+            evaluations = []
+            for path in found[entry["name"]]:
+                estimator = PoseEstimator.load(path, options.device)
+                evaluations += evaluate_bundle(
+                    estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
+                )
+            samples = estimator.metadata.samples
+            systems.append(System(entry["name"], tuple(evaluations), samples, published=entry.get("published")))
+    machine = hardware(PoseEstimator.load(found[systems[0].name][0], options.device).device)
+    tables = [accuracy_table(systems, config.get("oracle"))]
+    if not options.no_cost:
+        systems = _with_cost(systems, [found[system.name][0] for system in systems], options)
+        tables.append(cost_table(systems, machine))
+    write_tables(systems, tables, machine, config.get("title", options.config.stem), options.out)
+    for table in tables:
+        print(table.markdown())
+    print(f"written: {options.out}")
+    return 0
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The systems of a tables file; raises ValueError on an unknown key, system or published column."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); give a YAML file as in config/tables") from error
+    if not isinstance(values, dict) or not values.get("systems"):
+        raise ValueError(f"{path} names no systems; see config/tables")
+    entries = values["systems"]
+    unknown = sorted(set(values) - _KEYS) + sorted({key for entry in entries for key in entry} - _SYSTEM_KEYS)
+    if unknown:
+        known = ", ".join(sorted(_KEYS | _SYSTEM_KEYS))
+        raise ValueError(f"{path} has an unknown key {unknown[0]}; known: {known}")
+    for entry in entries:
+        if not {"name", "bundles"} <= entry.keys():
+            raise ValueError(f"{path}: {entry} needs a name and bundles (a pattern such as full-*.pose.pt)")
+        if entry.get("published") not in (None, *PUBLISHED):
+            raise ValueError(f"{path}: the paper has no {entry['published']!r}; it has {', '.join(PUBLISHED)}")
+    return values
+
+
+def _with_cost(systems: list[System], paths: list[Path], options: argparse.Namespace) -> list[System]:
+    """Sizes and timings of each system's first bundle."""
+    sizes = [measure_size(path, options.device) for path in tqdm(paths, unit="size")]
+    estimators = [PoseEstimator.load(path, options.device) for path in paths]
+    timings = measure_timings(estimators, BATCHES, options.seconds)
+    measured = zip(systems, sizes, timings)
+    return [dataclasses.replace(system, size=size, timing=timing) for system, size, timing in measured]
