@@ -132,8 +132,9 @@ def _rasterize_face(
         # Where each edge function changes sign along the row: slivers have wide boxes and short rows.
         low = wp.max(0.0, wp.max(_entry(s0, c0), wp.max(_entry(s1, c1), _entry(s2, c2))))
         high = wp.min(width_left, wp.min(_exit(s0, c0), wp.min(_exit(s1, c1), _exit(s2, c2))))
-        x = int(wp.ceil(low))
-        last = int(wp.floor(high))
+        # An edge along the row is crossed beyond what an integer holds, where the conversion gives the least of all.
+        x = wp.max(int(wp.ceil(wp.min(low, width_left + 1.0))), 0)
+        last = wp.min(int(wp.floor(wp.max(high, -1.0))), x1 - x0)
         while x <= last:
             right = float(x)
             inverse_depth = cz + sz * right
