@@ -5,9 +5,10 @@ Convention: times in nanoseconds; messages in order of recording.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -49,6 +50,18 @@ class Recording:
         except Exception as error:
             self._note(f"{self.path.name}: reading ended after {count} messages ({' '.join(str(error).split())})")
 
+    def find(self, topic: str, time_ns: int, accept: Callable[[Any], bool]) -> Any:
+        """The message recorded on the topic at that time (ns) that is accepted; BagError if there is none."""
+        if self.typestore is None:
+            source = bag.read_bag(self.path, [topic], time_ns, time_ns + 1)
+        else:
+            source = (record for record in self._salvaged([topic]) if record.time_ns == time_ns)
+        for record in source:
+            message = record.message()
+            if accept(message):
+                return message
+        raise bag.BagError(f"{self.path}: the message on {topic} at {time_ns} ns is not there any more")
+
     def _salvaged(self, topics: Collection[str]) -> Iterator[bag.BagMessage]:
         for file in self.files:
             try:
@@ -61,6 +74,85 @@ class Recording:
     def _note(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """Names of the topics that are replayed; None for one that the bag lacks or that is not wanted."""
+
+    image: str
+    detections: str
+    camera_info: str | None
+    truth: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """All of them."""
+        return [name for name in (self.image, self.detections, self.camera_info, self.truth) if name is not None]
+
+
+NONE = "none"
+"""Given as a name, no such topic is taken."""
+_IMAGES = (bag.IMAGE, bag.COMPRESSED_IMAGE)
+
+
+def choose_topics(
+    topics: Mapping[str, str],
+    image: str | None = None,
+    detections: str | None = None,
+    camera_info: str | None = None,
+    truth: str | None = None,
+    no_truth: Collection[str] = (),
+) -> BagTopics:
+    """Find the topics by type, or take them by name.
+
+    Of several CameraInfo topics the one beside the image is taken, as cameras name them.
+
+    Args:
+        topics: message type by topic name, of the bag.
+        image: name of an Image or CompressedImage topic; None to find it.
+        detections: of a Detection2DArray topic.
+        camera_info: of a CameraInfo topic; `none` for no camera.
+        truth: of a Detection3DArray topic; `none` for no truth.
+        no_truth: Detection3DArray topics that are not the truth, such as recorded poses of the node.
+
+    Raises:
+        BagError: a topic is not there, has another type, or is one of several; the message lists the candidates.
+    """
+    chosen_image = _topic(topics, "image", _IMAGES, image)
+    beside = f"{chosen_image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+    if camera_info is None and topics.get(beside) == bag.CAMERA_INFO:
+        camera_info = beside
+    poses = {name: kind for name, kind in topics.items() if truth is not None or name not in no_truth}
+    return BagTopics(
+        image=chosen_image,
+        detections=_topic(topics, "detections", (bag.DETECTIONS_2D,), detections),
+        camera_info=_topic(topics, "camera-info", (bag.CAMERA_INFO,), camera_info, optional=True),
+        truth=_topic(poses, "truth", (bag.DETECTIONS_3D,), truth, optional=True),
+    )
+
+
+def _topic(
+    topics: Mapping[str, str], role: str, kinds: Sequence[str], name: str | None, optional: bool = False
+) -> str | None:
+    if optional and name == NONE:
+        return None
+    found = sorted(topic for topic, kind in topics.items() if kind in kinds)
+    wanted = " or ".join(kind.rpartition("/")[2] for kind in kinds)
+    if name is not None:
+        if name not in found:
+            reason = f"is a {topics[name]}" if name in topics else "is not in the bag"
+            raise bag.BagError(f"--{role} {name} {reason}; {wanted} topics are: {', '.join(found) or 'none'}")
+        return name
+    if len(found) == 1:
+        return found[0]
+    if found:
+        more = f" (or {NONE})" if optional else ""
+        raise bag.BagError(f"the bag has several {wanted} topics, {', '.join(found)}; name one with --{role}{more}")
+    if optional:
+        return None
+    listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items()))
+    raise bag.BagError(f"the bag has no {wanted} topic; it holds {listed or 'nothing'}")
 
 
 def open_recording(path: str | Path) -> Recording:

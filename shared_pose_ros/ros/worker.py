@@ -83,7 +83,7 @@ class Worker:
             self._condition.notify()
 
     def drain(self, frames: FrameEstimator, publish: Callable[[Frame], None], now: float) -> None:
-        """Serve every complete pair in the caller's thread, for a replay, which does not `start` one; `now` in seconds."""
+        """Serve every complete pair at `now` (s) in the caller's thread: what a replay does instead of `start`."""
         while (pair := self.buffer.take(now)) is not None:
             self._serve(pair, frames, publish)
 
