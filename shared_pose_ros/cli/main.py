@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "turn a training folder into a bundle",
     "estimate": "poses of the objects in one image file",
     "evaluate": "score a bundle on a dataset in BOP layout",
+    "replay": "run a recorded bag through a bundle, or play it to a running node",
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }
 
