@@ -125,6 +125,8 @@ class OfflineNode:
             self.truth.append(message)
         else:
             stamp, frame_id, buffer = bag.stamp_ns(message), message.header.frame_id, self._worker.buffer
+            # The node's worker looks after what is too old many times a second.
+            buffer.expire(self._now)
             if record.topic == self._topics.image:
                 self._times.setdefault((stamp, frame_id), record.time_ns)
                 buffer.add_image(stamp, frame_id, message, len(message.data), self._now)
