@@ -63,9 +63,7 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
     with spinning(lambda context: Player(context, outlets, plan.node, plan.clock)) as player:
         listened = [target[topics.image], target[topics.detections]]
         if not wait(lambda: player.connected(listened), plan.wait):
-            problem = (
-                f"nobody listens on {', '.join(listened)} and publishes {player.poses_topic} within {plan.wait:g} s"
-            )
+            problem = f"nobody listened on {', '.join(listened)} and published {player.poses_topic} in {plan.wait:g} s"
             return LiveRun([], live_figures([], 0, 0), None, {}, problem)
         _wait_until_heard(player, recording, topics, target)
         before, sent = player.counters, []
