@@ -140,14 +140,15 @@ def match_bop(
                     if overlap >= LEAST_OVERLAP and _same(objects, instance.class_id, class_id):
                         overlaps.append((overlap, str(instance.gt_id), answer, index))
         pairs: dict[str, tuple[AnsweredFrame, int]] = {}
-        taken = set()
+        taken, overlap_of = set(), {}
         for overlap, name, answer, index in sorted(overlaps, key=lambda entry: -entry[0]):
             if name not in pairs and (id(answer), index) not in taken:
-                answer.poses[index] = replace(answer.poses[index], box_iou=overlap)
-                pairs[name] = answer, index
+                pairs[name], overlap_of[name] = (answer, index), overlap
                 taken.add((id(answer), index))
         place = frame.scene_id, frame.image_id
         matched.add(group, truth, pairs, camera=frame.camera, place=place, depth=frame.depth)
+        poses = matched.poses[stamp]
+        matched.poses[stamp] = {name: replace(poses[name], box_iou=overlap_of[name]) for name in poses}
     return matched
 
 
