@@ -32,7 +32,7 @@ def dataset(tmp_path_factory, scorer):
 
 
 def answer(stamp, ids, class_ids, boxes, poses=None, camera=CAMERA, frame_id="cam"):
-    poses = poses or [Candidates(np.eye(3)[None], np.zeros((1, 3)), 1.0) for _ in ids]
+    poses = poses or [Candidates(np.eye(3)[None], np.full((1, 3), float(i)), 1.0) for i in range(len(ids))]
     image = np.zeros((*SIZE, 3), np.uint8)
     return AnsweredFrame(
         stamp, frame_id, SIZE, camera, ids, class_ids, np.array(boxes, dtype=np.float32).reshape(-1, 4), poses,
@@ -90,13 +90,13 @@ def test_boxes_are_matched_with_the_instance_they_cover_best(dataset, scorer):
     answers = [answer(7, list("abcde"), ["1", "1", "1", "1", "2"], boxes)]
     matched = match_bop(answers, {7: frame}, scorer.objects)
     (found,) = matched.frames
-    assert matched.poses[7]["0"] is answers[0].poses[1] and matched.poses[7]["1"] is answers[0].poses[4]
+    chosen = {name: pose.translations[0, 0] for name, pose in matched.poses[7].items()}
+    assert chosen == {"0": 1.0, "1": 4.0}
     np.testing.assert_allclose(found.boxes["0"], first, atol=1e-4)
     assert matched.skipped == {"without_truth": 3} and found.place == (1, 0)
-    assert answers[0].poses[1].box_iou == pytest.approx(1.0, abs=1e-4)
-    moved = [answer(7, ["a"], ["1"], [near])]
-    match_bop(moved, {7: frame}, scorer.objects)
-    assert moved[0].poses[0].box_iou == pytest.approx((first[2] - 2) / (first[2] + 2), abs=1e-4)
+    assert matched.poses[7]["0"].box_iou == pytest.approx(1.0, abs=1e-4)
+    moved = match_bop([answer(7, ["a"], ["1"], [near])], {7: frame}, scorer.objects)
+    assert moved.poses[7]["0"].box_iou == pytest.approx((first[2] - 2) / (first[2] + 2), abs=1e-4)
     nobody = match_bop([answer(8, ["a"], ["1"], [first])], {7: frame}, scorer.objects)
     assert nobody.frames == [] and nobody.skipped == {"without_truth": 1}
 

@@ -28,8 +28,7 @@ def scorer():
     return PoseScorer(objects())
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
+def write_two_frames(folder):
     """Two images; class 1 is hidden to 40 % in the second."""
     rng = np.random.default_rng(0)
     frames = []
@@ -43,9 +42,13 @@ def path(tmp_path_factory):
         image = np.full((*SIZE, 3), 100, np.uint8) + rng.integers(0, 20, (*SIZE, 3), dtype=np.uint8)
         none = np.zeros((2, *SIZE), dtype=bool)
         frames.append(SceneFrame(4, image_id, image, np.ones(SIZE, np.float32), CAMERA, instances, none, none))
-    folder = tmp_path_factory.mktemp("bags") / "two_frames"
     assert write_scenes(folder, frames) == 2
     return folder
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_two_frames(tmp_path_factory.mktemp("bags") / "two_frames")
 
 
 @pytest.fixture(scope="module")

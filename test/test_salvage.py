@@ -4,6 +4,7 @@ import sqlite3
 
 import pytest
 import recorded_bag as made
+from rosbags.rosbag2 import CompressionFormat, CompressionMode
 
 from shared_pose_ros.evaluation import bag, salvage
 
@@ -59,21 +60,30 @@ def test_what_is_no_bag_is_named(whole, size):
     assert messages == [] and file.name in damage
 
 
-@pytest.mark.parametrize("compression", ["lz4", "zstd"])
-def test_chunks_are_decompressed_also_when_cut(compression):
-    if compression == "lz4":
-        import lz4.frame as library
-    else:
-        from backports import zstd as library
-    data = bytes(range(256)) * 2000
-    packed = library.compress(data)
-    assert salvage._decompressed(packed, compression) == data
-    part = salvage._decompressed(packed[: len(packed) - 3], compression)
-    assert data.startswith(part)
-    with pytest.raises(salvage.DamageError, match="cannot be decompressed"):
-        salvage._decompressed(b"no such format", compression)
-    with pytest.raises(salvage.DamageError, match="'brotli'"):
-        salvage._decompressed(packed, "brotli")
+@pytest.mark.parametrize("storage", ["", "zstd"])
+def test_compressed_chunks_are_read_while_they_are_whole(tmp_path, storage, monkeypatch):
+    if storage:
+        original = bag.Writer.__init__
+
+        def compress(self, *args, **kwargs):
+            original(self, *args, **kwargs)
+            self.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+
+        monkeypatch.setattr(bag.Writer, "__init__", compress)
+    folder = made.ordinary(tmp_path / "bag", frames=40)  # several chunks of 1 MiB
+    expected = raw(bag.read_bag(folder))
+    (file,) = salvage.storage_files(folder)
+    assert (b"zstd" in file.read_bytes()[:200]) == bool(storage)
+    assert read_until_damage(file)[1] == "" and raw(read_until_damage(file)[0]) == expected
+    made.cut(folder, 0.8)
+    messages, damage = read_until_damage(file)
+    assert raw(messages) == expected[: len(messages)] and len(expected) / 3 < len(messages) < len(expected)
+    assert "cannot be decompressed" in damage if storage else "ends within a record" in damage
+
+
+def test_an_unknown_compression_is_named():
+    with pytest.raises(salvage.DamageError, match="compressed with 'brotli'; known are lz4 and zstd"):
+        salvage._decompressed(b"data", "brotli", 4)
 
 
 def test_files_are_taken_in_the_order_of_their_numbers(tmp_path):

@@ -13,6 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
+
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x02, 0x03, 0x04, 0x05, 0x06
@@ -144,7 +146,8 @@ class _McapScan:
 
     def _chunk(self, content: bytes) -> Iterator[RawMessage]:
         compression, place = _text(content, 28)
-        data, place = _decompressed(content[place + 8 :], compression), 0
+        (size,) = struct.unpack_from("<Q", content, 16)
+        data, place = _decompressed(content[place + 8 :], compression, size), 0
         while place + 9 <= len(data):
             kind, length = struct.unpack_from("<BQ", data, place)
             end = place + 9 + length
@@ -163,20 +166,14 @@ def _text(content: bytes, place: int) -> tuple[str, int]:
     return content[place + 4 : end].decode(), end
 
 
-def _decompressed(data: bytes, compression: str) -> bytes:
-    """A chunk's records, as many as there are in cut data."""
+def _decompressed(data: bytes, compression: str, size: int) -> bytes:
+    """A chunk's records; of a cut chunk that is not compressed, as many as there are."""
     if not compression:
         return data
+    if compression not in DECOMPRESSORS:
+        raise DamageError(f"has chunks compressed with {compression!r}; known are lz4 and zstd")
+    # lz4 and zstd raise errors of their own.
     try:
-        if compression == "lz4":
-            import lz4.frame
-
-            return lz4.frame.LZ4FrameDecompressor().decompress(data)
-        if compression == "zstd":
-            from backports import zstd
-
-            return zstd.ZstdDecompressor().decompress(data)
-    # Both libraries raise errors of their own.
+        return DECOMPRESSORS[compression](data, size)
     except Exception as error:
         raise DamageError(f"has a chunk that cannot be decompressed ({error})") from error
-    raise DamageError(f"is compressed with {compression!r}, which is not read from damaged files")
