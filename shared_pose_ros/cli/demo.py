@@ -48,14 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  shared_pose demo --out out/demo\n"
         "  shared_pose demo --out out/mine --bundle mine.pose.pt --rate 30\n"
-        "  shared_pose demo --out out/demo --offline      # no ROS: the estimator alone on the bag's frames"
+        "  shared_pose demo --out out/demo --offline      # no ROS: the bag through the node's inside"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of summary.json, report.html and node.log")
     parser.add_argument("--bundle", type=Path, default=models / BUNDLE, help="default: models/demo_parts.pose.pt")
     parser.add_argument("--bag", type=Path, default=models / "demo_bag", help="default: models/demo_bag")
     parser.add_argument("--objects", type=Path, default=models / "parts", help="the parts' CAD (default: models/parts)")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
-    parser.add_argument("--offline", action="store_true", help="run the estimator directly, without node and ROS")
+    parser.add_argument("--offline", action="store_true", help="run the node's inside here, without ROS")
 
 
 def run(options: argparse.Namespace) -> int:
