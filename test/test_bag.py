@@ -166,3 +166,12 @@ def test_writing_over_a_bag_or_mixing_types_is_refused(recorded, image, tmp_path
         writer.write("/a", bag.image_message(image, 0, "c"), 0)
         with pytest.raises(BagError, match="holds sensor_msgs/msg/Image"):
             writer.write("/a", bag.detections_2d_message([], 0, "c"), 0)
+
+
+def test_a_span_of_time_can_be_read_and_bytes_written_as_they_are(recorded, tmp_path):
+    path, _ = recorded
+    with BagWriter(tmp_path / "copy") as writer:
+        for message in read_bag(path, start=STAMP + 1, stop=STAMP + 10**8 + 2):
+            writer.write_data(message.topic, message.type, message.data, message.time_ns)
+    copied = [(m.topic, m.time_ns, m.data) for m in read_bag(tmp_path / "copy")]
+    assert copied == [(m.topic, m.time_ns, m.data) for m in read_bag(path)][1:6]

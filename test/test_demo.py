@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_replay import write_two_frames
 from test_tables import instance
 
 from shared_pose_ros.cli import demo
 from shared_pose_ros.cli.demo_results import Recording, latency_ms, lost_inputs, problems, summary, text_table
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.evaluate import Evaluation
+from shared_pose_ros.evaluation.replay import read_frames
 from shared_pose_ros.ros.counters import COUNTERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,3 +120,13 @@ def test_help_shows_examples_without_ros():
         [sys.executable, "-m", "shared_pose_ros.cli.main", "demo", "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0 and "shared_pose demo --out out/demo" in result.stdout
+
+
+def test_offline_is_the_node_s_inside(tmp_path, tiny_bundle):
+    """Two frames of the demo's topics; the tiny bundle knows the parts "1" and "2" by alias."""
+    recorded = write_two_frames(tmp_path / "bag")
+    found = demo._run_offline(read_frames(recorded), tiny_bundle, recorded)
+    assert found.frames_in == 2 and problems(found) == [] and set(found.counters) == set(COUNTERS)
+    for names in found.asked.values():
+        assert list(names) == ["heap 4 part 0", "heap 4 part 1"]
+    assert all(pose.rotations.shape == (4, 3, 3) for answer in found.poses.values() for pose in answer.values())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.ros.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics import WINDOW, CounterLog, Statistics, status_message
+from shared_pose_ros.ros.diagnostics import CounterLog, status_message
+from shared_pose_ros.ros.statistics import WINDOW, Statistics
 
 
 def test_percentiles_are_those_of_the_latest_window() -> None:

@@ -54,8 +54,8 @@ ROS_PACKAGES = (
     "vision_msgs",
     "visualization_msgs",
 )
-# The demo stands outside the node, as a camera and a grasp planner would, so it speaks ROS itself.
-MAY_SPEAK_ROS = ("ros/", "cli/demo")
+# The demo and the live replay stand outside the node, as a camera and a grasp planner would, so they speak ROS.
+MAY_SPEAK_ROS = ("ros/", "cli/demo", "cli/replay_live")
 # PyTorch3D is absent from the usual environment; `make parity` imports this one.
 NEEDS_PYTORCH3D = "rendering/pytorch3d_rasterizer.py"
 LONGEST_FILE = 450

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared_pose_ros.ros import documents
+from shared_pose_ros.ros import documents, parameters
 from shared_pose_ros.ros.counters import COUNTERS
-from shared_pose_ros.ros.pairing import PairingLimits
+from shared_pose_ros.ros.pairing import PairingLimits, limits_from
 from shared_pose_ros.ros.parameters import BY_NAME, TABLE, problem_with_change
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,3 +78,25 @@ def test_committed_page_holds_the_generated_tables() -> None:
 def test_a_page_without_a_place_for_a_table_is_an_error() -> None:
     with pytest.raises(ValueError, match="generated: parameters"):
         documents.fill("no place here")
+
+
+def test_values_are_read_from_text():
+    values = parameters.from_text({"max_batch": "3", "score_threshold": "0.25", "image_is_rectified": "True"})
+    assert (values.max_batch, values.score_threshold, values.image_is_rectified) == (3, 0.25, True)
+    assert values.image_buffer_seconds == 1.5 and set(vars(values)) == set(parameters.BY_NAME)
+    assert limits_from(values) == PairingLimits()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("speed", "1", "no parameter 'speed'; choose one of bundle, device"),
+        ("max_batch", "two", "max_batch: 'two' is a str; give a int"),
+        ("max_batch", "0", "max_batch: 0 is outside 1 to 256"),
+        ("autostart", "yes", "autostart: 'yes' is a str; give a bool"),
+        ("device", "tpu", "device: 'tpu' is unknown"),
+    ],
+)
+def test_text_that_is_no_value_is_named(name, text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        parameters.from_text({name: text})

@@ -16,9 +16,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from shared_pose_ros.ros.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics import Statistics
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.pairing import PairingBuffer
+from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.worker import Worker
 
 

@@ -14,14 +14,19 @@ from types import ModuleType
 import torch
 
 from shared_pose_ros.cli.demo_results import Recording, notes, problems, summary, text_table
-from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.cli.replay_offline import Reply, replay
+from shared_pose_ros.evaluation.bag import read_bag
 from shared_pose_ros.evaluation.evaluate import Chance
 from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.evaluation.recording import BagTopics
 from shared_pose_ros.evaluation.replay import (
+    CAMERA_INFO_TOPIC,
+    DETECTIONS_TOPIC,
+    IMAGE_TOPIC,
     BagFrame,
-    estimate_frames,
     picture_frames,
     read_frames,
+    read_poses,
     score_frames,
     shown_frames,
 )
@@ -30,6 +35,8 @@ from shared_pose_ros.evaluation.report_cases import case_pictures
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.resources import share_folder
+from shared_pose_ros.ros import parameters
+from shared_pose_ros.ros.frames import load_estimator
 
 BUNDLE = "demo_parts.pose.pt"
 PICTURES = 8
@@ -43,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  shared_pose demo --out out/demo\n"
         "  shared_pose demo --out out/mine --bundle mine.pose.pt --rate 30\n"
-        "  shared_pose demo --out out/demo --offline      # no ROS: the estimator alone on the bag's frames"
+        "  shared_pose demo --out out/demo --offline      # no ROS: the bag through the node's inside"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of summary.json, report.html and node.log")
     parser.add_argument("--bundle", type=Path, default=models / BUNDLE, help="default: models/demo_parts.pose.pt")
     parser.add_argument("--bag", type=Path, default=models / "demo_bag", help="default: models/demo_bag")
     parser.add_argument("--objects", type=Path, default=models / "parts", help="the parts' CAD (default: models/parts)")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
-    parser.add_argument("--offline", action="store_true", help="run the estimator directly, without node and ROS")
+    parser.add_argument("--offline", action="store_true", help="run the node's inside here, without ROS")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     live = None if options.offline else _import_live()
     frames = read_frames(options.bag)
     if live is None:
-        recording = _run_offline(frames, options.bundle)
+        recording = _run_offline(frames, options.bundle, options.bag)
     else:
         recording = live.run_live(frames, options.bundle, options.rate, options.out / "node.log", _say)
     found = problems(recording)
@@ -87,12 +94,20 @@ def _import_live() -> ModuleType:
     return demo_ros
 
 
-def _run_offline(frames: Sequence[BagFrame], bundle: Path) -> Recording:
-    estimator = PoseEstimator.load(bundle)
+def _run_offline(frames: Sequence[BagFrame], bundle: Path, bag: Path) -> Recording:
+    settings = parameters.from_text({"bundle": str(bundle), "image_transport": "compressed"})
+    estimator, poses = load_estimator(settings), {}
+    topics = BagTopics(IMAGE_TOPIC, DETECTIONS_TOPIC, CAMERA_INFO_TOPIC, None)
+
+    def keep(reply: Reply) -> None:
+        poses[reply.frame.stamp] = dict(read_poses(reply.message))
+
+    books, _ = replay(read_bag(bag, topics.names), estimator, settings, topics, keep)
     return Recording(
         frames_in=len(frames),
-        poses=estimate_frames(estimator, frames),
+        poses=poses,
         asked={frame.stamp: tuple(frame.boxes) for frame in frames},
+        counters=books.counters,
         bundle=estimator.metadata.name,
         weights_sha256=estimator.metadata.weights_sha256,
     )

@@ -1,7 +1,6 @@
-"""The demo's two ends of the wire: the node as a process of its own, and around it a camera, a detector and a planner.
+"""The demo's two ends of the wire: the node as a process of its own, and around it the player of the recorded cell.
 
-The player publishes the recorded bytes with the stamps of the bag, best effort as cameras do; the planner is a plain
-subscriber of the poses. Times are seconds of the monotonic clock.
+Times are seconds of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -10,30 +9,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-import rclpy
-import torch
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage
-from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.cli.demo_results import Recording
-from shared_pose_ros.evaluation.evaluate import Candidates
-from shared_pose_ros.evaluation.replay import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame
-from shared_pose_ros.geometry.rotations import rotation_from_quaternion
+from shared_pose_ros.evaluation import bag
+from shared_pose_ros.evaluation.replay import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, read_poses
 from shared_pose_ros.resources import share_folder
+from shared_pose_ros.ros.player import Player, play, spinning, wait
 
-NODE = "shared_pose_node"
+TYPES = {CAMERA_INFO_TOPIC: bag.CAMERA_INFO, IMAGE_TOPIC: bag.COMPRESSED_IMAGE, DETECTIONS_TOPIC: bag.DETECTIONS_2D}
 START_SECONDS = 90.0
 """The node loads torch and warms its network within this time, also on a busy machine."""
 ANSWER_SECONDS = 10.0
@@ -97,83 +85,34 @@ class NodeProcess:
                 self._process.wait()
 
 
-class Cell(Node):
-    """Camera, detector and grasp planner of the demo."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__("demo_cell", context=context)
-        self.poses: dict[int, tuple[float, Detection3DArray]] = {}
-        self.active = False
-        self.status: DiagnosticStatus | None = None
-        self.status_time = 0.0
-        self._outlets = {
-            topic: self.create_publisher(kind, topic, qos_profile_sensor_data)
-            for topic, kind in (
-                (CAMERA_INFO_TOPIC, CameraInfo),
-                (IMAGE_TOPIC, CompressedImage),
-                (DETECTIONS_TOPIC, Detection2DArray),
-            )
-        }
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.create_subscription(Detection3DArray, f"{NODE}/poses", self._keep_poses, 100)
-        self.create_subscription(VisionInfo, f"{NODE}/vision_info", self._note_active, latched)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._keep_status, 10)
-
-    def play(self, topic: str, data: bytes) -> None:
-        """Publish a recorded message as it is."""
-        self._outlets[topic].publish(data)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the node listens to all three topics."""
-        return all(publisher.get_subscription_count() for publisher in self._outlets.values())
-
-    def value(self, key: str) -> str:
-        """A value of the node's latest diagnostics, empty if unknown."""
-        entries = self.status.values if self.status else ()
-        return next((entry.value for entry in entries if entry.key == key), "")
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """All counters of the node's latest diagnostics."""
-        prefix = "counter/"
-        entries = self.status.values if self.status else ()
-        return {e.key.removeprefix(prefix): int(e.value) for e in entries if e.key.startswith(prefix)}
-
-    def _keep_poses(self, message: Detection3DArray) -> None:
-        now = time.monotonic()
-        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-        self.poses.setdefault(stamp, (now, message))
-
-    def _note_active(self, _: VisionInfo) -> None:
-        self.active = True
-
-    def _keep_status(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if NODE in status.name:
-                self.status, self.status_time = status, time.monotonic()
-
-
 def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, say: Callable[[str], None]) -> Recording:
     """Start the node, play the frames at ``rate`` Hz, collect what it publishes, stop it.
 
     Raises:
         DemoError: the node does not start, does not hear the player, or does not stop.
     """
-    with NodeProcess(bundle, log) as node, _cell() as cell:
+    with NodeProcess(bundle, log) as node, spinning(lambda context: Player(context, TYPES)) as cell:
         say(f"node started, log in {log}")
         _wait_until_active(node, cell, frames[0])
         say(f"node active; playing {len(frames)} frames at {rate:g} Hz")
-        sent = _play(frames, rate, cell)
-        _wait(lambda: len(cell.poses) >= len(frames), ANSWER_SECONDS, node)
+        records = [
+            (topic, round(number * 1e9 / rate), frame.messages[topic].data)
+            for number, frame in enumerate(frames)
+            for topic in TYPES
+        ]
+        sent = {item.key[0]: item.time for item in play(cell, records) if item.topic == IMAGE_TOPIC}
+        wait(lambda: len(cell.answers) >= len(frames), ANSWER_SECONDS, node.check)
         asked = time.monotonic()
-        _wait(lambda: cell.status_time > asked and _settled(cell), ANSWER_SECONDS, node)
+        wait(lambda: cell.status_time > asked and cell.settled, ANSWER_SECONDS, node.check)
         counters, name, digest = cell.counters, cell.value("bundle"), cell.value("weights_sha256")
         code = node.stop()
-    answers = dict(cell.poses)
+    answers = {}
+    for when, data in cell.answers:
+        message = bag.message_types().deserialize_cdr(data, bag.DETECTIONS_3D)
+        answers.setdefault(bag.stamp_ns(message), (when, message))
     return Recording(
         frames_in=len(frames),
-        poses={stamp: read_poses(message) for stamp, (_, message) in answers.items()},
+        poses={stamp: dict(read_poses(message)) for stamp, (_, message) in answers.items()},
         asked={frame.stamp: tuple(frame.boxes) for frame in frames},
         latencies=[when - sent[stamp] for stamp, (when, _) in answers.items() if stamp in sent],
         counters=counters,
@@ -183,27 +122,13 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
     )
 
 
-def read_poses(message: Detection3DArray) -> dict[str, Candidates]:
-    """Hypotheses by detection id, in the order published."""
-    found = {}
-    for detection in message.detections:
-        poses = [result.pose.pose for result in detection.results]
-        quaternions = [[p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w] for p in poses]
-        found[detection.id] = Candidates(
-            rotations=rotation_from_quaternion(torch.tensor(quaternions, dtype=torch.float64)).numpy(),
-            translations=np.array([[p.position.x, p.position.y, p.position.z] for p in poses]),
-            confidence=detection.results[0].hypothesis.score,
-        )
-    return found
-
-
-def _wait_until_active(node: NodeProcess, cell: Cell, first: BagFrame) -> None:
+def _wait_until_active(node: NodeProcess, cell: Player, first: BagFrame) -> None:
     def ready() -> bool:
         if cell.status is not None and cell.status.level == DiagnosticStatus.ERROR:
             raise DemoError(f"the node reports: {cell.status.message} (log: {node.log})")
-        return cell.active and cell.connected
+        return cell.active and cell.connected(TYPES)
 
-    if not _wait(ready, START_SECONDS, node):
+    if not wait(ready, START_SECONDS, node.check):
         raise DemoError(f"the node was not active within {START_SECONDS:g} s (log: {node.log})")
 
     def heard() -> bool:
@@ -211,59 +136,5 @@ def _wait_until_active(node: NodeProcess, cell: Cell, first: BagFrame) -> None:
         cell.play(CAMERA_INFO_TOPIC, first.messages[CAMERA_INFO_TOPIC].data)
         return cell.value("received/camera_info") not in ("", "0")
 
-    if not _wait(heard, START_SECONDS, node, 0.2):
+    if not wait(heard, START_SECONDS, node.check, 0.2):
         raise DemoError(f"the node does not hear the player: does DDS work between processes here? (log: {node.log})")
-
-
-def _play(frames: Sequence[BagFrame], rate: float, cell: Cell) -> dict[int, float]:
-    """Publish every frame on time; returns by stamp when the later of image and detections went out."""
-    sent = {}
-    start = time.monotonic()
-    for number, frame in enumerate(frames):
-        time.sleep(max(0.0, start + number / rate - time.monotonic()))
-        for topic in (CAMERA_INFO_TOPIC, IMAGE_TOPIC):
-            cell.play(topic, frame.messages[topic].data)
-        sent[frame.stamp] = time.monotonic()
-        cell.play(DETECTIONS_TOPIC, frame.messages[DETECTIONS_TOPIC].data)
-    return sent
-
-
-def _settled(cell: Cell) -> bool:
-    return cell.value("pending/images") == "0" and cell.value("pending/detections") == "0"
-
-
-def _wait(condition: Callable[[], bool], seconds: float, node: NodeProcess, pause: float = 0.01) -> bool:
-    """Whether the condition came true within the time, while the node lives."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        node.check()
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause)
-    return True
-
-
-@contextmanager
-def _cell() -> Iterator[Cell]:
-    """A Cell served by a thread of its own."""
-    context = Context()
-    rclpy.init(context=context)
-    cell = Cell(context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(cell)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin, name="demo cell")
-    thread.start()
-    try:
-        yield cell
-    finally:
-        executor.shutdown()
-        context.try_shutdown()
-        thread.join()
-        cell.destroy_node()

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "score a bundle on a dataset in BOP layout",
     "score": "score a BOP results file, ours or another's",
     "tables": "accuracy and cost of several systems side by side, the paper's two tables",
+    "replay": "run a recorded bag through a bundle, or play it to a running node",
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }
 

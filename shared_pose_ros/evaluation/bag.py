@@ -91,12 +91,16 @@ def message_types() -> Typestore:
     return store
 
 
-def read_bag(path: str | Path, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+def read_bag(
+    path: str | Path, topics: Collection[str] | None = None, start: int | None = None, stop: int | None = None
+) -> Iterator[BagMessage]:
     """Messages of a bag in order of recording.
 
     Args:
         path: the bag's folder (with metadata.yaml), or a single .mcap or .db3 file.
         topics: names to read, None for all.
+        start: leave out what was recorded before this time (ns).
+        stop: and what was recorded at this time (ns) or later.
 
     Raises:
         BagError: no such bag, or not a readable one.
@@ -105,7 +109,7 @@ def read_bag(path: str | Path, topics: Collection[str] | None = None) -> Iterato
         with _reader(path) as reader:
             chosen = [c for c in reader.connections if topics is None or c.topic in topics]
             if chosen or topics is None:
-                for connection, time_ns, data in reader.messages(connections=chosen):
+                for connection, time_ns, data in reader.messages(chosen, start, stop):
                     yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(data), reader.typestore)
     except (AnyReaderError, ReaderError, OSError) as error:
         raise BagError(f"{path}: not a readable bag ({error})") from error
@@ -151,13 +155,18 @@ class BagWriter:
     def write(self, topic: str, message: Any, time_ns: int) -> None:
         """Append a message made by one of this module's functions; a topic keeps the type of its first message."""
         store, type_name = message_types(), message.__msgtype__
+        self.write_data(topic, type_name, bytes(store.serialize_cdr(message, type_name)), time_ns)
+
+    def write_data(self, topic: str, type_name: str, data: bytes, time_ns: int) -> None:
+        """Append a message as it was on the wire (CDR)."""
+        store = message_types()
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(topic, type_name, typestore=store)
         if self._connections[topic].msgtype != type_name:
             raise BagError(
                 f"topic {topic} holds {self._connections[topic].msgtype}, not {type_name}; use another topic"
             )
-        self._writer.write(self._connections[topic], time_ns, store.serialize_cdr(message, type_name))
+        self._writer.write(self._connections[topic], time_ns, data)
 
     def close(self) -> None:
         """Finish the files; the bag cannot be read before."""

@@ -1,6 +1,6 @@
-"""A bag with ground truth: frames in, figures out. The demo scores the node's poses with it, live or without ROS.
+"""Frames of a bag with ground truth: poses in, figures out. The demo and the replay of any bag score with it.
 
-A bag for it holds, for each image, camera_info, the detections (visible boxes, exact) and the ground truth of all parts
+A demo bag holds, for each image, camera_info, the detections (visible boxes, exact) and the ground truth of all parts
 in the scene, detected or not, all with the image's stamp and frame. Ids tie detections to the truth; the score of a
 truth is its visible fraction.
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import cv2
 import numpy as np
 import torch
 
-from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.evaluate import (
     RENDERED_DEPTH,
+    SENSOR_DEPTH,
     Candidates,
     Chance,
     Evaluation,
@@ -44,29 +45,64 @@ DETECTIONS_TOPIC = "/detections"
 TRUTH_TOPIC = "/ground_truth"
 FRAME_ID = "camera_optical_frame"
 JPEG_QUALITY = 90
+_TRUE_BOXES = "object id and visible box from ground truth"  # in a protocol line
 _START_NS = 1_767_225_600_000_000_000  # of recorded stamps: 1 January 2026, 0:00 UTC
 _PERIOD_NS = 100_000_000
 
 
 @dataclass(frozen=True)
 class BagFrame:
-    """One image of a bag and what belongs to it.
+    """One image of a bag and what belongs to it; pixels are decoded when asked for.
 
     Attributes:
         stamp: nanoseconds.
-        image: ``(H, W, 3)`` uint8 RGB.
+        size: (height, width).
         camera: K ``(3, 3)``.
-        boxes: visible box ``(4,)`` by id, of the detected parts.
+        boxes: box ``(4,)`` by id, of the detected parts.
         truth: every part of the scene by id.
+        load: decodes the image, ``(H, W, 3)`` uint8 RGB.
+        place: (scene, image) number, of results and of the chance row.
+        depth: reads the sensor's depth ``(H, W)`` in metres; without it, or where it gives None, the truth is rendered.
         messages: the image's, camera_info's and detections' messages as recorded, by topic.
     """
 
     stamp: int
-    image: np.ndarray
+    size: tuple[int, int]
     camera: np.ndarray
     boxes: Mapping[str, np.ndarray]
     truth: Mapping[str, Instance]
-    messages: Mapping[str, bag.BagMessage]
+    load: Callable[[], np.ndarray]
+    place: tuple[int, int]
+    depth: Callable[[], np.ndarray | None] | None = None
+    messages: Mapping[str, bag.BagMessage] = field(default_factory=dict)
+
+    @property
+    def image(self) -> np.ndarray:
+        """The image ``(H, W, 3)`` uint8 RGB."""
+        return self.load()
+
+    def view(self, scorer: PoseScorer) -> tuple[View, str]:
+        """What the frame is scored in, and where its depth comes from."""
+        depth = self.depth() if self.depth is not None else None
+        if depth is not None:
+            return View(self.camera, self.size, depth), SENSOR_DEPTH
+        rendered = scorer.depth(list(self.truth.values()), self.camera, self.size)
+        return View(self.camera, self.size, rendered), f"{RENDERED_DEPTH} of all parts"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a protocol line must say of a bag.
+
+    Attributes:
+        corrected: whether orientations are corrected for the viewing ray.
+        boxes: where the boxes come from, where that is not the truth.
+        skipped: detections left out before scoring, by reason.
+    """
+
+    corrected: bool = True
+    boxes: str = ""
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_scenes(path: str | Path, frames: Iterable[SceneFrame]) -> int:
@@ -110,26 +146,31 @@ def read_frames(path: str | Path) -> list[BagFrame]:
     complete = {stamp: found for stamp, found in sorted(by_stamp.items()) if len(found) == len(needed)}
     if not complete:
         raise bag.BagError(f"{path}: no image has camera_info, detections and truth of its stamp; record it anew")
-    return [_read_frame(stamp, found) for stamp, found in complete.items()]
+    return [_read_frame(number, stamp, found) for number, (stamp, found) in enumerate(complete.items())]
 
 
-def estimate_frames(estimator: PoseEstimator, frames: Sequence[BagFrame]) -> dict[int, dict[str, Candidates]]:
-    """What the node would publish, by stamp and id, computed here; classes that the bundle lacks are left out."""
-    found: dict[int, dict[str, Candidates]] = {}
-    for frame in frames:
-        known = {name: estimator.object_index(frame.truth[name].class_id) for name in frame.boxes}
-        names = [name for name, index in known.items() if index is not None]
-        boxes = np.array([frame.boxes[name] for name in names]).reshape(-1, 4)
-        indices = np.array([known[name] for name in names], dtype=np.int64)
-        estimate = estimator.estimate(frame.image, boxes, indices, frame.camera)
-        found[frame.stamp] = {
-            name: Candidates(
-                estimate.rotations[i].astype(np.float64),
-                np.broadcast_to(estimate.translations[i], (estimate.rotations.shape[1], 3)),
-                float(estimate.confidences[i, 0]),
-            )
-            for i, name in enumerate(names)
-        }
+def read_poses(message: Any) -> list[tuple[str, Candidates]]:
+    """(id, hypotheses in the order published) of each detection of a Detection3DArray, whichever library read it."""
+    found = []
+    for detection in message.detections:
+        poses = [result.pose.pose for result in detection.results]
+        quaternions = [[p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w] for p in poses]
+        candidates = Candidates(
+            rotations=rotation_from_quaternion(torch.tensor(quaternions, dtype=torch.float64)).numpy(),
+            translations=np.array([[p.position.x, p.position.y, p.position.z] for p in poses]),
+            confidence=detection.results[0].hypothesis.score,
+        )
+        found.append((detection.id, candidates))
+    return found
+
+
+def read_truth(message: Any) -> list[tuple[str, Instance]]:
+    """(id, part) of a ground-truth Detection3DArray: the first result's pose; its score is the visible fraction."""
+    found = []
+    for number, (detection, (name, pose)) in enumerate(zip(message.detections, read_poses(message))):
+        class_id = detection.results[0].hypothesis.class_id
+        rotation, translation = pose.rotations[0], pose.translations[0]
+        found.append((name, Instance(class_id, number, rotation, translation, float(pose.confidence), None)))
     return found
 
 
@@ -142,11 +183,12 @@ def score_frames(
     data: str,
     chance: Chance | None = None,
     progress: Callable[[int, int], None] | None = None,
+    conditions: Conditions | None = None,
 ) -> Evaluation:
     """Score poses of a bag's detections against its ground truth.
 
     Args:
-        frames: of ``read_frames``.
+        frames: of ``read_frames``, or made by ``bag_truth``.
         poses: hypotheses by stamp and id, best first.
         scorer: the CAD.
         protocol: with the translation from ground truth, the hypotheses' own are not looked at.
@@ -154,32 +196,51 @@ def score_frames(
         data: the bag's name, for the protocol line.
         chance: the random rotations; 20 an instance by default.
         progress: called with (frames done, frames).
+        conditions: where boxes and ids come from; those of a demo bag by default.
 
     Raises:
         ValueError: no detection has poses.
     """
-    chance = chance or Chance()
+    chance, conditions = chance or Chance(), conditions or Conditions()
     results: list[InstanceResult] = []
-    skipped: Counter[str] = Counter()
-    for number, frame in enumerate(frames):
-        size = frame.image.shape[:2]
-        view = View(frame.camera, size, scorer.depth(list(frame.truth.values()), frame.camera, size))
+    skipped, depths = Counter(conditions.skipped), Counter()
+    for number, frame in enumerate(frames, start=1):
         answers = poses.get(frame.stamp, {})
-        for name in frame.boxes:
-            truth = frame.truth[name]
-            if truth.visibility < protocol.visibility_min:
-                skipped["outside_protocol"] += 1
-            elif name not in answers:
-                skipped["without_poses"] += 1
-            else:
-                results += score_instance(scorer, view, truth, (0, number), [answers[name]], protocol, chance)
+        wanted = _wanted(frame, answers, scorer, protocol, skipped)
+        if wanted:
+            view, source = frame.view(scorer)
+            depths[source] += 1
+            for name in wanted:
+                results += score_instance(
+                    scorer, view, frame.truth[name], frame.place, [answers[name]], protocol, chance
+                )
         if progress:
-            progress(number + 1, len(frames))
+            progress(number, len(frames))
     if not results:
         raise ValueError(f"nothing to score in {data}: detections left out: {dict(skipped)}")
     data_line = f"{data}, {len(frames)} images"
-    line = protocol.line(data_line, True, f"{RENDERED_DEPTH} of all parts", scorer.cad, str(chance))
-    return Evaluation(system, protocol.name, protocol.score, line, True, tuple(results), dict(skipped))
+    line = protocol.line(data_line, conditions.corrected, " / ".join(depths), scorer.cad, str(chance))
+    if conditions.boxes:
+        line = line.replace(_TRUE_BOXES, conditions.boxes) if _TRUE_BOXES in line else f"{line}; {conditions.boxes}"
+    return Evaluation(system, protocol.name, protocol.score, line, conditions.corrected, tuple(results), dict(skipped))
+
+
+def _wanted(
+    frame: BagFrame, answers: Mapping[str, Candidates], scorer: PoseScorer, protocol: Protocol, skipped: Counter[str]
+) -> list[str]:
+    """Ids of the frame's detections that can be scored; the others are counted by reason."""
+    wanted = []
+    for name in frame.boxes:
+        truth = frame.truth[name]
+        if truth.visibility < protocol.visibility_min:
+            skipped["outside_protocol"] += 1
+        elif name not in answers:
+            skipped["without_poses"] += 1
+        elif scorer.objects.index(truth.class_id) is None:
+            skipped["without_cad"] += 1
+        else:
+            wanted.append(name)
+    return wanted
 
 
 def picture_frames(
@@ -191,7 +252,7 @@ def picture_frames(
     for number in picks.tolist():
         frame = frames[number]
         truths = {truth.gt_id: truth for truth in frame.truth.values()}
-        results = [result for result in evaluation.instances if result.im_id == number]
+        results = [r for r in evaluation.instances if (r.scene_id, r.im_id) == frame.place]
         drawn = []
         for result in results:
             truth, index = truths[result.gt_id], scorer.objects.index(result.class_id)
@@ -225,31 +286,29 @@ def _jpeg_message(image: np.ndarray, stamp: int) -> Any:
     return message(bag.header(stamp, FRAME_ID), "rgb8; jpeg compressed bgr8", data.ravel())
 
 
-def _read_frame(stamp: int, found: Mapping[str, tuple[bag.BagMessage, Any]]) -> BagFrame:
+def _read_frame(number: int, stamp: int, found: Mapping[str, tuple[bag.BagMessage, Any]]) -> BagFrame:
     boxes = {}
     for detection in found[DETECTIONS_TOPIC][1].detections:
         box, centre = detection.bbox, detection.bbox.center.position
         boxes[detection.id] = np.array([centre.x, centre.y, box.size_x, box.size_y])
     truth = {}
-    for number, detection in enumerate(found[TRUTH_TOPIC][1].detections):
-        result = detection.results[0]
-        position, q = result.pose.pose.position, result.pose.pose.orientation
-        truth[detection.id] = Instance(
-            class_id=result.hypothesis.class_id,
-            gt_id=number,
-            rotation=rotation_from_quaternion(torch.tensor([q.x, q.y, q.z, q.w], dtype=torch.float64)).numpy(),
-            translation=np.array([position.x, position.y, position.z]),
-            visibility=float(result.hypothesis.score),
-            box=boxes.get(detection.id),
-        )
+    for name, instance in read_truth(found[TRUTH_TOPIC][1]):
+        truth[name] = replace(instance, box=boxes.get(name))
     unknown = sorted(set(boxes) - set(truth))
     if unknown:
         raise bag.BagError(f"detections {', '.join(unknown)} at {stamp} ns have no ground truth; record the bag anew")
+    info = found[CAMERA_INFO_TOPIC][1]
     return BagFrame(
         stamp=stamp,
-        image=bag.decode_image(found[IMAGE_TOPIC][1]),
-        camera=np.array(found[CAMERA_INFO_TOPIC][1].k, dtype=np.float64).reshape(3, 3),
+        size=(info.height, info.width),
+        camera=np.array(info.k, dtype=np.float64).reshape(3, 3),
         boxes=boxes,
         truth=truth,
+        load=partial(_load, found[IMAGE_TOPIC][0]),
+        place=(0, number),
         messages={topic: found[topic][0] for topic in (CAMERA_INFO_TOPIC, IMAGE_TOPIC, DETECTIONS_TOPIC)},
     )
+
+
+def _load(record: bag.BagMessage) -> np.ndarray:
+    return bag.decode_image(record.message())

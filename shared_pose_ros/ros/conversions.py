@@ -1,5 +1,8 @@
 """Detections, camera information and poses between ROS messages and arrays; pure functions.
 
+Messages are read by their fields only, and made of the classes that the caller names, so that those of `rosbags` serve
+as well as those of rclpy: a replayed bag goes through the same functions as the node's topics.
+
 Convention: boxes (cx, cy, w, h) in pixels with pixel centres at integers, as vision_msgs; rotations R_m2c; translations
 in metres in the image's optical frame; quaternions xyzw, w >= 0. Covariances are row-major 6x6 of (x, y, z, rotation
 about x, y, z); -1 on a diagonal means unknown.
@@ -7,32 +10,51 @@ about x, y, z); -1 on a diagonal means unknown.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
-from std_msgs.msg import Header
-from vision_msgs.msg import (
-    Detection2D,
-    Detection2DArray,
-    Detection3D,
-    Detection3DArray,
-    ObjectHypothesisWithPose,
-    VisionInfo,
-)
 
 from shared_pose_ros.geometry.cameras import check_camera_matrix
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+    from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, VisionInfo
 
 LARGEST_BOX = 8.0
 """A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
 DEPTH_DEVIATION = 0.2
 """Standard deviation of a position estimated from a box, as a fraction of the distance: large, it is a coarse guess."""
 UNKNOWN = -1.0
+POSES_TYPE = "vision_msgs/msg/Detection3DArray"
+_POSES_PARTS = (
+    POSES_TYPE,
+    "vision_msgs/msg/Detection3D",
+    "vision_msgs/msg/BoundingBox3D",
+    "vision_msgs/msg/ObjectHypothesisWithPose",
+    "vision_msgs/msg/ObjectHypothesis",
+    "geometry_msgs/msg/PoseWithCovariance",
+    "geometry_msgs/msg/Pose",
+    "geometry_msgs/msg/Point",
+    "geometry_msgs/msg/Quaternion",
+    "geometry_msgs/msg/Vector3",
+)
+
+
+@functools.cache
+def ros_types() -> Mapping[str, Any]:
+    """The ROS installation's classes of all that a poses message is made of, by full name."""
+    found = {}
+    for full in _POSES_PARTS:
+        package, _, name = full.split("/")
+        found[full] = getattr(importlib.import_module(f"{package}.msg"), name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -142,7 +164,12 @@ def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[n
 
 
 def poses_message(
-    header: Header, objects: Objects, estimate: Any, metadata: Any, hypotheses: int = 0
+    header: Header,
+    objects: Objects,
+    estimate: Any,
+    metadata: Any,
+    hypotheses: int = 0,
+    types: Optional[Mapping[str, Any]] = None,
 ) -> Detection3DArray:
     """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
 
@@ -158,29 +185,34 @@ def poses_message(
         estimate: a PoseEstimate of the same B objects.
         metadata: the bundle's, for extents and centres (m).
         hypotheses: how many to publish, 0 for all.
+        types: message classes by full name, `ros_types()` by default.
     """
-    message = Detection3DArray(header=header)
+    types = types or ros_types()
     if not objects.ids:
-        return message
+        return types[POSES_TYPE](header=header, detections=[])
     count = hypotheses or estimate.rotations.shape[1]
     rotations = np.asarray(estimate.rotations[:, :count], dtype=np.float64)
     quaternions = quaternion_from_rotation(torch.from_numpy(rotations)).numpy()
     centres = np.array([metadata.objects[index].centre for index in objects.object_index], dtype=np.float64)
     origins, boxes, covariances = _positions(rotations, centres, estimate.translations)
+    detections = []
     for number, (class_id, identity) in enumerate(zip(objects.class_ids, objects.ids)):
-        detection = Detection3D(header=header, id=identity)
-        for rotation, score, origin in zip(quaternions[number], estimate.confidences[number], origins[number]):
-            result = ObjectHypothesisWithPose()
-            result.hypothesis.class_id = class_id
-            result.hypothesis.score = float(score)
-            result.pose.pose = _pose(origin, rotation)
-            result.pose.covariance = covariances[number]
-            detection.results.append(result)
-        detection.bbox.center = _pose(boxes[number], quaternions[number, 0])
-        extents = metadata.objects[objects.object_index[number]].extents
-        detection.bbox.size = Vector3(x=float(extents[0]), y=float(extents[1]), z=float(extents[2]))
-        message.detections.append(detection)
-    return message
+        results = [
+            types["vision_msgs/msg/ObjectHypothesisWithPose"](
+                hypothesis=types["vision_msgs/msg/ObjectHypothesis"](class_id=class_id, score=float(score)),
+                pose=types["geometry_msgs/msg/PoseWithCovariance"](
+                    pose=_pose(types, origin, rotation), covariance=covariances[number]
+                ),
+            )
+            for rotation, score, origin in zip(quaternions[number], estimate.confidences[number], origins[number])
+        ]
+        x, y, z = (float(extent) for extent in metadata.objects[objects.object_index[number]].extents)
+        bbox = types["vision_msgs/msg/BoundingBox3D"](
+            center=_pose(types, boxes[number], quaternions[number, 0]),
+            size=types["geometry_msgs/msg/Vector3"](x=x, y=y, z=z),
+        )
+        detections.append(types["vision_msgs/msg/Detection3D"](header=header, results=results, bbox=bbox, id=identity))
+    return types[POSES_TYPE](header=header, detections=detections)
 
 
 def _positions(
@@ -201,10 +233,13 @@ def _positions(
     return origins, boxes, covariances
 
 
-def _pose(position: np.ndarray, quaternion: np.ndarray) -> Pose:
+def _pose(types: Mapping[str, Any], position: np.ndarray, quaternion: np.ndarray) -> Any:
     x, y, z = position.tolist()
     qx, qy, qz, qw = quaternion.tolist()
-    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+    return types["geometry_msgs/msg/Pose"](
+        position=types["geometry_msgs/msg/Point"](x=x, y=y, z=z),
+        orientation=types["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
+    )
 
 
 def vision_info_message(header: Header, metadata: Any) -> VisionInfo:
@@ -213,6 +248,8 @@ def vision_info_message(header: Header, metadata: Any) -> VisionInfo:
     `method` names the bundle, `database_version` is its schema version and `database_location` holds JSON: for each
     class_id its aliases, name, diameter, extents and centre (m) and symmetries.
     """
+    from vision_msgs.msg import VisionInfo
+
     objects = {
         entry.class_id: {
             "aliases": list(entry.aliases),

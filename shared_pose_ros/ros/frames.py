@@ -10,14 +10,32 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import numpy as np
+import torch
 
+from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
-from shared_pose_ros.ros.diagnostics import Statistics
 from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
+from shared_pose_ros.ros.statistics import Statistics
+
+WARM_UP_SIZE = (480, 640)
+
+
+def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
+    """The bundle that the parameters name, on their device and threads, warmed for every batch size.
+
+    The threads and the warmed batch sizes decide the last bits of an answer on a CPU, so the node and the replay
+    both start here. Raises BundleError or ValueError for a bundle or device that cannot be used.
+    """
+    if settings.cpu_threads:
+        torch.set_num_threads(settings.cpu_threads)
+    estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
+    estimator.warm_up(WARM_UP_SIZE, range(1, settings.max_batch + 1))
+    return estimator
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
@@ -31,16 +30,16 @@ from visualization_msgs.msg import MarkerArray
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros import drawing, parameters
 from shared_pose_ros.ros.conversions import poses_message, vision_info_message
-from shared_pose_ros.ros.diagnostics import CounterLog, Statistics, diagnostic_array, status_message
-from shared_pose_ros.ros.frames import Frame, FrameEstimator
-from shared_pose_ros.ros.pairing import PairingBuffer, PairingLimits
+from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
+from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
+from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
+from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.worker import Worker
 
 NODE_NAME = "shared_pose_node"
 INPUT_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 POSES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-WARM_UP_SIZE = (480, 640)
 SILENT_SECONDS = 3.0
 """Diagnostics warn about an input that has been silent for so long."""
 
@@ -134,18 +133,9 @@ class SharedPoseNode(LifecycleNode):
         settings = self._settings
         if not settings.bundle:
             raise ValueError("parameter bundle is empty; give the path of a .pose.pt file (bundle:=/path/name.pose.pt)")
-        self._worker.buffer.limits = PairingLimits(
-            max_age_seconds=settings.image_buffer_seconds,
-            max_count=settings.image_buffer_count,
-            max_bytes=settings.image_buffer_mib * 2**20,
-            slop_seconds=settings.pairing_slop_seconds,
-            time_jump_seconds=settings.time_jump_seconds,
-        )
-        if settings.cpu_threads:
-            torch.set_num_threads(settings.cpu_threads)
+        self._worker.buffer.limits = limits_from(settings)
         started = time.monotonic()
-        estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
-        estimator.warm_up(WARM_UP_SIZE, range(1, settings.max_batch + 1))
+        estimator = load_estimator(settings)
         self._poses = self.create_lifecycle_publisher(Detection3DArray, "~/poses", POSES_QOS)
         self._vision_info = self.create_lifecycle_publisher(VisionInfo, "~/vision_info", LATCHED_QOS)
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", LATCHED_QOS)

@@ -50,6 +50,17 @@ class PairingLimits:
             )
 
 
+def limits_from(settings: Any) -> PairingLimits:
+    """The bounds that the node's parameters (parameters.TABLE) ask for."""
+    return PairingLimits(
+        max_age_seconds=settings.image_buffer_seconds,
+        max_count=settings.image_buffer_count,
+        max_bytes=settings.image_buffer_mib * 2**20,
+        slop_seconds=settings.pairing_slop_seconds,
+        time_jump_seconds=settings.time_jump_seconds,
+    )
+
+
 @dataclass(eq=False)
 class Item:
     """One received message: header stamp in ns, frame, payload, its size, and when it arrived (s)."""

@@ -147,6 +147,33 @@ def problem_with_change(changes: Iterable[tuple[str, Any]], configured: bool) ->
     return None
 
 
+def from_text(changes: Mapping[str, str]) -> SimpleNamespace:
+    """The table's defaults with some values given as text, as attributes of the same names, for a replay without node.
+
+    Raises:
+        ValueError: an unknown name, or a value that the parameter cannot take.
+    """
+    values = {row.name: row.default for row in TABLE}
+    for name, text in changes.items():
+        row = BY_NAME.get(name)
+        if row is None:
+            raise ValueError(f"the node has no parameter {name!r}; choose one of {', '.join(BY_NAME)}")
+        values[name] = _value(row, text)
+        problem = row.problem_with(values[name])
+        if problem is not None:
+            raise ValueError(problem)
+    return SimpleNamespace(**values)
+
+
+def _value(row: Parameter, text: str) -> Value:
+    if row.type is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return row.type(text)
+    except ValueError:
+        return text
+
+
 def declare(node: Any) -> None:
     """Declare the whole table on an rclpy node, with ranges and descriptions in the parameter descriptors.
 

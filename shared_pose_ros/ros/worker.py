@@ -1,5 +1,7 @@
 """The one thread that runs the network: takes the newest complete pair, publishes its poses, counts what became of it.
 
+A replay does the same without the thread (`drain`).
+
 Callbacks only store (`add_image`, `add_detections`). One lock guards the buffer and the bookkeeping, so that a
 `snapshot` always adds up: received = published + counters + pending, for detection arrays as for images. Times are
 seconds of the steady clock.
@@ -15,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from shared_pose_ros.ros.diagnostics import Statistics
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.images import ImageError
 from shared_pose_ros.ros.pairing import Pair, PairingBuffer
+from shared_pose_ros.ros.statistics import Statistics
 
 TICK = 0.1
 """The buffer is cleared of what is too old at least this often (s)."""
@@ -80,6 +82,11 @@ class Worker:
             self.buffer.add_detections(stamp, frame_id, message, time.monotonic())
             self._condition.notify()
 
+    def drain(self, frames: FrameEstimator, publish: Callable[[Frame], None], now: float) -> None:
+        """Serve every complete pair at `now` (s) in the caller's thread: what a replay does instead of `start`."""
+        while (pair := self.buffer.take(now)) is not None:
+            self._serve(pair, frames, publish)
+
     def snapshot(self) -> Snapshot:
         """A consistent copy of all bookkeeping."""
         with self._condition:
@@ -104,14 +111,17 @@ class Worker:
                 if self._stopping:
                     return
                 self._in_work = 1
-            counter, reason, objects = self._process(pair, frames, publish)
-            with self._condition:
-                self._in_work = 0
-                if counter:
-                    self._statistics.count(counter, 1, reason)
-                    self._statistics.count("lost_with_frame", objects)
-                else:
-                    self._published.update({"poses": 1, "objects": objects})
+            self._serve(pair, frames, publish)
+
+    def _serve(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+        counter, reason, objects = self._process(pair, frames, publish)
+        with self._condition:
+            self._in_work = 0
+            if counter:
+                self._statistics.count(counter, 1, reason)
+                self._statistics.count("lost_with_frame", objects)
+            else:
+                self._published.update({"poses": 1, "objects": objects})
 
     def _process(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> tuple[str, str, int]:
         """(counter, reason, objects in the array) of a lost frame, ('', '', objects published) of a published one."""

@@ -38,9 +38,10 @@ PATIENCE = 40.0
 class NodeProcess:
     """`python -m shared_pose_ros.ros.node` with its log in a file."""
 
-    def __init__(self, log: Path, **values: Any) -> None:
+    def __init__(self, log: Path, remaps: Optional[dict[str, str]] = None, **values: Any) -> None:
         self.log_path = log
         arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+        arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
         command = [sys.executable, "-m", "shared_pose_ros.ros.node", "--ros-args", *arguments]
         with log.open("wb") as stream:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT)

@@ -17,7 +17,7 @@ def test_poses_are_read_in_the_order_published():
         result.pose.pose.position.z = score
         result.pose.pose.orientation.x, result.pose.pose.orientation.w = x, w
         message.detections[0].results.append(result)
-    found = demo_ros.read_poses(message)
+    found = dict(demo_ros.read_poses(message))
     assert list(found) == ["a"] and found["a"].confidence == 0.7
     np.testing.assert_allclose(found["a"].rotations, [np.diag([1.0, -1.0, -1.0]), np.eye(3)], atol=1e-12)
     np.testing.assert_allclose(found["a"].translations, [[0, 0, 0.7], [0, 0, 0.3]])

@@ -1,0 +1,230 @@
+"""``shared_pose replay``: a recorded bag through the estimator, or played to a running node, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared_pose_ros.cli.replay_offline import Books, Reply, load_image, replay
+from shared_pose_ros.cli.replay_results import books_text, live_text, pose_records, write_poses
+from shared_pose_ros.cli.replay_scores import PICTURES, score
+from shared_pose_ros.drawing import draw_estimates
+from shared_pose_ros.evaluation import bag
+from shared_pose_ros.evaluation.protocols import PROTOCOLS
+from shared_pose_ros.evaluation.recording import BagTopics, Recording, choose_topics, open_recording
+from shared_pose_ros.evaluation.report import write_report
+from shared_pose_ros.evaluation.tables import markdown_table, write_json
+from shared_pose_ros.html_page import Picture
+from shared_pose_ros.ros import parameters
+from shared_pose_ros.ros.frames import load_estimator
+
+NODE = "shared_pose_node"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = (
+        "examples:\n"
+        "  shared_pose replay models/demo_bag --bundle models/demo_parts.pose.pt --models models/parts --report out/b\n"
+        "  shared_pose replay cell_bag --bundle mine.pose.pt --report out/cell --image /cam/color/image_raw\n"
+        "  shared_pose replay cell_bag --live --rate 2 --clock --report out/live --remap /cam/image:=/image"
+    )
+    parser.add_argument("bag", type=Path, help="folder of a rosbag2 recording, or a single .mcap or .db3 file")
+    parser.add_argument("--report", type=Path, required=True, metavar="DIR", help="folder of everything written")
+    parser.add_argument("--bundle", help="NAME.pose.pt; needed without --live")
+    found = parser.add_argument_group("topics of the bag (found by type where not given)")
+    found.add_argument("--image", metavar="TOPIC", help="sensor_msgs/Image or CompressedImage")
+    found.add_argument("--detections", metavar="TOPIC", help="vision_msgs/Detection2DArray")
+    found.add_argument("--camera-info", metavar="TOPIC", help="sensor_msgs/CameraInfo; or none")
+    found.add_argument("--truth", metavar="TOPIC", help="vision_msgs/Detection3DArray of true poses; or none")
+    parser.add_argument("--node", default=NODE, help=f"name of the pose node (default: {NODE})")
+    offline = parser.add_argument_group("without --live")
+    offline.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    offline.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node, e.g. max_batch=8"
+    )
+    offline.add_argument("--models", type=Path, help="CAD of the objects; with it the poses are scored")
+    offline.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
+    offline.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
+    offline.add_argument("--bop", type=Path, metavar="ROOT", help="the truth is in this BOP dataset, not in the bag")
+    offline.add_argument("--split", default="test", help="its split (default: test)")
+    offline.add_argument(
+        "--bop-frames", default="order", metavar="order|CSV",
+        help="which image is which: order (the n-th of the bag is the n-th of the split, default), or a CSV file with "
+        "the columns stamp_ns, scene_id, im_id",
+    )  # fmt: skip
+    live = parser.add_argument_group("--live")
+    live.add_argument("--live", action="store_true", help="play the bag over DDS to a running node and time it")
+    live.add_argument("--rate", type=float, default=1.0, help="times the recorded speed (default: 1)")
+    live.add_argument("--loop", type=int, default=1, metavar="N", help="play the bag N times (default: 1)")
+    live.add_argument("--clock", action="store_true", help="publish the recorded time on /clock")
+    live.add_argument("--wait", type=float, default=30.0, metavar="S", help="for the node, seconds (default: 30)")
+    live.add_argument(
+        "--remap", action="append", default=[], metavar="FROM:=TO", help="publish the bag's topic FROM as TO"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay, print, write; 1 if a live node gave no answer, else 0."""
+    _check(options)
+    recording = open_recording(options.bag)
+    recorded_poses = f"/{options.node.strip('/')}/poses"
+    topics = choose_topics(
+        recording.topics, options.image, options.detections, options.camera_info, options.truth, {recorded_poses}
+    )
+    options.report.mkdir(parents=True, exist_ok=True)
+    return _live(options, recording, topics) if options.live else _offline(options, recording, topics)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not options.live and not options.bundle:
+        raise ValueError("no --bundle: give the model to run, or --live to play the bag to a running node")
+    if not 0.01 <= options.rate <= 100.0:
+        raise ValueError(f"--rate {options.rate:g} is outside 0.01 to 100 times the recorded speed; give a rate inside")
+    if options.loop < 1:
+        raise ValueError(f"--loop {options.loop} plays nothing; give 1 or more")
+    if options.bop and not options.models:
+        raise ValueError("--bop needs the CAD of the dataset's objects; name it with --models")
+    if (options.report / "poses").exists():
+        raise ValueError(f"{options.report / 'poses'} exists already; remove it or name another folder with --report")
+
+
+class Album:
+    """Pictures spread over a bag of unknown length: every second one is dropped when there are too many."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Picture] = []
+        self._step, self._count = 1, 0
+
+    def show(self, reply: Reply) -> None:
+        """Draw the frame's estimates, if it is its turn."""
+        if self._count % self._step == 0:
+            frame = reply.picture
+            image = draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, frame.estimate)
+            self.pictures.append(Picture(image, f"frame {self._count}, stamp {reply.frame.stamp} ns"))
+            if len(self.pictures) > PICTURES:
+                self.pictures, self._step = self.pictures[::2], 2 * self._step
+        self._count += 1
+
+
+def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
+    compressed = recording.topics[topics.image] == bag.COMPRESSED_IMAGE
+    given = {"bundle": options.bundle, "device": options.device, **_changes(options.set)}
+    settings = parameters.from_text({**given, "image_transport": "compressed" if compressed else "raw"})
+    estimator = load_estimator(settings)
+    replies, album = [], Album()
+    with bag.BagWriter(options.report / "poses") as writer:
+
+        def keep(reply: Reply) -> None:
+            writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
+            album.show(reply)
+            replies.append(Reply(reply.time_ns, reply.message, reply.frame))
+
+        load = functools.partial(load_image, recording, topics.image)
+        books, truth = replay(recording.messages(topics.names), estimator, settings, topics, keep, load)
+    said = books_text(books, recording.problems)
+    # Renders of single parts: threads would only wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    scores = score(options, recording, [reply.frame for reply in replies], truth, books, estimator.metadata.name)
+    torch.set_num_threads(threads)
+    said += scores.notes
+    facts = {
+        "bundle": estimator.metadata.name,
+        "weights_sha256": estimator.metadata.weights_sha256,
+        "parameters": vars(settings),
+        "threads": threads,
+        **_books(books),
+        "protocol": scores.evaluations[0].protocol_line if scores.evaluations else None,
+    }
+    for evaluation in scores.evaluations:
+        print(markdown_table(evaluation))
+    written = [options.report / "poses", *_write(options, recording, topics, replies, "offline", facts)]
+    if scores.evaluations:
+        write_json(scores.evaluations, options.report / "scores.json")
+        written.append(options.report / "scores.json")
+    title = f"{estimator.metadata.name} on bag {options.bag.resolve().name}"
+    pictures = scores.pictures or album.pictures
+    written.append(write_report(options.report / "report.html", title, scores.evaluations, pictures, said))
+    print("\n".join([*said, "", *map(str, written)]))
+    return 0
+
+
+def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
+    try:
+        live = importlib.import_module("shared_pose_ros.cli.replay_live")
+    except ImportError as error:
+        raise ValueError(
+            f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
+            "installation (docs/installation.md), or leave --live out"
+        ) from error
+    plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, _remaps(options, topics))
+    outcome = live.run_live(recording, topics, plan, lambda text: print(f"replay: {text}", flush=True))
+    with bag.BagWriter(options.report / "poses") as writer:
+        for reply in outcome.replies:
+            writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
+    said = [f"Bag: {problem}." for problem in recording.problems]
+    said += [outcome.problem] if outcome.problem else live_text(outcome.figures, outcome.counters)
+    facts = {
+        "bundle": outcome.values.get("bundle", ""),
+        "weights_sha256": outcome.values.get("weights_sha256", ""),
+        "rate": options.rate,
+        "loop": options.loop,
+        **outcome.figures,
+        "counters": outcome.counters,
+    }
+    written = [options.report / "poses", *_write(options, recording, topics, outcome.replies, "live", facts)]
+    title = f"bag {options.bag.resolve().name} played to {options.node}"
+    written.append(write_report(options.report / "report.html", title, [], [], said))
+    print("\n".join([*said, "", *map(str, written)]))
+    return 0 if outcome.figures["answers"] else 1
+
+
+def _write(
+    options: argparse.Namespace, recording: Recording, topics: BagTopics, replies: list[Reply], mode: str,
+    facts: Mapping[str, Any],
+) -> list[Path]:  # fmt: skip
+    """poses.csv, poses.json and replay.json."""
+    files = write_poses(options.report, pose_records([reply.message for reply in replies]))
+    summary = options.report / "replay.json"
+    content = {
+        "mode": mode,
+        "bag": options.bag.resolve().name,
+        "topics": vars(topics),
+        "problems": recording.problems,
+        **facts,
+    }
+    summary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return [*files, summary]
+
+
+def _books(books: Books) -> dict[str, Any]:
+    names = ("received", "published", "counters", "reasons", "damaged", "errors")
+    return {"used_images": books.used, **{name: getattr(books, name) for name in names}}
+
+
+def _changes(given: list[str]) -> dict[str, str]:
+    changes = {}
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"--set {item!r} is not NAME=VALUE")
+        changes[name] = value
+    return changes
+
+
+def _remaps(options: argparse.Namespace, topics: BagTopics) -> dict[str, str]:
+    found = {}
+    for item in options.remap:
+        source, separator, target = item.partition(":=")
+        if not separator or not target or source not in topics.names:
+            raise ValueError(f"--remap {item!r} is not FROM:=TO with a topic of the bag ({', '.join(topics.names)})")
+        found[source] = target
+    return found

@@ -1,0 +1,105 @@
+"""The poses of a replayed bag against the truth in the bag or in a BOP folder, where there is one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared_pose_ros.cli.replay_offline import Books
+from shared_pose_ros.evaluation.bag_truth import (
+    AnsweredFrame,
+    Matched,
+    frames_by_order,
+    frames_from_table,
+    match_bop,
+    match_topic,
+)
+from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.evaluate import Evaluation
+from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.evaluation.recording import Recording
+from shared_pose_ros.evaluation.replay import Conditions, picture_frames, score_frames
+from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.html_page import Picture
+from shared_pose_ros.meshes.object_set import ObjectSet
+
+PICTURES = 8
+BY_ID = "object ids and boxes of the bag's detections, matched with its truth by id"
+BY_BOX = "object ids and boxes of the bag's detections, matched with the truth by class and overlap ≥ 0.5"
+
+
+@dataclass
+class Scores:
+    """Evaluations (none without truth or CAD), pictures of them, and sentences on what could not be scored."""
+
+    evaluations: list[Evaluation] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def score(
+    options: argparse.Namespace,
+    recording: Recording,
+    answers: Sequence[AnsweredFrame],
+    truth: Sequence[Any],
+    books: Books,
+    system: str,
+) -> Scores:
+    """Score what the options ask for.
+
+    Args:
+        options: of the command.
+        recording: the bag.
+        answers: of the replay.
+        truth: ground-truth messages of the bag.
+        books: of the replay.
+        system: name of the bundle.
+    """
+    if options.bop is None and not truth:
+        return Scores()
+    if options.models is None:
+        return Scores(notes=["The bag's ground truth was not scored: give the CAD with --models."])
+    objects, corrected = ObjectSet.load(options.models), any(answer.camera is not None for answer in answers)
+    if options.bop is None:
+        matched = match_topic(answers, truth, objects)
+    else:
+        matched, objects = _matched_with_bop(options, recording, answers, books, objects, corrected)
+    scorer = PoseScorer(objects, options.max_faces)
+    conditions = Conditions(corrected, BY_ID if options.bop is None else BY_BOX, matched.skipped)
+    protocol, data = get_protocol(options.protocol), f"bag {options.bag.resolve().name}"
+    if protocol.translation == "estimated" and not corrected:
+        return Scores(notes=["Not scored: without camera_info no positions are estimated; take the protocol paper."])
+    try:
+        evaluation = score_frames(matched.frames, matched.poses, scorer, protocol, system, data, conditions=conditions)
+    # A bag with nothing to score is reported, not fatal.
+    except ValueError as error:
+        return Scores(notes=[f"Not scored: {error}."])
+    shown = [frame for frame in matched.frames if frame.boxes]
+    return Scores([evaluation], picture_frames(shown, evaluation, scorer, PICTURES))
+
+
+def _matched_with_bop(
+    options: argparse.Namespace,
+    recording: Recording,
+    answers: Sequence[AnsweredFrame],
+    books: Books,
+    objects: ObjectSet,
+    corrected: bool,
+) -> tuple[Matched, ObjectSet]:
+    """The matches, and the CAD of the objects that the dataset shows."""
+    dataset = load_bop(options.bop, options.split)
+    if options.bop_frames == "order":
+        frames = frames_by_order(dataset, books.stamps, recording.damaged)
+    else:
+        frames = frames_from_table(dataset, options.bop_frames)
+    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
+    found = [model for model in objects if shown.intersection((model.class_id, *model.aliases))]
+    if not found:
+        raise ValueError(
+            f"{options.models} holds {', '.join(objects.class_ids)}, the data show {', '.join(sorted(shown))}; "
+            "name the CAD of the dataset's objects with --models"
+        )
+    objects = ObjectSet(found)
+    return match_bop(answers, frames, objects, corrected), objects

@@ -1,0 +1,119 @@
+"""A bag over a real DDS to the running node: the poses are the offline replay's to the last bit; times are measured."""
+
+from __future__ import annotations
+
+import json
+
+import harness
+import pytest
+import recorded_bag as made
+
+from shared_pose_ros.cli import replay_live
+from shared_pose_ros.cli.main import main
+from shared_pose_ros.cli.replay_results import Timing
+from shared_pose_ros.evaluation.bag import stamp_ns
+from shared_pose_ros.evaluation.recording import choose_topics, open_recording
+from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.player import Sent, header_key
+
+FRAMES = 8
+POSES = "/shared_pose_node/poses"
+LOST = [name for name, info in COUNTERS.items() if info.stream == "detections"]
+
+
+@pytest.fixture(scope="module", params=["raw", "jpeg"])
+def live(request, tiny_bundle, tmp_path_factory):
+    """(bag, transport) with a node that listens to the bag's topics."""
+    folder = tmp_path_factory.mktemp("live")
+    recorded = made.ordinary(folder / "bag", FRAMES, transport=request.param)
+    transport = "raw" if request.param == "raw" else "compressed"
+    remaps = {"image": made.IMAGE, "camera_info": made.INFO, "detections": made.DETECTIONS}
+    process = harness.NodeProcess(
+        folder / "log.txt", remaps, bundle=tiny_bundle, device="cpu", max_batch=4, image_transport=transport
+    )
+    yield recorded
+    assert process.end() == 0, process.log
+
+
+def poses(folder):
+    return json.loads((folder / "poses.json").read_text())
+
+
+def test_live_and_offline_poses_are_equal_to_the_last_bit(live, tiny_bundle, tmp_path, capsys):
+    """Every rotation, translation and score; frames of 1 to 6 objects, so that some are split into two batches."""
+    out = str(tmp_path / "live")
+    assert main(["replay", str(live), "--live", "--report", out, "--rate", "0.5", "--clock"]) == 0
+    said = capsys.readouterr().out
+    given = ["--bundle", str(tiny_bundle), "--device", "cpu", "--set", "max_batch=4"]
+    assert main(["replay", str(live), *given, "--report", str(tmp_path / "offline")]) == 0
+    came, expected = poses(tmp_path / "live"), poses(tmp_path / "offline")
+    assert [entry["stamp_ns"] for entry in expected] == [made.stamp(number) for number in range(FRAMES)]
+    assert [len(entry["detections"]) for entry in expected] == [1 + number % 6 for number in range(FRAMES)]
+    assert all(len(d["hypotheses"]) == 4 and d["hypotheses"][0]["position"] for e in expected for d in e["detections"])
+    # A busy machine may cost a frame or two; what came must be equal.
+    stamps = {entry["stamp_ns"] for entry in came}
+    assert len(came) == len(stamps) >= FRAMES - 2
+    assert came == [entry for entry in expected if entry["stamp_ns"] in stamps]
+    # All that is published, covariances and boxes too, read from the two bags.
+    both = []
+    for name in ("live", "offline"):
+        messages = [record.message() for record in open_recording(tmp_path / name / "poses").messages([POSES])]
+        both.append({stamp_ns(message): repr(message) for message in messages})
+    assert both[0] == {stamp: both[1][stamp] for stamp in stamps}
+    found = json.loads((tmp_path / "live" / "replay.json").read_text())
+    assert (found["answers"], found["images_published"]) == (len(came), FRAMES)
+    assert found["drops"] == FRAMES - len(came) == sum(found["counters"][name] for name in LOST)
+    assert 0 < found["latency_ms"]["min"] <= found["latency_ms"]["p50"] <= found["latency_ms"]["max"] < 10_000
+    assert found["bundle"] == "tiny"
+    assert f"Answers: {len(came)}, drops {found['drops']}" in said and "published to poses received: min" in said
+
+
+def test_a_looped_bag_is_answered_anew(live, tmp_path):
+    """The bag is longer than the time jump; what is lost where it begins anew is a drop with a name."""
+    options = ["--live", "--loop", "2", "--rate", "0.5", "--report", str(tmp_path / "out")]
+    assert main(["replay", str(live), *options]) == 0
+    found = json.loads((tmp_path / "out" / "replay.json").read_text())
+    assert found["pairs_published"] == 2 * FRAMES and found["answers"] > FRAMES
+    # One more if the node has seen the bag before.
+    assert found["counters"]["time_jumps"] in (1, 2)
+    lost = sum(found["counters"][name] for name in LOST)
+    assert found["drops"] == 2 * FRAMES - found["answers"] == lost
+
+
+def test_without_a_node_nothing_comes_back(tmp_path, capsys):
+    recorded = made.ordinary(tmp_path / "bag", 1)
+    options = ["--live", "--wait", "0.2", "--node", "elsewhere/pose_node", "--report", str(tmp_path / "out")]
+    assert main(["replay", str(recorded), *options, "--remap", f"{made.IMAGE}:=/other"]) == 1
+    said = capsys.readouterr().out
+    assert "nobody listened on /other, /detector/boxes and published /elsewhere/pose_node/poses in 0.2 s" in said
+    assert json.loads((tmp_path / "out" / "replay.json").read_text())["answers"] == 0
+
+
+def test_headers_are_read_from_the_wire(tmp_path):
+    recording = open_recording(made.ordinary(tmp_path / "bag", 2))
+    for record in recording.messages(choose_topics(recording.topics).names):
+        message = record.message()
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        assert header_key(record.data) == (stamp, message.header.frame_id)
+        with pytest.raises(ValueError, match="no message with a header"):
+            header_key(record.data[:14])
+
+
+def test_answers_belong_to_the_latest_publication_of_their_stamp():
+    def data(stamp):
+        seconds, rest = divmod(stamp, 10**9)
+        return bytes([0, 1, 0, 0]) + seconds.to_bytes(4, "little") + rest.to_bytes(4, "little") + b"\x02\0\0\0c\0"
+
+    sent = [
+        Sent(topic, (stamp, "c"), loop * 10.0 + stamp + delay, loop)
+        for loop in range(2)
+        for stamp in (1, 2)
+        for topic, delay in (("image", 0.0), ("boxes", 0.25))
+    ]
+    answers = [(1.5, data(1)), (11.5, data(1)), (11.6, data(1)), (11.7, data(7)), (12.75, data(2)), (1.0, data(2))]
+    found = replay_live.match(sent, answers, "image", "boxes")
+    assert found == [
+        Timing(1.0, 1.25, 1.5),
+        Timing(11.0, 11.25, 11.5),
+        Timing(12.0, 12.25, 12.75),
+    ]
