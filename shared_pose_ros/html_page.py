@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,19 @@ import cv2
 import numpy as np
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;border-bottom:1px solid #ccc;text-align:right}
-td:first-child,th:first-child{text-align:left}tr.mean{font-weight:600;background:#f3f3f3}
-p.protocol{background:#f7f5e8;padding:.6em 1em;border-left:4px solid #c9b458}
-figure{display:inline-block;margin:.5em;vertical-align:top}figure img{max-width:520px;width:100%}
+:root{color-scheme:light dark;--ink:#222;--paper:#fff;--line:#ccc;--shade:#f1f1f1;--note:#f7f5e8;--link:#1558a0}
+@media(prefers-color-scheme:dark){
+:root{--ink:#ddd;--paper:#181818;--line:#444;--shade:#262626;--note:#2a2820;--link:#7ab4f0}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;
+color:var(--ink);background:var(--paper)}a{color:var(--link)}
+table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
+td,th{padding:.25em .7em;border-bottom:1px solid var(--line);text-align:right}
+td:first-child,th:first-child{text-align:left}tr.mean{font-weight:600;background:var(--shade)}
+p.protocol{background:var(--note);padding:.6em 1em;border-left:4px solid #c9b458}
+figure{display:inline-block;margin:.5em;vertical-align:top}img{height:auto}figure img{max-width:min(520px,100%)}
 figcaption{font-size:13px;max-width:520px}
+@media print{:root{color-scheme:light;--ink:#000;--paper:#fff;--line:#bbb;--shade:#eee;--note:#f7f5e8;--link:#000}
+body{max-width:none;margin:0;font-size:11px}figure,svg,tr{break-inside:avoid}h2,h3{break-after:avoid}}
 """
 
 
@@ -30,6 +37,18 @@ class Picture:
 
     image: np.ndarray
     caption: str
+
+
+def heading(text: str, identifier: str = "", level: int = 2) -> str:
+    """A heading that ``contents`` can lead to."""
+    attribute = f' id="{html.escape(identifier)}"' if identifier else ""
+    return f"<h{level}{attribute}>{html.escape(text)}</h{level}>"
+
+
+def contents(entries: Mapping[str, str]) -> str:
+    """Links within the page: texts by the identifiers of their headings."""
+    links = (f'<li><a href="#{html.escape(name)}">{html.escape(text)}</a></li>' for name, text in entries.items())
+    return f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -51,28 +70,38 @@ def table(
     """
     lines = [f'<table class="{kind}">' if kind else "<table>"]
     if heads:
-        lines.append("<tr>" + "".join(f"<th>{html.escape(head)}</th>" for head in heads) + "</tr>")
+        lines.append("<tr>" + "".join(f'<th scope="col">{html.escape(head)}</th>' for head in heads) + "</tr>")
     lines += [_row(row) for row in rows]
     lines += [_row(summary, ' class="mean"')] if summary is not None else []
     return "".join(lines) + "</table>"
 
 
-def figure(shown: Picture) -> str:
-    """The picture over its caption."""
-    return (
-        f"<figure>{picture(shown.image, shown.caption)}<figcaption>{html.escape(shown.caption)}</figcaption></figure>"
-    )
+def figure(shown: Picture, quality: int | None = None) -> str:
+    """The picture over its caption; ``quality`` as for ``picture``."""
+    image = picture(shown.image, shown.caption, quality)
+    return f"<figure>{image}<figcaption>{html.escape(shown.caption)}</figcaption></figure>"
 
 
-def picture(image: np.ndarray, alternative: str) -> str:
-    """The image, inlined as PNG, with the text for who cannot see it; ValueError if it is no ``(H, W, 3)`` uint8."""
+def picture(image: np.ndarray, alternative: str, quality: int | None = None) -> str:
+    """The image, inlined.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        alternative: text for who cannot see it.
+        quality: of JPEG, 0…100; None inlines a PNG, larger and without loss.
+
+    Raises:
+        ValueError: the image has another shape or type, or cannot be encoded.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a picture of shape {image.shape} and {image.dtype} cannot be shown; give (H, W, 3) uint8")
-    done, data = cv2.imencode(".png", image[:, :, ::-1])
+    kind, settings = ("png", []) if quality is None else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(f".{kind}", image[:, :, ::-1], settings)
     if not done:
         raise ValueError(f"a picture of shape {image.shape} cannot be encoded; give a smaller one")
-    source = "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
-    return f'<img src="{source}" alt="{html.escape(alternative)}"/>'
+    source = f"data:image/{kind};base64," + base64.b64encode(data.tobytes()).decode()
+    height, width = image.shape[:2]
+    return f'<img src="{source}" alt="{html.escape(alternative)}" width="{width}" height="{height}"/>'
 
 
 def write_page(path: str | Path, title: str, body: Iterable[str], style: str = "") -> Path:
@@ -87,11 +116,10 @@ def write_page(path: str | Path, title: str, body: Iterable[str], style: str = "
     Returns:
         The file.
     """
-    path, heading = Path(path), html.escape(title)
-    page = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/><title>{heading}</title>'
-    page += (
-        f"<style>{_STYLE}{style}</style></head><body>\n<h1>{heading}</h1>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
+    path, name = Path(path), html.escape(title)
+    page = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/>'
+    page += f'<meta name="viewport" content="width=device-width"/><title>{name}</title>'
+    page += f"<style>{_STYLE}{style}</style></head><body>\n<h1>{name}</h1>\n" + "\n".join(body) + "\n</body></html>\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path

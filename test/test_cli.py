@@ -261,12 +261,13 @@ def test_evaluate_scores_a_bop_scene(tmp_path, capsys):
     export_bundle(network, dataclasses.replace(metadata, objects=tuple(described)), tmp_path / "b.pose.pt")
     status = command(
         *("evaluate", "--bundle", tmp_path / "b.pose.pt", "--bop", root, "--json", tmp_path / "figures.json"),
-        *("--report", tmp_path / "report.html", "--device", "cpu"),
+        *("--report", tmp_path / "report", "--device", "cpu"),
     )
     out = capsys.readouterr().out
     assert status == 0 and "chance" in out and "correction on" in out and "correction off" in out
     assert json.loads((tmp_path / "figures.json").read_text())
-    assert "<html" in (tmp_path / "report.html").read_text().lower()
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Worst cases" in page and "Confused views" in page and f"report: {tmp_path / 'report'}" in out
     # CAD that does not hold the bundle's objects.
     again = ("evaluate", "--bundle", tmp_path / "b.pose.pt", "--bop", root, "--json", tmp_path / "x.json")
     write_object_set(tmp_path / "other", tiny_objects())

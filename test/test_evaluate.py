@@ -6,7 +6,14 @@ from evaluation_scene import StandInEstimator, model, objects, turn, write_datas
 
 from shared_pose_ros.evaluation.bop import load_bop, write_bop_targets
 from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.evaluate import Candidates, Chance, evaluate_bundle, known_index, translations_about
+from shared_pose_ros.evaluation.evaluate import (
+    Candidates,
+    Chance,
+    evaluate_bundle,
+    known_index,
+    middle_tolerance,
+    translations_about,
+)
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -91,6 +98,20 @@ def test_without_sensor_depth_the_truth_is_rendered_and_the_line_says_so(tmp_pat
     (result,) = evaluate_bundle(StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), chance=CHANCE)
     assert "test depth rendered from the ground-truth poses (2 images)" in result.protocol_line
     assert all(instance.score == 1.0 for instance in result.instances)
+
+
+def test_truth_and_chance_are_kept_for_the_report(dataset, scorer):
+    estimator = StandInEstimator(dataset, error=turn([1, 0, 0], 45))
+    (result,) = evaluate_bundle(estimator, dataset, scorer, get_protocol("bop18"), chance=CHANCE)
+    for instance in result.instances:
+        frame = next(frame for frame in dataset.frames if frame.image_id == instance.im_id)
+        truth = frame.instances[instance.gt_id].rotation
+        np.testing.assert_array_equal(np.array(instance.truth_rotation).reshape(3, 3), truth)
+        assert len(instance.chance_e_vsd) == CHANCE.draws
+        # One tolerance and one threshold: chance's score is the share of its draws below that.
+        assert instance.chance_score == pytest.approx(np.mean(np.array(instance.chance_e_vsd) < 0.3))
+    assert middle_tolerance(10) == 4 and get_protocol("paper").taus[middle_tolerance(10)] == pytest.approx(0.25)
+    assert middle_tolerance(1) == 0
 
 
 def test_what_cannot_be_scored_is_counted(dataset, scorer):

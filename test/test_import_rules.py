@@ -12,11 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "shared_pose_ros"
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-# A room may import itself and what stands before it. `resources` only finds files, `html_page` writes
-# reports, `drawing` draws estimates.
+# A room may import itself and what stands before it. `resources` only finds files, `html_page` writes reports, `plots`
+# the curves and bars in them, `drawing` draws estimates.
 ROOMS = (
     "resources",
     "html_page",
+    "plots",
     "geometry",
     "meshes",
     "rendering",

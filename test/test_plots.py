@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shared_pose_ros.training.plots import Axes, bin_shares, curve_axes, curves, histogram, short, ticks
+from shared_pose_ros.plots import COLOURS, FAINT, Axes, bin_shares, curve_axes, curves, histogram, short, ticks
 
 
 def drawn(svg, axes):
@@ -36,6 +36,21 @@ def test_a_logarithmic_plot_leaves_out_what_is_off():
     assert len(line.get("points").split()) == 2
     assert "late" in svg.itertext() and "off" not in list(svg.itertext())
     assert [dot.findtext("title") for dot in svg.iter("circle")] == ["late: 3 at 2", "late: 5 at 4"]
+
+
+def test_curves_for_comparison_are_grey_and_dashed():
+    series = {"chance": [(0.0, 0.0), (1.0, 1.0)], "a": [(0.0, 0.0), (1.0, 2.0)]}
+    svg = ElementTree.fromstring(curves("t", series, "x", faint=("chance",)))
+    chance, strong = svg.iter("polyline")
+    assert chance.get("stroke") == FAINT and chance.get("stroke-dasharray")
+    assert strong.get("stroke") == COLOURS[0] and not strong.get("stroke-dasharray")
+    assert [mark.get("fill") for mark in svg.iter("rect")] == [FAINT, COLOURS[0]]
+
+
+def test_ink_is_the_colour_of_the_page():
+    svg = ElementTree.fromstring(curves("t", {"a": [(0.0, 0.0), (1.0, 2.0)]}, "x"))
+    assert {text.get("fill") for text in svg.iter("text")} == {"currentColor"}
+    assert {line.get("stroke") for line in svg.iter("line")} == {"currentColor"}
 
 
 def test_plots_of_nothing_and_of_one_value_are_drawn():

@@ -15,8 +15,10 @@ from shared_pose_ros.evaluation.replay import (
     picture_frames,
     read_frames,
     score_frames,
+    shown_frames,
     write_scenes,
 )
+from shared_pose_ros.evaluation.report_cases import case_pictures
 from shared_pose_ros.evaluation.scenes import SceneFrame
 from shared_pose_ros.evaluation.scoring import PoseScorer
 
@@ -129,6 +131,18 @@ def test_pictures_show_both_poses(frames, scorer):
     pictures = picture_frames(frames, evaluation, scorer, limit=5)
     assert len(pictures) == 2 and "1 90°, 2 90°" in pictures[0].caption
     assert (pictures[0].image != frames[0].image).any(axis=-1).sum() > 100
+
+
+def test_cases_are_shown_from_a_bag(frames, scorer):
+    evaluation = score_frames(frames, true_poses(frames), scorer, get_protocol("paper"), "x", "x", Chance(draws=1))
+    shown = shown_frames(frames)
+    assert list(shown) == [(0, 0), (0, 1)]
+    for (_, number), frame in shown.items():
+        np.testing.assert_array_equal(frame.image(), frames[number].image)
+        assert [frame.truths[i].class_id for i in (0, 1)] == ["1", "2"]
+    pictures = case_pictures(evaluation, shown, scorer)
+    captions = [picture.caption for of_kind in pictures.values() for picture in of_kind]
+    assert len(captions) == 3 and any("scene 0, image 1" in caption for caption in captions)
 
 
 def test_a_bag_without_ground_truth_is_named(tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from training_run import TINY, make_trainer
 
+from shared_pose_ros.plots import Axes, curve_axes
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import load_preset
-from shared_pose_ros.training.plots import Axes, curve_axes
 from shared_pose_ros.training.run_report import (
     REPORT_NAME,
     RunFacts,

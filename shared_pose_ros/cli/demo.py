@@ -17,8 +17,16 @@ from shared_pose_ros.cli.demo_results import Recording, notes, problems, summary
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.evaluate import Chance
 from shared_pose_ros.evaluation.protocols import get_protocol
-from shared_pose_ros.evaluation.replay import BagFrame, estimate_frames, picture_frames, read_frames, score_frames
+from shared_pose_ros.evaluation.replay import (
+    BagFrame,
+    estimate_frames,
+    picture_frames,
+    read_frames,
+    score_frames,
+    shown_frames,
+)
 from shared_pose_ros.evaluation.report import write_report
+from shared_pose_ros.evaluation.report_cases import case_pictures
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.resources import share_folder
@@ -104,7 +112,8 @@ def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.
     target.write_text(json.dumps(summary(recording, evaluation), indent=1) + "\n", encoding="utf-8")
     said = [*(f"Problem: {problem}." for problem in found), *notes(recording)]
     pictures = picture_frames(frames, evaluation, scorer, PICTURES)
-    report = write_report(options.out / "report.html", "shared_pose demo", [evaluation], pictures, said)
+    cases = case_pictures(evaluation, shown_frames(frames), scorer)
+    report = write_report(options.out, "shared_pose demo", [evaluation], pictures, said, cases, scorer.objects)
     print(f"\n{target}\n{report}")
 
 

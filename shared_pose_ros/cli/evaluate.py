@@ -16,10 +16,12 @@ from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
 from shared_pose_ros.evaluation.report import gallery, write_report
+from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
 from shared_pose_ros.meshes.object_set import ObjectSet
 
+PICTURES = 8  # whole frames in the report
 _CORRECTED = {"on": (True,), "off": (False,), "both": (True, False)}
 
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
         "example:\n  shared_pose evaluate --bundle tless.pose.pt --bop datasets/tless \\\n"
-        "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless.html"
+        "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless"
     )
     parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
     parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
@@ -38,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help="viewing ray (default: both)")
     _add_box_arguments(parser)
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
-    parser.add_argument("--report", type=Path, help="also write an HTML report with pictures")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/report.html, one page that works offline (or name a .html file)",
+    )
     parser.add_argument("--results", type=Path, help="also write the poses as BOP results files into this folder")
     parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
@@ -74,7 +81,10 @@ def run(options: argparse.Namespace) -> int:
     print(f"figures: {options.json}")
     if options.report:
         title = f"{estimator.metadata.name} on {options.bop.resolve().name}/{options.split}"
-        print(f"report: {write_report(options.report, title, evaluations, gallery(evaluations[0], dataset, scorer))}")
+        pictures = gallery(evaluations[0], dataset, scorer, PICTURES)
+        cases = case_pictures(evaluations[0], dataset_frames(dataset), scorer)
+        report = write_report(options.report, title, evaluations, pictures, cases=cases, objects=scorer.objects)
+        print(f"report: {report}")
     for evaluation in evaluations if options.results else ():
         method = evaluation.system + ("" if evaluation.corrected else "-uncorrected")
         path = options.results / results_name(method, dataset)

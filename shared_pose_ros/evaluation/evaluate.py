@@ -55,6 +55,8 @@ class InstanceResult:
         detected: False where the protocol's detector missed the instance. A miss is as wrong as can be: score 0 (of
             chance and of the best hypothesis too), VSD 1, MSSD of a diameter, MSPD of the image's width, 180°.
         image_seconds: time that the estimator took for all crops of the image, −1 where not measured.
+        truth_rotation: annotated R_m2c, 9 numbers row by row; empty if not kept.
+        chance_e_vsd: VSD of each random rotation at the ``middle_tolerance``; empty if not kept.
     """
 
     scene_id: int
@@ -78,6 +80,8 @@ class InstanceResult:
     box_iou: float
     detected: bool = True
     image_seconds: float = -1.0
+    truth_rotation: tuple[float, ...] = ()
+    chance_e_vsd: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,9 @@ class Chance:
 
     draws: int = 20
     seed: int = 0
-    known: dict[tuple[object, ...], tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[tuple[object, ...], tuple[float, float, tuple[float, ...]]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def rotations(self, scene_id: int, image_id: int, gt_id: int) -> np.ndarray:
         """The draws of one instance ``(draws, 3, 3)``, the same whatever else is evaluated."""
@@ -190,7 +196,8 @@ def score_instance(
     )
     by_chance = slice(counts[-2], counts[-1])
     if known is None:
-        known = float(errors.score[by_chance].mean()), float(np.median(errors.rotation_deg[by_chance]))
+        middle = tuple(errors.vsd[by_chance, middle_tolerance(errors.vsd.shape[1])].tolist())
+        known = float(errors.score[by_chance].mean()), float(np.median(errors.rotation_deg[by_chance])), middle
         if given:
             chance.known[key] = known
     results = []
@@ -217,10 +224,17 @@ def score_instance(
                 chance_rotation_deg=known[1],
                 off_axis_deg=_off_axis(scorer, truth),
                 box_iou=setting.box_iou,
+                chance_e_vsd=known[2],
+                truth_rotation=tuple(float(x) for x in truth.rotation.ravel()),
                 image_seconds=setting.image_seconds,
             )
         )
     return results
+
+
+def middle_tolerance(count: int) -> int:
+    """Index of the tolerance at which VSD is shown over θ, of ``count``: 25 % of the diameter of BOP'19's ten."""
+    return (count - 1) // 2
 
 
 def missed_instance(

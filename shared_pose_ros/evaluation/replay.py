@@ -32,6 +32,7 @@ from shared_pose_ros.evaluation.evaluate import (
 )
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.evaluation.report import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
+from shared_pose_ros.evaluation.report_cases import Frames, ShownFrame
 from shared_pose_ros.evaluation.scenes import SceneFrame
 from shared_pose_ros.evaluation.scoring import PoseScorer, View
 from shared_pose_ros.geometry.rotations import rotation_from_quaternion
@@ -204,6 +205,16 @@ def picture_frames(
         caption = f"frame {number}: mean {evaluation.score_name} {100 * mean:.0f} %; rotation errors {angles}"
         pictures.append(Picture(image, caption))
     return pictures
+
+
+def shown_frames(frames: Sequence[BagFrame]) -> Frames:
+    """The frames of a bag as the report's cases ask for them, by the (scene_id, im_id) of ``score_frames``."""
+    return {
+        (0, number): ShownFrame(
+            lambda frame=frame: frame.image, frame.camera, {t.gt_id: t for t in frame.truth.values()}
+        )
+        for number, frame in enumerate(frames)
+    }
 
 
 def _jpeg_message(image: np.ndarray, stamp: int) -> Any:

@@ -1,125 +1,50 @@
-"""Pictures of poses, and one self-contained HTML file that shows an evaluation.
+"""One self-contained HTML file: how good an evaluated system is, where it fails and what its failures look like.
 
-Convention: images ``(H, W, 3)`` uint8 RGB; K in pixels, metres, X_cam = R X_model + t. Outlines come from the
-rasterised face ids: the silhouette, and thinner the edges where the surface turns, which tell apart poses
-of equal silhouette.
+Figures that may not be compared stand in separate parts: evaluations are grouped by everything that their protocol
+lines say but for the viewing-ray correction. Pictures are embedded as JPEG; nothing is fetched.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
-from shared_pose_ros.evaluation.bop import BopDataset
+from shared_pose_ros.evaluation import report_failures as failures
+from shared_pose_ros.evaluation import report_sections as sections
 from shared_pose_ros.evaluation.evaluate import Evaluation
-from shared_pose_ros.evaluation.scoring import PoseScorer
-from shared_pose_ros.evaluation.tables import ObjectRow, object_rows, summary_row
-from shared_pose_ros.html_page import Picture, figure, paragraph, table, write_page
-from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
+from shared_pose_ros.evaluation.protocols import line_fields
+from shared_pose_ros.evaluation.report_cases import gallery
+from shared_pose_ros.evaluation.report_poses import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
+from shared_pose_ros.evaluation.report_turns import Residual, residuals
+from shared_pose_ros.html_page import Picture, contents, figure, heading, paragraph, write_page
+from shared_pose_ros.meshes.object_set import ObjectSet
 
-TRUTH_COLOUR = (40, 220, 60)
-ESTIMATE_COLOUR = (255, 120, 0)
-# An edge is drawn where neighbouring pixels' surfaces differ by more than this.
-_CREASE = math.cos(math.radians(30.0))
-
-
-@dataclass(frozen=True)
-class DrawnPose:
-    """A pose to draw.
-
-    Attributes:
-        object_index: position in the pack of meshes.
-        rotation: R_m2c ``(3, 3)``.
-        translation: ``(3,)`` metres.
-        colour: RGB 0…255.
-        label: written beside the object; empty for none.
-    """
-
-    object_index: int
-    rotation: np.ndarray
-    translation: np.ndarray
-    colour: tuple[int, int, int] = ESTIMATE_COLOUR
-    label: str = ""
+REPORT_NAME = "report.html"
+Section = tuple[str, str, list[str]]  # identifier, heading, markup
+_CORRECTION = "viewing-ray correction"
+_QUALITY = 85  # of JPEG
+_WIDEST = 960  # pixels of an embedded picture
+_LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
+_STYLE = """
+.side{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}svg{max-width:100%;height:auto;margin:.4em 0}
+nav ul{columns:2;padding-left:1.2em}h2{border-bottom:1px solid var(--line);padding-bottom:.2em;margin-top:1.6em}
+td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}td:first-child{white-space:nowrap}
+h4{margin:.8em 0 0}h4+table,h4+div>table{margin-top:.2em}
+table.instances td:nth-child(7),table.turns :nth-child(4){text-align:left}
+@media(max-width:700px){nav ul{columns:1}table{display:block;overflow-x:auto}}
+@media print{.side{gap:0 .5em;break-inside:avoid}h2+p{break-after:avoid}.side>svg{width:48%}figure{width:46%}
+h4{break-after:avoid}table{break-inside:avoid}
+table.instances{break-inside:auto}td,th{font-size:10px;padding:.15em .4em}}
+"""
 
 
-def draw_poses(
-    image: np.ndarray,
-    camera: np.ndarray,
-    poses: Sequence[DrawnPose],
-    meshes: PackedMeshes,
-    rasterizer: Rasterizer,
-) -> np.ndarray:
-    """Draw the outlines of CAD models over an image.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB, left as it is.
-        camera: K ``(3, 3)``.
-        poses: what to draw; later ones lie on top.
-        meshes: the CAD, metres (``PoseScorer.meshes``).
-        rasterizer: the backend (``PoseScorer.rasterizer``).
-
-    Returns:
-        A new image of the same shape.
-    """
-    drawn = np.ascontiguousarray(image).copy()
-    size = image.shape[0], image.shape[1]
-    device = meshes.vertices.device
-    k = torch.as_tensor(np.asarray(camera, dtype=np.float32)).to(device)
-    for pose in poses:
-        r = torch.as_tensor(np.asarray(pose.rotation, dtype=np.float32)).to(device)
-        t = torch.as_tensor(np.asarray(pose.translation, dtype=np.float32)).to(device)
-        index = torch.tensor([pose.object_index], device=device)
-        face = rasterizer.rasterize(meshes, index, r[None], t[None], k, size)[0]
-        normals = (meshes.normals[face.clamp(min=0)] @ r.T).cpu().numpy()
-        _draw_outline(drawn, (face >= 0).cpu().numpy(), normals, pose)
-    return drawn
-
-
-def _draw_outline(drawn: np.ndarray, mask: np.ndarray, normals: np.ndarray, pose: DrawnPose) -> None:
-    creases = np.zeros(mask.shape, dtype=bool)
-    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        # Both sides of a face are drawn, so the normal's sign means nothing.
-        turned = np.abs((normals[here] * normals[there]).sum(axis=-1)) < _CREASE
-        creases[here] |= turned & mask[here] & mask[there]
-    drawn[creases] = pose.colour
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, contours, -1, pose.colour, 2)
-    if pose.label and mask.any():
-        rows, columns = mask.nonzero()
-        place = int(columns.min()), max(int(rows.min()) - 6, 14)
-        cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, pose.colour, 1, cv2.LINE_AA)
-
-
-def gallery(evaluation: Evaluation, dataset: BopDataset, scorer: PoseScorer, limit: int = 12) -> list[Picture]:
-    """Frames of a dataset with the truth (green) and the first hypotheses (orange), spread over the dataset."""
-    by_frame: dict[tuple[int, int], list] = {}
-    for result in evaluation.instances:
-        by_frame.setdefault((result.scene_id, result.im_id), []).append(result)
-    frames = [frame for frame in dataset.frames if (frame.scene_id, frame.image_id) in by_frame]
-    picks = np.unique(np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int)) if frames else []
-    pictures = []
-    for frame in (frames[i] for i in picks):
-        results = by_frame[frame.scene_id, frame.image_id]
-        poses = []
-        for result in results:
-            truth = frame.instances[result.gt_id]
-            index = scorer.objects.index(truth.class_id)
-            estimate = np.array(result.rotation).reshape(3, 3), np.array(result.translation)
-            label = f"{result.class_id}: {result.rotation_deg:.0f} deg"
-            poses.append(DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR))
-            poses.append(DrawnPose(index, *estimate, ESTIMATE_COLOUR, label))
-        image = draw_poses(frame.image(), frame.camera, poses, scorer.meshes, scorer.rasterizer)
-        mean = np.mean([result.score for result in results])
-        caption = f"scene {frame.scene_id}, image {frame.image_id}: mean {evaluation.score_name} {100 * mean:.0f} %"
-        pictures.append(Picture(image, caption))
-    return pictures
+def report_path(path: str | Path) -> Path:
+    """The file that ``--report PATH`` means: PATH if it ends in .html or .htm, else report.html in that folder."""
+    path = Path(path)
+    return path if path.suffix.lower() in (".html", ".htm") else path / REPORT_NAME
 
 
 def write_report(
@@ -128,40 +53,116 @@ def write_report(
     evaluations: Sequence[Evaluation],
     pictures: Iterable[Picture] = (),
     notes: Sequence[str] = (),
+    cases: Mapping[str, Sequence[Picture]] | None = None,
+    objects: ObjectSet | None = None,
 ) -> Path:
-    """Write one HTML file that needs nothing else: tables with chance and protocol line, notes, pictures.
+    """Write one HTML file that needs nothing else.
 
     Args:
-        path: the file; its folder is made.
+        path: the file (.html), or the folder that gets a report.html; made if need be.
         title: heading.
-        evaluations: each becomes a table under its protocol line.
-        pictures: the gallery, embedded as PNG.
+        evaluations: what is shown; confusion and list of instances are those of the first of each group.
+        pictures: whole frames (``gallery``).
         notes: further paragraphs, such as latencies and counters.
+        cases: zoomed pictures of the first evaluation by kind (``report_cases.case_pictures``).
+        objects: the CAD's symmetries, for the confusion and for the chance of a rotation error; both are left out
+            without them.
 
     Returns:
         The file.
     """
-    body = []
+    groups = group_evaluations(evaluations)
+    parts = {number: f" (part {number}, protocol {next(iter(group.values())).protocol})" if len(groups) > 1 else ""
+             for number, group in enumerate(groups, start=1)}  # fmt: skip
+    found: list[Section] = []
+    for (number, part), group in zip(parts.items(), groups):
+        found += [(f"{name}-{number}", text + part, body) for name, text, body in _group_sections(group, objects)]
+    # Notes tell of problems: nobody should have to look for them.
+    found.insert(min(1, len(found)), ("notes", "Notes", [paragraph(note) for note in notes]))
+    of_first = f", {next(iter(groups[0]))}{parts[1]}" if len(evaluations) > 1 else ""
+    for kind, shown in (cases or {}).items():
+        found.append((f"cases-{kind}", f"{kind.capitalize()} cases{of_first}", _figures(shown)))
+    found.append(("frames", "Poses over the images", _figures(pictures)))
+    for (number, part), group in zip(parts.items(), groups):
+        label, first = next(iter(group.items()))
+        found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, objects)))
+    filled = [section for section in found if section[2]]
+    body = [contents({name: text for name, text, _ in filled})]
+    for name, text, markup in filled:
+        body += [heading(text, name), *markup]
+    return write_page(report_path(path), title, body, _STYLE)
+
+
+def group_evaluations(evaluations: Sequence[Evaluation]) -> list[dict[str, Evaluation]]:
+    """Evaluations that may be compared, each under a short label; groups in the order of their first.
+
+    Two may be compared if their protocol lines agree but for the viewing-ray correction.
+    """
+    together: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
-        body.append(paragraph(f"System: {evaluation.system}. Protocol: {evaluation.protocol_line}.", "protocol"))
-        body.append(_html_table(evaluation))
-    body += [paragraph(note) for note in notes]
-    shown = [figure(picture) for picture in pictures]
-    if shown:
-        legend = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
-        body += ["<h2>Poses over the images</h2>", paragraph(legend), *shown]
-    return write_page(path, title, body)
+        fields = {name: said for name, said in line_fields(evaluation.protocol_line).items() if name != _CORRECTION}
+        together.setdefault((evaluation.score_name, *sorted(fields.items())), []).append(evaluation)
+    return [_labelled(group) for group in together.values()]
 
 
-def _html_table(evaluation: Evaluation) -> str:
-    name = evaluation.score_name
-    heads = ["object", "instances", f"{name} %", f"chance {name} %", f"oracle {name} %", "rotation error °"]
-    heads += ["chance °", "oracle °", "< 5° %", "< 10° %", "< 15° %"]
-    return table(heads, [_cells(row) for row in object_rows(evaluation)], _cells(summary_row(evaluation)))
+def _labelled(group: Sequence[Evaluation]) -> dict[str, Evaluation]:
+    several_systems = len({evaluation.system for evaluation in group}) > 1
+    both_settings = len({evaluation.corrected for evaluation in group}) > 1
+    labelled: dict[str, Evaluation] = {}
+    for evaluation in group:
+        said = [evaluation.system] if several_systems or not both_settings else []
+        said += [("" if evaluation.corrected else "not ") + "corrected"] if both_settings else []
+        label = ", ".join(said)
+        repeated = sum(known == label or known.startswith(f"{label} #") for known in labelled)
+        labelled[f"{label} #{repeated + 1}" if repeated else label] = evaluation
+    return labelled
 
 
-def _cells(row: ObjectRow) -> list[str]:
-    scores = [100 * row.score, 100 * row.chance_score, 100 * row.oracle_score, row.rotation_error_deg_median]
-    scores += [row.chance_rotation_error_deg_median, row.oracle_rotation_error_deg_median]
-    scores += [100 * share for share in row.recall_deg]
-    return [row.class_id, str(row.instances), *(f"{value:.1f}" for value in scores)]
+def _group_sections(group: Mapping[str, Evaluation], objects: ObjectSet | None) -> list[Section]:
+    label, first = next(iter(group.items()))
+    several = f", {label}" if len(group) > 1 else ""
+    found = [
+        ("summary", "Summary", [paragraph(sections.headline(first)), *sections.summary(group, objects)]),
+        ("objects", "By object", sections.by_object(group)),
+        ("recall", "Recall over the threshold", sections.recall_curves(group, objects)),
+    ]
+    for number, factor in enumerate(sections.factors(group), start=1):
+        found.append((f"factor{number}", f"By {factor.name}", sections.by_factor(group, factor)))
+    turned = failures.confusion(first, _turns(first, objects))
+    found.append(("turns", f"Confused views: how wrong answers are turned{several}", turned))
+    found.append(("confidence", "Does confidence mean correctness?", failures.calibration(group)))
+    return found
+
+
+def _turns(evaluation: Evaluation, objects: ObjectSet | None) -> list[Residual | None]:
+    return residuals(evaluation.instances, objects) if objects else [None] * len(evaluation.instances)
+
+
+def _instances(evaluation: Evaluation, objects: ObjectSet | None) -> list[str]:
+    rows = failures.instance_table(evaluation, _turns(evaluation, objects))
+    return [f"<details><summary>{len(evaluation.instances)} rows, the worst first</summary>{rows}</details>"]
+
+
+def _figures(pictures: Iterable[Picture]) -> list[str]:
+    shown = [figure(Picture(_shrunk(picture.image), picture.caption), _QUALITY) for picture in pictures]
+    return [paragraph(_LEGEND), *shown] if shown else []
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    if width <= _WIDEST:
+        return image
+    return cv2.resize(image, (_WIDEST, round(height * _WIDEST / width)), interpolation=cv2.INTER_AREA)
+
+
+__all__ = [
+    "ESTIMATE_COLOUR",
+    "REPORT_NAME",
+    "TRUTH_COLOUR",
+    "DrawnPose",
+    "draw_poses",
+    "gallery",
+    "group_evaluations",
+    "report_path",
+    "write_report",
+]

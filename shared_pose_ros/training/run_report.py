@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from shared_pose_ros.html_page import paragraph, picture, table, write_page
+from shared_pose_ros.plots import curves, histogram
 from shared_pose_ros.training.config import TrainingConfig, changed_settings, load_preset
-from shared_pose_ros.training.plots import curves, histogram
 from shared_pose_ros.training.validation import CORRECT, SampleErrors
 
 REPORT_NAME = "report.html"

@@ -1,17 +1,20 @@
 """Curves and histograms as SVG for an HTML page: no library, no script, no address.
 
-Convention: SVG pixels, x to the right, y down; a plot's area is ``Axes.left…right`` by ``Axes.top…bottom``.
+Convention: SVG pixels, x to the right, y down; a plot's area is ``Axes.left…right`` by ``Axes.top…bottom``. Ink is the
+page's text colour, so that plots can be read on light and on dark.
 """
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 270
-COLOURS = ("#1f6fb4", "#d9660a", "#2c9a43", "#b8322f", "#7a55b5", "#7d5a4f", "#555555")
+LEGEND_ROW = 14.0
+COLOURS = ("#2f7fc4", "#e0700f", "#2c9a43", "#c9443f", "#8a66c4", "#93705f", "#808080")
+FAINT = "#8a8a8a"
 _MARKED = 60  # curves of at most so many points show each of them, with its value under the pointer
 
 
@@ -54,6 +57,7 @@ def curves(
     x_label: str,
     y_top: float | None = None,
     logarithmic: bool = False,
+    faint: Collection[str] = (),
 ) -> str:
     """Curves with a legend, as an ``<svg>`` element.
 
@@ -64,24 +68,27 @@ def curves(
         x_label: below the plot.
         y_top: upper end of a linear axis, which begins at 0; None takes the greatest value.
         logarithmic: whether the y axis is.
+        faint: names of curves for comparison, drawn grey and dashed.
     """
     kept = {name: [p for p in points if _drawable(p, logarithmic)] for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
     axes = curve_axes(kept, y_top, logarithmic)
-    parts = [*_frame(axes, title, x_label)]
-    for number, (name, points) in enumerate(kept.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    parts = [*frame(axes, title, x_label)]
+    colours = colours_of(kept, faint)
+    for name, points in kept.items():
+        colour = colours[name]
+        dash = ' stroke-dasharray="5 3"' if name in faint else ""
         pixels = [axes.point(x, y) for x, y in points]
         path = " ".join(f"{column:.2f},{row:.2f}" for column, row in pixels)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
         if len(points) <= _MARKED:
             for (column, row), (x, y) in zip(pixels, points):
-                label = html.escape(f"{name}: {y:.4g} at {x:,.0f}")
+                label = html.escape(f"{name}: {y:.4g} at {x:,.7g}")
                 dot = (
                     f'<circle cx="{column:.2f}" cy="{row:.2f}" r="2.2" fill="{colour}"><title>{label}</title></circle>'
                 )
                 parts.append(dot)
-    return _svg([*parts, *_legend(list(kept))], title)
+    return svg([*parts, *legend(colours)], title)
 
 
 def curve_axes(series: Mapping[str, Sequence[tuple[float, float]]], y_top: float | None, logarithmic: bool) -> Axes:
@@ -103,9 +110,9 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], edges: Sequence
     shares = {name: bin_shares(values, edges) for name, values in series.items()}
     top = _round_up(max((100 * share for column in shares.values() for share in column), default=1.0))
     axes = Axes((edges[0], edges[-1]), (0.0, top))
-    parts = [*_frame(axes, title, x_label)]
+    parts, colours = [*frame(axes, title, x_label)], colours_of(shares)
     for number, (name, column) in enumerate(shares.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colours[name]
         for low, high, share in zip(edges, edges[1:], column):
             width = (high - low) * 0.86 / len(shares)
             x, y = axes.point(low + 0.07 * (high - low) + number * width, 100 * share)
@@ -115,7 +122,7 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], edges: Sequence
                 f'<rect x="{x:.2f}" y="{y:.2f}" width="{right - x:.2f}" height="{bottom - y:.2f}" fill="{colour}">'
                 f"<title>{label}</title></rect>"
             )
-    return _svg([*parts, *_legend(list(shares))], title)
+    return svg([*parts, *legend(colours)], title)
 
 
 def bin_shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
@@ -155,8 +162,9 @@ def _round_up(value: float) -> float:
     return next(f * power for f in (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8, 10) if f * power >= value * 0.999)
 
 
-def _frame(axes: Axes, title: str, x_label: str) -> list[str]:
-    parts = [_text(axes.left, 14, title, "font-weight='600'")]
+def frame(axes: Axes, title: str, x_label: str, x_ticks: bool = True) -> list[str]:
+    """Title, grid, ticks and label of the x axis, as SVG elements; ``x_ticks`` False leaves the x ticks to others."""
+    parts = [text(axes.left, 14, title, "font-weight='600'")]
     (low, high), bottom = axes.y, axes.bottom
     if axes.logarithmic:
         marks = [10.0**k for k in range(round(math.log10(low)), round(math.log10(high)) + 1)]
@@ -165,31 +173,45 @@ def _frame(axes: Axes, title: str, x_label: str) -> list[str]:
     for mark in marks:
         row = axes.point(axes.x[0], mark)[1]
         line = f'x1="{axes.left:.1f}" x2="{axes.right:.1f}" y1="{row:.1f}" y2="{row:.1f}"'
-        parts += [f'<line {line} stroke="#ddd"/>', _text(axes.left - 6, row + 4, short(mark), "text-anchor='end'")]
-    for mark in ticks(*axes.x, about=6):
+        parts.append(f'<line {line} stroke="currentColor" stroke-opacity=".18"/>')
+        parts.append(text(axes.left - 6, row + 4, short(mark), "text-anchor='end'"))
+    for mark in ticks(*axes.x, about=6) if x_ticks else ():
         column = axes.point(mark, high)[0]
         line = f'x1="{column:.1f}" x2="{column:.1f}" y1="{bottom:.1f}" y2="{bottom + 4:.1f}"'
-        parts += [f'<line {line} stroke="#888"/>', _text(column, bottom + 17, short(mark), "text-anchor='middle'")]
-    parts.append(_text((axes.left + axes.right) / 2, HEIGHT - 6, x_label, "text-anchor='middle' fill='#555'"))
-    return parts
+        parts.append(f'<line {line} stroke="currentColor" stroke-opacity=".6"/>')
+        parts.append(text(column, bottom + 17, short(mark), "text-anchor='middle'"))
+    label = text((axes.left + axes.right) / 2, HEIGHT - 6, x_label, "text-anchor='middle' fill-opacity='.75'")
+    return [*parts, label]
 
 
-def _legend(names: Sequence[str]) -> list[str]:
+def colours_of(names: Collection[str], faint: Collection[str] = ()) -> dict[str, str]:
+    """A colour for each name, in order; grey for the faint ones."""
+    strong = [name for name in names if name not in faint]
+    chosen = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(strong)}
+    return {name: chosen.get(name, FAINT) for name in names}
+
+
+def legend(colours: Mapping[str, str], top: float = 21.0) -> list[str]:
+    """A coloured mark and the name of each series, in rows from ``top`` down; one row has place under the title."""
     parts, column = [], 58.0
-    for number, name in enumerate(names):
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<rect x="{column:.1f}" y="21" width="10" height="4" fill="{colour}"/>')
-        parts.append(_text(column + 14, 27, name))
-        column += 26 + 6.2 * len(name)
+    for name, colour in colours.items():
+        width = 26 + 6.2 * len(name)
+        if column + width > WIDTH and column > 58.0:
+            column, top = 58.0, top + LEGEND_ROW
+        parts.append(f'<rect x="{column:.1f}" y="{top:g}" width="10" height="4" fill="{colour}"/>')
+        parts.append(text(column + 14, top + 6, name))
+        column += width
     return parts
 
 
-def _text(x: float, y: float, text: str, attributes: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{html.escape(text)}</text>'
+def text(x: float, y: float, content: str, attributes: str = "") -> str:
+    """A text element; ``attributes`` may set its own fill."""
+    ink = "" if "fill=" in attributes else ' fill="currentColor"'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{ink} {attributes}>{html.escape(content)}</text>'
 
 
-def _svg(parts: Sequence[str], title: str) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img"'
-    return (
-        f'{head} aria-label="{html.escape(title)}" font-size="11" font-family="sans-serif">' + "".join(parts) + "</svg>"
-    )
+def svg(parts: Sequence[str], title: str, height: float = HEIGHT) -> str:
+    """The ``<svg>`` element around the parts; the title is its text for who cannot see it."""
+    head = f'<svg viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" role="img"'
+    label = html.escape(title)
+    return f'{head} aria-label="{label}" font-size="11" font-family="sans-serif">' + "".join(parts) + "</svg>"
