@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from shapes import tiny_objects, write_object_set
 
+from shared_pose_ros.cli.evaluate import _cad_needed
 from shared_pose_ros.cli.main import main
+from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.meshes.object_set import ObjectSet
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +110,16 @@ def test_mistakes_are_named(root, tmp_path, capsys, arguments, message):
         assert main(command) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_cad_that_the_bundle_does_not_know_is_kept_where_depth_is_rendered(root, tmp_path):
+    class Knows:
+        @staticmethod
+        def object_index(class_id):
+            return 0 if class_id == "spike" else None
+
+    objects = ObjectSet.load(root / "models")
+    assert _cad_needed(objects, Knows, load_bop(root)).class_ids == ("spike",)
+    shutil.copytree(root, tmp_path / "data")
+    (tmp_path / "data" / "test" / "000001" / "depth" / "000000.png").unlink()
+    assert _cad_needed(objects, Knows, load_bop(tmp_path / "data")).class_ids == ("angle", "spike")

@@ -94,7 +94,6 @@ class Studio:
         faces = np.concatenate([body.faces + start for body, start in zip(bodies, starts)])
         self.meshes: PackedMeshes = pack_meshes([(np.concatenate([b.vertices for b in bodies]), faces)])
         self.body_of_face = torch.from_numpy(np.repeat(np.arange(len(bodies)), [len(b.faces) for b in bodies]))
-        self._normals = torch.cat([corner_normals(body.vertices, body.faces) for body in bodies])
         self._texture = torch.from_numpy(np.ascontiguousarray(ground.texture)).permute(2, 0, 1)[None]
         self._separate = pack_meshes([(body.vertices, body.faces) for body in bodies])
         self._lamps = torch.cat([lights.positions.reshape(-1, 3), lights.dome])
@@ -229,6 +228,11 @@ class Studio:
             weights.append((opposite * area).sum(-1, keepdim=True) / squared)
         share = torch.cat(weights, dim=1).clamp(0, 1)
         return F.normalize((self._normals[face] * share[..., None]).sum(1), dim=-1)
+
+    @functools.cached_property
+    def _normals(self) -> Tensor:
+        """Normals at the faces' corners, made when first needed: most heaps are looked at and not photographed."""
+        return torch.cat([corner_normals(body.vertices, body.faces) for body in self.bodies])
 
     @functools.cached_property
     def _shadow_maps(self) -> Tensor:
