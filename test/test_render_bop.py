@@ -1,5 +1,6 @@
 """The command, and what can be done with its dataset: a bundle of names is evaluated, its poses are scored."""
 
+import argparse
 import json
 import re
 import shutil
@@ -7,10 +8,9 @@ import shutil
 import pytest
 from shapes import tiny_objects, write_object_set
 
-from shared_pose_ros.cli.evaluate import _cad_needed
+from shared_pose_ros.cli.common import cad_shown
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.meshes.object_set import ObjectSet
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +118,9 @@ def test_cad_that_the_bundle_does_not_know_is_kept_where_depth_is_rendered(root,
         def object_index(class_id):
             return 0 if class_id == "spike" else None
 
-    objects = ObjectSet.load(root / "models")
-    assert _cad_needed(objects, Knows, load_bop(root)).class_ids == ("spike",)
+    options = argparse.Namespace(models=root / "models")
+    assert cad_shown(options, load_bop(root), [Knows]).class_ids == ("spike",)
+    assert cad_shown(options, load_bop(root)).class_ids == ("angle", "spike")
     shutil.copytree(root, tmp_path / "data")
     (tmp_path / "data" / "test" / "000001" / "depth" / "000000.png").unlink()
-    assert _cad_needed(objects, Knows, load_bop(tmp_path / "data")).class_ids == ("angle", "spike")
+    assert cad_shown(options, load_bop(tmp_path / "data"), [Knows]).class_ids == ("angle", "spike")

@@ -16,7 +16,7 @@ LINE = "protocol paper; data d/test, 2 images; VSD δ 15 mm"
 
 def evaluation(*scores, line=LINE, name="b"):
     """Object 1 has the first score, object 2 the rest."""
-    results = [instance("1" if i == 0 else "2", score, 100 * (1 - score)) for i, score in enumerate(scores)]
+    results = [instance("1" if i == 0 else "2", score, 100 * (1 - score), gt_id=i) for i, score in enumerate(scores)]
     return Evaluation(name, "paper", "AR_VSD", line, True, tuple(results), {})
 
 
@@ -52,10 +52,17 @@ def test_one_seed_is_said_to_mean_little():
 
 def test_different_protocols_never_share_a_table():
     first, second = systems()
-    other = dataclasses.replace(second, evaluations=(evaluation(0.5, 0.1, line=LINE.replace("15", "20")),))
+    other = dataclasses.replace(second, evaluations=(evaluation(0.5, 0.1, 0.3, line=LINE.replace("15", "20")),))
     for table in (lambda: accuracy_table([first, other]), lambda: cost_table([first, other], "m")):
         with pytest.raises(ValueError, match="different protocols cannot stand in one table"):
             table()
+
+
+def test_systems_that_saw_different_instances_never_share_a_table():
+    first, second = systems()
+    other = dataclasses.replace(second, evaluations=(evaluation(0.5, 0.1),))
+    with pytest.raises(ValueError, match="on 2 instances, b on 3, 2 of them the same"):
+        accuracy_table([first, other])
 
 
 def test_the_oracles_system_must_exist():

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from shared_pose_ros.estimator import PoseEstimator
     from shared_pose_ros.evaluation.bop import BopDataset
     from shared_pose_ros.meshes.object_set import ObjectSet
     from shared_pose_ros.training.config import Settings
@@ -38,6 +40,19 @@ def load_objects(options: argparse.Namespace) -> ObjectSet:
     return ObjectSet.load(options.objects, unit=options.unit, subset=subset)
 
 
+def add_dataset_arguments(parser: argparse.ArgumentParser, max_faces: int | None = None) -> None:
+    """--bop, --models, --split and --max-faces: what is scored against; ``max_faces`` is the default, None all."""
+    parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
+    parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
+    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument(
+        "--max-faces",
+        type=int,
+        default=max_faces,
+        help=f"simplify finer CAD to this (default: {max_faces or 'as it is'})",
+    )
+
+
 def models_folder(options: argparse.Namespace) -> Path:
     """The CAD of a BOP dataset: ``--models``, else ROOT/models_cad or ROOT/models; ValueError if there is none."""
     if options.models:
@@ -48,12 +63,24 @@ def models_folder(options: argparse.Namespace) -> Path:
     raise ValueError(f"{options.bop} has no models_cad or models folder; name the CAD with --models")
 
 
-def cad_shown(models: Path, dataset: BopDataset) -> ObjectSet:
-    """CAD of every object in the dataset, those that a bundle does not know too: they may stand in front."""
+def cad_shown(options: argparse.Namespace, dataset: BopDataset, estimators: Sequence[PoseEstimator] = ()) -> ObjectSet:
+    """CAD of the objects in the dataset: with estimators of those that one of them knows, if that is enough.
+
+    Where the data have no depth, it is rendered, and any object may stand in front.
+    """
     from shared_pose_ros.meshes.object_set import ObjectSet
 
     shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-    return ObjectSet.load(models, shown=shown)
+    objects = ObjectSet.load(models_folder(options), shown=shown)
+    if not estimators or not all(frame.has_depth() for frame in dataset.frames):
+        return objects
+    labels = {model.class_id: (model.class_id, *model.aliases) for model in objects}
+    known = [
+        model
+        for model in objects
+        if any(one.object_index(label) is not None for one in estimators for label in labels[model.class_id])
+    ]
+    return ObjectSet(tuple(known)) if known else objects
 
 
 def add_setting_arguments(parser: argparse.ArgumentParser, kind: type[Settings], preset: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import cad_shown, models_folder
+from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.evaluation.bop import BopDataset, load_bop
+from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
 from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
@@ -19,7 +19,6 @@ from shared_pose_ros.evaluation.report import gallery, write_report
 from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
-from shared_pose_ros.meshes.object_set import ObjectSet
 
 PICTURES = 8  # whole frames in the report
 _CORRECTED = {"on": (True,), "off": (False,), "both": (True, False)}
@@ -32,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "    --models datasets/tless/models_cad --split test_primesense --json out/tless.json --report out/tless"
     )
     parser.add_argument("--bundle", required=True, help="NAME.pose.pt")
-    parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
-    parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
-    parser.add_argument("--split", default="test", help="default: test")
+    add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--translation", choices=TRANSLATIONS, help="default: the protocol's")
     parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help="viewing ray (default: both)")
@@ -47,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write DIR/report.html, one page that works offline (or name a .html file)",
     )
     parser.add_argument("--results", type=Path, help="also write the poses as BOP results files into this folder")
-    parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
 
 
@@ -66,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = protocol.changed(options.translation, _box_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device)
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(_cad_needed(cad_shown(models_folder(options), dataset), estimator, dataset), options.max_faces)
+    scorer = PoseScorer(cad_shown(options, dataset, [estimator]), options.max_faces)
     if options.results:  # its times shall be those of a running cell
         sizes = {count for frame in dataset.frames for count in range(1, len(frame.instances) + 1)}
         estimator.warm_up(dataset.frames[0].image().shape[:2], sorted(sizes))
@@ -90,14 +86,6 @@ def run(options: argparse.Namespace) -> int:
         path = options.results / results_name(method, dataset)
         print(f"poses: {write_results(path, evaluation_estimates(evaluation, dataset))}")
     return 0
-
-
-def _cad_needed(objects: ObjectSet, estimator: PoseEstimator, dataset: BopDataset) -> ObjectSet:
-    """The objects that the bundle knows, or all where they are rendered as the scene's missing depth."""
-    if not all(frame.has_depth() for frame in dataset.frames):
-        return objects
-    known = [m for m in objects if any(estimator.object_index(label) is not None for label in (m.class_id, *m.aliases))]
-    return ObjectSet(tuple(known)) if known else objects
 
 
 def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import cad_shown, models_folder
+from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import file_vertices
 from shared_pose_ros.evaluation.bop_results import read_results, seconds_per_image
@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "    --models datasets/tless/models_eval --errors out/errors.json"
     )
     parser.add_argument("results", type=Path, help="CSV: scene_id,im_id,obj_id,score,R,t,time")
-    parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
-    parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
-    parser.add_argument("--split", default="test", help="default: test")
+    add_dataset_arguments(parser)
     parser.add_argument("--errors", type=Path, required=True, help="where the errors of every pair go (JSON)")
     names = sorted(name for name, protocol in PROTOCOLS.items() if protocol.boxes is None)
     parser.add_argument("--protocol", choices=names, default="bop19", help="default: bop19")
@@ -39,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--add", action="store_true", help="also ADD and ADI (ADD-S) of every pair")
     parser.add_argument("--chance", type=int, default=3, help="random rotations for each estimate (default: 3)")
-    parser.add_argument("--max-faces", type=int, help="simplify finer CAD to this (default: as it is)")
     offset = "where in a pixel surfaces are looked at: 0 its centre (default), 0.5 as bop_toolkit's OpenGL renderers"
     parser.add_argument("--pixel-offset", type=float, default=0.0, help=offset)
 
@@ -52,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--delta {options.delta} mm is no tolerance of a depth sensor; give for example 15")
     estimates = read_results(options.results)
     dataset = load_bop(options.bop, options.split)
-    objects = cad_shown(models_folder(options), dataset)
+    objects = cad_shown(options, dataset)
     scorer = PoseScorer(
         objects,
         options.max_faces,

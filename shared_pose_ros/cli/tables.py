@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import cad_shown, models_folder
+from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.evaluate import Chance, evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
@@ -33,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, help="which bundles are which system, config/tables")
     parser.add_argument("--runs", type=Path, required=True, help="folder that its bundles lie in, of a campaign")
-    parser.add_argument("--bop", type=Path, required=True, help="root of the dataset, the folder that holds the split")
-    parser.add_argument("--models", type=Path, help="CAD of its objects (default: ROOT/models_cad, ROOT/models)")
-    parser.add_argument("--split", default="test", help="default: test")
-    parser.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
+    add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
@@ -51,24 +48,17 @@ def run(options: argparse.Namespace) -> int:
     missing = [entry["bundles"] for entry in config["systems"] if not found[entry["name"]]]
     if missing:
         raise ValueError(f"{options.runs} has no {', '.join(missing)}; run the campaign to its end")
+    firsts = [PoseEstimator.load(paths[0], options.device) for paths in found.values()]
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(cad_shown(models_folder(options), dataset), options.max_faces)
-    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
-    corrected = (bool(config.get("corrected", True)),)
-    with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
-        for entry in config["systems"]:
-            evaluations = []
-            for path in found[entry["name"]]:
-                estimator = PoseEstimator.load(path, options.device)
-                evaluations += evaluate_bundle(
-                    estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
-                )
-            samples = estimator.metadata.samples
-            systems.append(System(entry["name"], tuple(evaluations), samples, published=entry.get("published")))
-    machine = hardware(PoseEstimator.load(found[systems[0].name][0], options.device).device)
+    scorer = PoseScorer(cad_shown(options, dataset, firsts), options.max_faces)
+    systems = _evaluate(config, found, dataset, scorer, options)
+    machine = hardware(firsts[0].device)
     tables = [accuracy_table(systems, config.get("oracle"))]
     if not options.no_cost:
-        systems = _with_cost(systems, [found[system.name][0] for system in systems], options)
+        sizes = [measure_size(paths[0], options.device) for paths in tqdm(found.values(), unit="size")]
+        timings = measure_timings(firsts, BATCHES, options.seconds)
+        measured = zip(systems, sizes, timings)
+        systems = [dataclasses.replace(system, size=size, timing=timing) for system, size, timing in measured]
         tables.append(cost_table(systems, machine))
     write_tables(systems, tables, machine, config.get("title", options.config.stem), options.out)
     for table in tables:
@@ -98,10 +88,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _with_cost(systems: list[System], paths: list[Path], options: argparse.Namespace) -> list[System]:
-    """Sizes and timings of each system's first bundle."""
-    sizes = [measure_size(path, options.device) for path in tqdm(paths, unit="size")]
-    estimators = [PoseEstimator.load(path, options.device) for path in paths]
-    timings = measure_timings(estimators, BATCHES, options.seconds)
-    measured = zip(systems, sizes, timings)
-    return [dataclasses.replace(system, size=size, timing=timing) for system, size, timing in measured]
+def _evaluate(
+    config: dict[str, Any],
+    found: dict[str, list[Path]],
+    dataset: BopDataset,
+    scorer: PoseScorer,
+    options: argparse.Namespace,
+) -> list[System]:
+    """Every system with all its bundles; chance is drawn once for all."""
+    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
+    corrected = (bool(config.get("corrected", True)),)
+    with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
+        for entry in config["systems"]:
+            evaluations, samples = [], 0
+            for path in found[entry["name"]]:
+                estimator = PoseEstimator.load(path, options.device)
+                samples = estimator.metadata.samples
+                evaluations += evaluate_bundle(
+                    estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
+                )
+            systems.append(System(entry["name"], tuple(evaluations), samples, published=entry.get("published")))
+    return systems

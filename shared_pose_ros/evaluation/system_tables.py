@@ -81,7 +81,7 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
     if not systems:
         raise ValueError("no systems to table; name at least one")
     everything = [evaluation for system in systems for evaluation in system.evaluations]
-    check_comparable(everything)
+    _check_same_instances(everything)
     by_name = {system.name: system for system in systems}
     if oracle_of is not None and oracle_of not in by_name:
         raise ValueError(f"oracle of {oracle_of!r}: no such system; choose one of {', '.join(by_name)}")
@@ -127,7 +127,7 @@ def cost_table(systems: Sequence[System], machine: str) -> Table:
     measured = [system for system in systems if system.size and system.timing]
     if not measured:
         raise ValueError("no system has been timed; measure at least one")
-    check_comparable([evaluation for system in measured for evaluation in system.evaluations])
+    _check_same_instances([evaluation for system in measured for evaluation in system.evaluations])
     first = measured[0]
     batches = tuple(first.timing.batches)
     heads = (
@@ -184,6 +184,19 @@ def write_tables(systems: Sequence[System], tables: Sequence[Table], machine: st
         (out / f"{name}.csv").write_text(table.csv(), encoding="utf-8")
     values = {"title": title, **systems_to_json(systems, tables, machine)}
     (out / "tables.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
+    """ValueError unless all are of one protocol and scored the same instances."""
+    check_comparable(evaluations)
+    first, *others = ({(r.scene_id, r.im_id, r.gt_id) for r in e.instances} for e in evaluations)
+    for evaluation, instances in zip(evaluations[1:], others):
+        if instances != first:
+            raise ValueError(
+                f"{evaluation.system} was scored on {len(instances)} instances, {evaluations[0].system} on "
+                f"{len(first)}, "
+                f"{len(instances & first)} of them the same; table only systems that know the same objects"
+            )
 
 
 def _cost_row(system: System, batches: Sequence[int]) -> tuple[str, ...]:
