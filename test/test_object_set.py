@@ -80,6 +80,12 @@ def test_yaml_states_identity_unit_and_symmetries(folder):
     assert ObjectSet.load(folder).class_ids == objects.class_ids
 
 
+def test_symmetries_of_bare_files_are_found(folder):
+    # A box of three different sides: three half turns. Nobody has stated them, in a yaml they would be none.
+    assert len(ObjectSet.load(folder, unit="mm")[0].symmetries.discrete) == 3
+    assert len(ObjectSet.load(write_yaml(folder, [entry("box")]))[0].symmetries.discrete) == 0
+
+
 def test_labels_find_their_object(folder):
     objects = ObjectSet.load(write_yaml(folder, [entry("a"), entry("b", aliases=["7"])]))
     assert [objects.index(label) for label in ("a", "b", "7", "c")] == [0, 1, 1, None]

@@ -69,4 +69,4 @@ def _describe(symmetries: Symmetries) -> str:
         parts.append(f"{len(symmetries.continuous)} axis of revolution")
     if len(symmetries.discrete):
         parts.append(f"{len(symmetries.discrete) + 1} equivalent poses")
-    return ", ".join(parts) or "none stated"
+    return ", ".join(parts) or "none"

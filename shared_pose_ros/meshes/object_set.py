@@ -252,7 +252,8 @@ def _folder_entries(folder: Path, unit: str | float | None) -> list[_Entry]:
         raise ObjectSetError(
             f"{folder}: the unit of the mesh files is not known; state it (m, cm, mm, in) or write an objects.yaml"
         )
-    return [_Entry(file.stem, file.stem, (), file, unit, Symmetries()) for file in files]
+    # Nobody states symmetries of bare files; training does without, but errors must not count them as wrong.
+    return [_Entry(file.stem, file.stem, (), file, unit, None) for file in files]
 
 
 def _check_unique(path: Path, entries: Sequence[_Entry]) -> None:
