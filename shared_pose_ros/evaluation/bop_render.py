@@ -76,7 +76,7 @@ def render_bop(
 
     Raises:
         BopError: the split exists, or the models are others.
-        ValueError: no views show all parts of a heap; the message says what to change.
+        ValueError: no view shows even one part of a heap; the message says what to change.
     """
     root = Path(root)
     if (root / split).exists():

@@ -36,7 +36,7 @@ class SceneSettings:
     Attributes:
         heaps: number of heaps.
         views: images of each.
-        parts: parts in a heap.
+        parts: parts in a heap; fewer where no views would show them all.
         radius: parts are let down within this distance of the heap's middle, metres.
         size: (height, width) of the images.
         camera: fx, fy, cx, cy in pixels.
@@ -94,7 +94,7 @@ def generate_frames(
     """All frames, heap by heap; the same for the same objects and settings.
 
     Raises:
-        ValueError: no views keep all parts of a heap in the image and visible; the message says what to change.
+        ValueError: no views keep even one part in the image and visible; the message says what to change.
     """
     rasterizer = rasterizer or make_rasterizer()
     builder = HeapBuilder(objects, radius=settings.radius)
@@ -107,16 +107,17 @@ def generate_frames(
         ground = list(GROUNDS.values())[scene % len(GROUNDS)](generator)
         dice = torch.Generator().manual_seed(int(generator.integers(2**31)))
         lights = _draw_lights(settings.light_samples, generator)
-        for _ in range(_HEAPS_TRIED):
-            parts = builder.build(chosen, dice, tray)
+        views = None
+        # Where a large part hides the small ones however they are heaped, a smaller heap must do.
+        for count in _part_counts(len(chosen)):
+            parts = builder.build(chosen[:count], dice, tray)
             studio = Studio(_bodies(objects, parts, tray, generator), ground, lights, rasterizer)
             views = _choose_views(objects, parts, studio, settings, generator)
             if views is not None:
                 break
-        else:
+        if views is None:
             raise ValueError(
-                f"heap {scene}: no views show all {len(chosen)} parts, however they are heaped; "
-                "take fewer parts, a greater distance, a greater radius or a lower visibility"
+                f"heap {scene}: no view shows even one part whole; take a greater distance or a lower visibility"
             )
         for number, view in enumerate(views):
             light = studio.photograph(*view.pose, torch.from_numpy(_camera_matrix(settings)), settings.size)
@@ -134,6 +135,14 @@ class _View:
     instances: tuple[Instance, ...]
     silhouettes: np.ndarray
     masks: np.ndarray
+
+
+def _part_counts(wanted: int) -> Iterator[int]:
+    """Sizes of the heaps to try: as wanted many times, then ever smaller ones a few times each."""
+    yield from [wanted] * _HEAPS_TRIED
+    while wanted > 1:
+        wanted = (2 * wanted) // 3
+        yield from [wanted] * 3
 
 
 def _choose_views(
