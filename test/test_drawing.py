@@ -10,13 +10,16 @@ import pytest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from shared_pose_ros.ros.conversions import Objects, poses_message
+from shared_pose_ros.ros.conversions import Objects
 from shared_pose_ros.ros.drawing import AXIS_COLOURS, BOX_COLOUR, Painter, debug_image, image_message, marker_array
 from shared_pose_ros.ros.frames import Frame
 from shared_pose_ros.ros.images import rgb_from_image
+from shared_pose_ros.ros.poses import PosesWriter
 
 HEADER = Header(frame_id="camera")
-METADATA = SimpleNamespace(objects=(SimpleNamespace(extents=(0.02, 0.04, 0.06), centre=(0.0, 0.0, 0.03)),))
+METADATA = SimpleNamespace(
+    objects=(SimpleNamespace(extents=(0.02, 0.04, 0.06), centre=(0.0, 0.0, 0.03), symmetries={}),), metrics={}
+)
 
 
 def frame(translations, box=(50.0, 40.0, 30.0, 20.0)) -> Frame:
@@ -31,7 +34,7 @@ def frame(translations, box=(50.0, 40.0, 30.0, 20.0)) -> Frame:
 
 def test_markers_stand_where_the_poses_are() -> None:
     shown = frame(np.float32([[0.1, 0.2, 0.5]]))
-    poses = poses_message(HEADER, shown.objects, shown.estimate, METADATA)
+    poses = PosesWriter(METADATA).write(HEADER, shown.objects, shown.estimate)
     clear, box, axes = marker_array(shown, poses).markers
     assert clear.action == Marker.DELETEALL and {box.header.frame_id, axes.header.frame_id} == {"camera"}
     assert (box.scale.x, box.scale.y, box.scale.z) == (0.02, 0.04, 0.06)
@@ -41,7 +44,7 @@ def test_markers_stand_where_the_poses_are() -> None:
 
 def test_without_positions_old_markers_are_removed() -> None:
     shown = frame(None)
-    poses = poses_message(HEADER, shown.objects, shown.estimate, METADATA)
+    poses = PosesWriter(METADATA).write(HEADER, shown.objects, shown.estimate)
     assert [marker.action for marker in marker_array(shown, poses).markers] == [Marker.DELETEALL]
 
 
