@@ -157,7 +157,7 @@ class OfflineNode:
 
     def _publish(self, frame: Frame) -> None:
         objects = frame.objects
-        message = self._writer.write(frame.header, objects, frame.estimate, self._settings.hypotheses)
+        message = self._writer.write(frame.header, objects, frame.estimate, self._settings)
         key = bag.stamp_ns(message), frame.header.frame_id
         answered = AnsweredFrame(
             stamp=key[0],

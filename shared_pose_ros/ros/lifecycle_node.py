@@ -190,7 +190,7 @@ class SharedPoseNode(LifecycleNode):
     # In the worker's and the painter's thread
 
     def _publish(self, frame: Frame) -> None:
-        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings.hypotheses)
+        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings)
         self._poses.publish(poses)
         if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
             self._painter.show(frame, poses)
@@ -199,7 +199,7 @@ class SharedPoseNode(LifecycleNode):
         if self._markers.get_subscription_count():
             self._markers.publish(drawing.marker_array(frame, poses))
         if self._debug_image.get_subscription_count():
-            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame)))
+            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame, poses)))
 
     # Parameters and diagnostics
 

@@ -13,13 +13,15 @@ import functools
 import importlib
 import math
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
 
-from shared_pose_ros.geometry.equivalents import SymmetryTable
-from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_symmetry
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
 from shared_pose_ros.geometry.spread import MEDIAN_ANGLE, orientation_covariance
 from shared_pose_ros.ros.conversions import Objects
 
@@ -32,6 +34,8 @@ DEPTH_DEVIATION = 0.2
 UNMEASURED_ERROR = 15.0
 """Degrees: median error taken for a bundle that was exported without validation figures; the demo's has 11.6."""
 UNKNOWN = -1.0
+REFERENCES: Mapping[str, np.ndarray] = {"facing": np.diag([1.0, -1.0, -1.0]), "camera": np.eye(3)}
+"""R_m2c that representatives of symmetric objects are near to, by the parameter reference_orientation."""
 POSES_TYPE = "vision_msgs/msg/Detection3DArray"
 _POSES_PARTS = (
     POSES_TYPE,
@@ -82,28 +86,37 @@ class PosesWriter:
         self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
         self._deviation = hypothesis_deviation(metadata.metrics)
 
-    def write(self, header: Header, objects: Objects, estimate: Any, hypotheses: int = 0) -> Detection3DArray:
+    def write(self, header: Header, objects: Objects, estimate: Any, settings: SimpleNamespace) -> Detection3DArray:
         """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
 
         `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
         origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding
-        box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. Without a translation positions are zero
-        and their variances -1 (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. The
-        covariance of the orientation comes from all hypotheses, published or not
-        (`geometry.spread.orientation_covariance`), and needs no camera.
+        box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. With symmetric_representative
+        "reference" each is then replaced by the pose among its equivalent ones that is turned nearest to the reference
+        (`geometry.equivalents.nearest_symmetry`). Without a translation positions are zero and their variances -1
+        (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. The covariance of the
+        orientation comes from all hypotheses, published or not (`geometry.spread.orientation_covariance`), and needs no
+        camera.
 
         Args:
             header: the image's.
             objects: B usable detections.
             estimate: a PoseEstimate of the same B objects.
-            hypotheses: how many to publish, 0 for all.
+            settings: the node's parameters hypotheses, symmetric_representative and reference_orientation.
         """
         if not objects.ids:
             return self._types[POSES_TYPE](header=header, detections=[])
-        count = hypotheses or estimate.rotations.shape[1]
+        count = settings.hypotheses or estimate.rotations.shape[1]
         rotations = np.asarray(estimate.rotations, dtype=np.float64)
-        origins, boxes = _positions(rotations, self._centres[objects.object_index], estimate.translations)
+        centres = self._centres[objects.object_index]
+        origins, boxes = _positions(rotations, centres, estimate.translations)
         covariances = self._covariances(objects, rotations, estimate, boxes)[:, :count]
+        if settings.symmetric_representative == "reference":
+            reference = REFERENCES[settings.reference_orientation]
+            rotations, offsets = self._representatives(objects, rotations, reference)
+            if estimate.translations is not None:
+                origins = origins + offsets
+                boxes = origins[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
         quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count])).numpy()
         detections = []
         for number, index in enumerate(objects.object_index):
@@ -136,6 +149,14 @@ class PosesWriter:
         ).numpy()
         return found.reshape(*rotations.shape[:2], 36)
 
+    def _representatives(
+        self, objects: Objects, rotations: np.ndarray, reference: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Equivalent rotations (B, n, 3, 3) nearest to the reference, and how far the origins move (B, n, 3)."""
+        table = self._symmetries.take(torch.from_numpy(objects.object_index))
+        motions = nearest_symmetry(torch.from_numpy(reference.T @ rotations), table).numpy()
+        return rotations @ motions[..., :3, :3], (rotations @ motions[..., :3, 3:])[..., 0]
+
     def _result(
         self, class_id: str, position: np.ndarray, quaternion: np.ndarray, covariance: np.ndarray, score: float
     ) -> Any:
@@ -153,6 +174,15 @@ class PosesWriter:
             position=self._types["geometry_msgs/msg/Point"](x=x, y=y, z=z),
             orientation=self._types["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
         )
+
+
+def published_estimate(message: Detection3DArray) -> PoseEstimate:
+    """The first hypothesis of each detection as an estimate with n = 1, without positions: what pictures draw."""
+    first = [entry.results[0] for entry in message.detections]
+    turns = [result.pose.pose.orientation for result in first]
+    quaternions = torch.tensor([[q.x, q.y, q.z, q.w] for q in turns], dtype=torch.float64).reshape(-1, 1, 4)
+    confidences = np.array([[result.hypothesis.score] for result in first], dtype=np.float32).reshape(-1, 1)
+    return PoseEstimate(rotation_from_quaternion(quaternions).float().numpy(), confidences, None, False)
 
 
 def _positions(

@@ -16,6 +16,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.parameters import BY_NAME
 
 
 def books_balance(values: dict[str, str]) -> bool:
@@ -185,6 +186,11 @@ def test_parameters_are_judged(node, peer: Peer) -> None:
     assert not refused.successful
     refused = peer.set_parameter("bundle", "another.pose.pt")
     assert not refused.successful and "clean up first" in refused.reason
+    for name, value in (("symmetric_representative", "any"), ("reference_orientation", "camera")):
+        assert peer.set_parameter(name, value).successful
+        assert peer.set_parameter(name, BY_NAME[name].default).successful
+    refused = peer.set_parameter("symmetric_representative", "nearest")
+    assert not refused.successful and "choose one of any, reference" in refused.reason
     assert peer.set_parameter("score_threshold", 0.25).successful
     assert peer.set_parameter("score_threshold", 0.0).successful
 
