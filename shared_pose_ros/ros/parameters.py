@@ -126,9 +126,9 @@ TABLE: tuple[Parameter, ...] = (
     ),
     Parameter(
         "symmetric_representative",
-        "reference",
-        "Which of the equivalent poses of a symmetric object is published: the one turned nearest to "
-        "reference_orientation (reference), or the network's own (any).",
+        "any",
+        "Which of the equivalent poses of a symmetric object is published: the network's own (any), or the one turned "
+        "nearest to reference_orientation (reference), which planners want.",
         choices=("any", "reference"),
     ),
     Parameter(

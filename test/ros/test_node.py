@@ -186,7 +186,7 @@ def test_parameters_are_judged(node, peer: Peer) -> None:
     assert not refused.successful
     refused = peer.set_parameter("bundle", "another.pose.pt")
     assert not refused.successful and "clean up first" in refused.reason
-    for name, value in (("symmetric_representative", "any"), ("reference_orientation", "camera")):
+    for name, value in (("symmetric_representative", "reference"), ("reference_orientation", "camera")):
         assert peer.set_parameter(name, value).successful
         assert peer.set_parameter(name, BY_NAME[name].default).successful
     refused = peer.set_parameter("symmetric_representative", "nearest")
