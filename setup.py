@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 NAME = "shared_pose_ros"
-SHARED_FOLDERS = ("launch", "config", "models")
+SHARED_FOLDERS = ("launch", "config", "examples", "models")
 
 MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
 

@@ -1,4 +1,4 @@
-"""Detections, camera information and poses between messages and arrays."""
+"""Detections and camera information between messages and arrays."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Pose
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from shared_pose_ros.ros.conversions import (
-    DEPTH_DEVIATION,
     LARGEST_BOX,
     Objects,
     axis_aligned_box,
     camera_matrix_from_info,
-    poses_message,
     read_detections,
     vision_info_message,
 )
@@ -144,69 +140,7 @@ def test_a_zero_camera_is_unknown_and_a_senseless_one_an_error() -> None:
             camera_matrix_from_info(CameraInfo(k=[float(value) for value in wrong]))
 
 
-def estimate(translations) -> SimpleNamespace:
-    rotations = Rotation.random(6, rng=np.random.default_rng(0)).as_matrix().reshape(2, 3, 3, 3).astype(np.float32)
-    confidences = np.float32([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])
-    return SimpleNamespace(rotations=rotations, confidences=confidences, translations=translations)
-
-
-OBJECTS = Objects(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1]), ["b", "7"], ["x", "y"], [])
 HEADER = Header(frame_id="camera")
-HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
-
-
-def arrays(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    position, turn = pose.position, pose.orientation
-    return np.array([position.x, position.y, position.z]), np.array([turn.x, turn.y, turn.z, turn.w])
-
-
-def test_poses_echo_the_input_and_sort_hypotheses() -> None:
-    answer = estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]]))
-    message = poses_message(HEADER, OBJECTS, answer, METADATA)
-    assert message.header == HEADER and [entry.header for entry in message.detections] == [HEADER, HEADER]
-    assert [entry.id for entry in message.detections] == ["x", "y"]
-    for number, entry in enumerate(message.detections):
-        assert {result.hypothesis.class_id for result in entry.results} == {OBJECTS.class_ids[number]}
-        scores = [result.hypothesis.score for result in entry.results]
-        np.testing.assert_allclose(scores, answer.confidences[number])
-        for hypothesis, result in enumerate(entry.results):
-            _, quaternion = arrays(result.pose.pose)
-            np.testing.assert_allclose(
-                Rotation.from_quat(quaternion).as_matrix(), answer.rotations[number, hypothesis], atol=1e-6
-            )
-            assert quaternion[3] >= 0
-    size = message.detections[0].bbox.size
-    assert (size.x, size.y, size.z) == (0.01, 0.02, 0.04)
-
-
-def test_every_hypothesis_keeps_the_bounding_box_centre() -> None:
-    """X_cam of the CAD's box centre is the same under each hypothesis' pose, and bbox.center says it."""
-    message = poses_message(HEADER, OBJECTS, estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])), METADATA)
-    for number, entry in enumerate(message.detections):
-        expected, _ = arrays(entry.bbox.center)
-        for result in entry.results:
-            position, quaternion = arrays(result.pose.pose)
-            centre = Rotation.from_quat(quaternion).apply(METADATA.objects[number].centre) + position
-            np.testing.assert_allclose(centre, expected, atol=1e-6)
-    np.testing.assert_allclose(arrays(message.detections[0].results[0].pose.pose)[0], [0.1, 0.2, 1.0], atol=1e-6)
-    covariance = message.detections[1].results[0].pose.covariance.reshape(6, 6)
-    np.testing.assert_allclose(np.diag(covariance), [*[(DEPTH_DEVIATION * 2.0) ** 2] * 3, -1, -1, -1])
-    assert np.count_nonzero(covariance) == 6
-
-
-def test_without_a_camera_positions_are_marked_unknown() -> None:
-    message = poses_message(HEADER, OBJECTS, estimate(None), METADATA, hypotheses=1)
-    for entry in message.detections:
-        [result] = entry.results
-        np.testing.assert_array_equal(arrays(result.pose.pose)[0], 0)
-        np.testing.assert_array_equal(np.diag(result.pose.covariance.reshape(6, 6)), -1)
-        np.testing.assert_array_equal(arrays(entry.bbox.center)[0], 0)
-
-
-def test_no_objects_give_an_empty_array_with_the_header() -> None:
-    empty = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [], [], [])
-    message = poses_message(HEADER, empty, estimate(None), METADATA)
-    assert message.header == HEADER and message.detections == []
 
 
 def test_vision_info_tells_what_class_ids_mean() -> None:

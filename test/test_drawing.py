@@ -8,15 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker
 
-from shared_pose_ros.ros.conversions import Objects, poses_message
+from shared_pose_ros.ros.conversions import Objects
 from shared_pose_ros.ros.drawing import AXIS_COLOURS, BOX_COLOUR, Painter, debug_image, image_message, marker_array
 from shared_pose_ros.ros.frames import Frame
 from shared_pose_ros.ros.images import rgb_from_image
+from shared_pose_ros.ros.parameters import from_text
+from shared_pose_ros.ros.poses import PosesWriter
 
 HEADER = Header(frame_id="camera")
-METADATA = SimpleNamespace(objects=(SimpleNamespace(extents=(0.02, 0.04, 0.06), centre=(0.0, 0.0, 0.03)),))
+METADATA = SimpleNamespace(
+    objects=(SimpleNamespace(extents=(0.02, 0.04, 0.06), centre=(0.0, 0.0, 0.03), symmetries={}),), metrics={}
+)
 
 
 def frame(translations, box=(50.0, 40.0, 30.0, 20.0)) -> Frame:
@@ -29,9 +34,13 @@ def frame(translations, box=(50.0, 40.0, 30.0, 20.0)) -> Frame:
     return Frame(HEADER, np.zeros((80, 100, 3), np.uint8), objects, estimate, None)
 
 
+def written(shown: Frame) -> Detection3DArray:
+    return PosesWriter(METADATA).write(HEADER, shown.objects, shown.estimate, from_text({}))
+
+
 def test_markers_stand_where_the_poses_are() -> None:
     shown = frame(np.float32([[0.1, 0.2, 0.5]]))
-    poses = poses_message(HEADER, shown.objects, shown.estimate, METADATA)
+    poses = written(shown)
     clear, box, axes = marker_array(shown, poses).markers
     assert clear.action == Marker.DELETEALL and {box.header.frame_id, axes.header.frame_id} == {"camera"}
     assert (box.scale.x, box.scale.y, box.scale.z) == (0.02, 0.04, 0.06)
@@ -41,13 +50,13 @@ def test_markers_stand_where_the_poses_are() -> None:
 
 def test_without_positions_old_markers_are_removed() -> None:
     shown = frame(None)
-    poses = poses_message(HEADER, shown.objects, shown.estimate, METADATA)
+    poses = written(shown)
     assert [marker.action for marker in marker_array(shown, poses).markers] == [Marker.DELETEALL]
 
 
 def test_debug_image_shows_box_and_axes_and_leaves_the_frame_alone() -> None:
     shown = frame(None)
-    picture = debug_image(shown)
+    picture = debug_image(shown, written(shown))
     assert not shown.image.any()
     assert tuple(picture[50, 40]) == BOX_COLOUR and tuple(picture[40, 64]) == AXIS_COLOURS[0]
     assert tuple(picture[54, 50]) == AXIS_COLOURS[1]
@@ -55,7 +64,8 @@ def test_debug_image_shows_box_and_axes_and_leaves_the_frame_alone() -> None:
 
 
 def test_debug_image_of_a_wild_but_finite_box_does_not_fail() -> None:
-    assert debug_image(frame(None, (50.0, 40.0, 1e9, 2e-9))).shape == (80, 100, 3)
+    shown = frame(None, (50.0, 40.0, 1e9, 2e-9))
+    assert debug_image(shown, written(shown)).shape == (80, 100, 3)
 
 
 def test_painter_draws_the_latest_and_survives_errors() -> None:

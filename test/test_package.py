@@ -104,7 +104,7 @@ def test_share_holds_what_ros_looks_for(setup_arguments):
     }
     assert destinations["share/ament_index/resource_index/packages/shared_pose_ros"] == "resource/shared_pose_ros"
     assert destinations["share/shared_pose_ros/package.xml"] == "package.xml"
-    for folder in ("launch", "config", "models"):
+    for folder in ("launch", "config", "examples", "models"):
         committed = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         assert committed, folder
         for path in committed:
@@ -135,7 +135,7 @@ def test_pip_and_the_manifest_name_what_is_imported(setup_arguments):
     requirements = [*setup_arguments["install_requires"], *sum(setup_arguments["extras_require"].values(), [])]
     declared = {normalized(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
     in_manifest = {node.text for node in MANIFEST if node.tag in ("depend", "exec_depend")}
-    imported = third_party_imports([*SOURCES, *(ROOT / "launch").glob("*.py")])
+    imported = third_party_imports([*SOURCES, *(ROOT / "launch").glob("*.py"), *(ROOT / "examples").glob("*.py")])
     imported.pop("ament_index_python", None)  # comes with launch_ros
     missing = {
         module: files

@@ -135,11 +135,12 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
-    album, frame = replay.Album(), type("Frame", (), {"image": None, "objects": None, "estimate": None})
+    album, frame = replay.Album(), type("Frame", (), {"image": None, "objects": None})
     monkeypatch.setattr(replay, "draw_estimates", lambda *_: None)
     frame.objects = type("Objects", (), {"boxes": None, "class_ids": None})
     for number in range(100):
-        reply = type("Reply", (), {"picture": frame, "frame": type("Answer", (), {"stamp": number})})
+        answer, message = type("Answer", (), {"stamp": number}), type("Message", (), {"detections": []})
+        reply = type("Reply", (), {"picture": frame, "frame": answer, "message": message})
         album.show(reply)
     shown = [int(picture.caption.split()[1].rstrip(",")) for picture in album.pictures]
     assert shown == list(range(0, 100, 16))

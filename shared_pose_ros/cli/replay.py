@@ -24,6 +24,7 @@ from shared_pose_ros.evaluation.tables import markdown_table, write_json
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.frames import load_estimator
+from shared_pose_ros.ros.poses import published_estimate
 
 NODE = "shared_pose_node"
 
@@ -106,8 +107,8 @@ class Album:
     def show(self, reply: Reply) -> None:
         """Draw the frame's estimates, if it is its turn."""
         if self._count % self._step == 0:
-            frame = reply.picture
-            image = draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, frame.estimate)
+            frame, shown = reply.picture, published_estimate(reply.message)
+            image = draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, shown)
             self.pictures.append(Picture(image, f"frame {self._count}, stamp {reply.frame.stamp} ns"))
             if len(self.pictures) > PICTURES:
                 self.pictures, self._step = self.pictures[::2], 2 * self._step

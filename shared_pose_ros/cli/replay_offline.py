@@ -20,11 +20,11 @@ from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.bag_truth import AnsweredFrame, Key
 from shared_pose_ros.evaluation.recording import BagTopics, Recording
 from shared_pose_ros.evaluation.replay import read_poses
-from shared_pose_ros.ros.conversions import poses_message
 from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
+from shared_pose_ros.ros.poses import PosesWriter
 from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.worker import Worker
 
@@ -97,7 +97,8 @@ class OfflineNode:
         """The ground-truth messages read so far."""
         self.load: Callable[[Key, int], np.ndarray] | None = None
         """Decodes an image again, by its key and time of recording."""
-        self._estimator, self._settings, self._topics, self._answer = estimator, settings, topics, answer
+        self._settings, self._topics, self._answer = settings, topics, answer
+        self._writer = PosesWriter(estimator.metadata, bag.message_types().types)
         self._statistics, self._errors = Statistics(), []
         self._worker = Worker(PairingBuffer(limits_from(settings)), self._statistics, self._errors.append)
         self._frames = FrameEstimator(estimator, lambda: settings, self._statistics)
@@ -155,10 +156,8 @@ class OfflineNode:
         )
 
     def _publish(self, frame: Frame) -> None:
-        types, objects = bag.message_types().types, frame.objects
-        message = poses_message(
-            frame.header, objects, frame.estimate, self._estimator.metadata, self._settings.hypotheses, types
-        )
+        objects = frame.objects
+        message = self._writer.write(frame.header, objects, frame.estimate, self._settings)
         key = bag.stamp_ns(message), frame.header.frame_id
         answered = AnsweredFrame(
             stamp=key[0],

@@ -1,19 +1,15 @@
-"""Detections, camera information and poses between ROS messages and arrays; pure functions.
+"""Detections and camera information from ROS messages to arrays, and what a bundle knows to a message; pure functions.
 
-Messages are read by their fields only, and made of the classes that the caller names, so that those of `rosbags` serve
-as well as those of rclpy: a replayed bag goes through the same functions as the node's topics.
+Messages are read by their fields only, so that those of `rosbags` serve as well as those of rclpy: a replayed bag goes
+through the same functions as the node's topics. Poses are written by poses.py.
 
-Convention: boxes (cx, cy, w, h) in pixels with pixel centres at integers, as vision_msgs; rotations R_m2c; translations
-in metres in the image's optical frame; quaternions xyzw, w >= 0. Covariances are row-major 6x6 of (x, y, z, rotation
-about x, y, z); -1 on a diagonal means unknown.
+Convention: boxes (cx, cy, w, h) in pixels with pixel centres at integers, as vision_msgs; metres.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -21,40 +17,13 @@ import numpy as np
 import torch
 
 from shared_pose_ros.geometry.cameras import check_camera_matrix
-from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
-    from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, VisionInfo
+    from vision_msgs.msg import Detection2D, Detection2DArray, VisionInfo
 
 LARGEST_BOX = 8.0
 """A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
-DEPTH_DEVIATION = 0.2
-"""Standard deviation of a position estimated from a box, as a fraction of the distance: large, it is a coarse guess."""
-UNKNOWN = -1.0
-POSES_TYPE = "vision_msgs/msg/Detection3DArray"
-_POSES_PARTS = (
-    POSES_TYPE,
-    "vision_msgs/msg/Detection3D",
-    "vision_msgs/msg/BoundingBox3D",
-    "vision_msgs/msg/ObjectHypothesisWithPose",
-    "vision_msgs/msg/ObjectHypothesis",
-    "geometry_msgs/msg/PoseWithCovariance",
-    "geometry_msgs/msg/Pose",
-    "geometry_msgs/msg/Point",
-    "geometry_msgs/msg/Quaternion",
-    "geometry_msgs/msg/Vector3",
-)
-
-
-@functools.cache
-def ros_types() -> Mapping[str, Any]:
-    """The ROS installation's classes of all that a poses message is made of, by full name."""
-    found = {}
-    for full in _POSES_PARTS:
-        package, _, name = full.split("/")
-        found[full] = getattr(importlib.import_module(f"{package}.msg"), name)
-    return found
 
 
 @dataclass(frozen=True)
@@ -161,85 +130,6 @@ def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[n
     matrix = values.astype(np.float32)
     check_camera_matrix(torch.from_numpy(matrix))
     return matrix
-
-
-def poses_message(
-    header: Header,
-    objects: Objects,
-    estimate: Any,
-    metadata: Any,
-    hypotheses: int = 0,
-    types: Optional[Mapping[str, Any]] = None,
-) -> Detection3DArray:
-    """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
-
-    `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
-    origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding box's
-    centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. Without a translation positions are zero and their
-    variances -1 (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. Orientation
-    variances are -1: not estimated.
-
-    Args:
-        header: the image's.
-        objects: B usable detections.
-        estimate: a PoseEstimate of the same B objects.
-        metadata: the bundle's, for extents and centres (m).
-        hypotheses: how many to publish, 0 for all.
-        types: message classes by full name, `ros_types()` by default.
-    """
-    types = types or ros_types()
-    if not objects.ids:
-        return types[POSES_TYPE](header=header, detections=[])
-    count = hypotheses or estimate.rotations.shape[1]
-    rotations = np.asarray(estimate.rotations[:, :count], dtype=np.float64)
-    quaternions = quaternion_from_rotation(torch.from_numpy(rotations)).numpy()
-    centres = np.array([metadata.objects[index].centre for index in objects.object_index], dtype=np.float64)
-    origins, boxes, covariances = _positions(rotations, centres, estimate.translations)
-    detections = []
-    for number, (class_id, identity) in enumerate(zip(objects.class_ids, objects.ids)):
-        results = [
-            types["vision_msgs/msg/ObjectHypothesisWithPose"](
-                hypothesis=types["vision_msgs/msg/ObjectHypothesis"](class_id=class_id, score=float(score)),
-                pose=types["geometry_msgs/msg/PoseWithCovariance"](
-                    pose=_pose(types, origin, rotation), covariance=covariances[number]
-                ),
-            )
-            for rotation, score, origin in zip(quaternions[number], estimate.confidences[number], origins[number])
-        ]
-        x, y, z = (float(extent) for extent in metadata.objects[objects.object_index[number]].extents)
-        bbox = types["vision_msgs/msg/BoundingBox3D"](
-            center=_pose(types, boxes[number], quaternions[number, 0]),
-            size=types["geometry_msgs/msg/Vector3"](x=x, y=y, z=z),
-        )
-        detections.append(types["vision_msgs/msg/Detection3D"](header=header, results=results, bbox=bbox, id=identity))
-    return types[POSES_TYPE](header=header, detections=detections)
-
-
-def _positions(
-    rotations: np.ndarray, centres: np.ndarray, translations: Optional[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """CAD origins (B, n, 3) and bounding-box centres (B, 3) in metres, covariances (B, 36)."""
-    count, hypotheses = rotations.shape[:2]
-    diagonal = np.full((count, 6), UNKNOWN)
-    if translations is None:
-        origins, boxes = np.zeros((count, hypotheses, 3)), np.zeros((count, 3))
-    else:
-        offsets = np.einsum("bnij,bj->bni", rotations, centres)
-        boxes = np.asarray(translations, dtype=np.float64) + offsets[:, 0]
-        origins = boxes[:, None] - offsets
-        diagonal[:, :3] = (DEPTH_DEVIATION * np.linalg.norm(boxes, axis=1, keepdims=True)) ** 2
-    covariances = np.zeros((count, 36))
-    covariances[:, ::7] = diagonal
-    return origins, boxes, covariances
-
-
-def _pose(types: Mapping[str, Any], position: np.ndarray, quaternion: np.ndarray) -> Any:
-    x, y, z = position.tolist()
-    qx, qy, qz, qw = quaternion.tolist()
-    return types["geometry_msgs/msg/Pose"](
-        position=types["geometry_msgs/msg/Point"](x=x, y=y, z=z),
-        orientation=types["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
-    )
 
 
 def vision_info_message(header: Header, metadata: Any) -> VisionInfo:

@@ -20,6 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from shared_pose_ros.drawing import AXIS_COLOURS, BOX_COLOUR, draw_estimates
 from shared_pose_ros.ros.frames import Frame
+from shared_pose_ros.ros.poses import published_estimate
 
 MARKER_SECONDS = 1
 
@@ -85,9 +86,9 @@ def marker_array(frame: Frame, poses: Detection3DArray) -> MarkerArray:
     return markers
 
 
-def debug_image(frame: Frame) -> np.ndarray:
-    """Copy of the frame's image (H, W, 3) RGB with each object's box, class, confidence and axes."""
-    return draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, frame.estimate)
+def debug_image(frame: Frame, poses: Detection3DArray) -> np.ndarray:
+    """Copy of the frame's image (H, W, 3) RGB with each object's box, class, confidence and axes as published."""
+    return draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, published_estimate(poses))
 
 
 def image_message(header: Any, picture: np.ndarray) -> Image:

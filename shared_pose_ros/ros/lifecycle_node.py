@@ -29,10 +29,11 @@ from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros import drawing, parameters
-from shared_pose_ros.ros.conversions import poses_message, vision_info_message
+from shared_pose_ros.ros.conversions import vision_info_message
 from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
 from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
+from shared_pose_ros.ros.poses import PosesWriter
 from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.worker import Worker
 
@@ -54,6 +55,7 @@ class SharedPoseNode(LifecycleNode):
         self._settings = parameters.read(self)
         self._estimator: Optional[PoseEstimator] = None
         self._frames: Optional[FrameEstimator] = None
+        self._writer: Optional[PosesWriter] = None
         self._painter: Optional[drawing.Painter] = None
         self._problem = ""
         self._state = "unconfigured"
@@ -143,7 +145,7 @@ class SharedPoseNode(LifecycleNode):
         self._painter = drawing.Painter(
             self._paint, lambda error: self._statistics.count("drawing_error", 1, str(error))
         )
-        self._estimator = estimator
+        self._estimator, self._writer = estimator, PosesWriter(estimator.metadata)
         self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics)
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
         self.get_logger().info(
@@ -165,7 +167,7 @@ class SharedPoseNode(LifecycleNode):
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._estimator = self._frames = None
+        self._estimator = self._frames = self._writer = None
         self._state = "unconfigured"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -188,8 +190,7 @@ class SharedPoseNode(LifecycleNode):
     # In the worker's and the painter's thread
 
     def _publish(self, frame: Frame) -> None:
-        metadata, hypotheses = self._estimator.metadata, self._settings.hypotheses
-        poses = poses_message(frame.header, frame.objects, frame.estimate, metadata, hypotheses)
+        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings)
         self._poses.publish(poses)
         if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
             self._painter.show(frame, poses)
@@ -198,7 +199,7 @@ class SharedPoseNode(LifecycleNode):
         if self._markers.get_subscription_count():
             self._markers.publish(drawing.marker_array(frame, poses))
         if self._debug_image.get_subscription_count():
-            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame)))
+            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame, poses)))
 
     # Parameters and diagnostics
 

@@ -124,6 +124,20 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "hypotheses", 0, "Orientations published per object, best first; 0 publishes all that the model has.", (0, 1000)
     ),
+    Parameter(
+        "symmetric_representative",
+        "any",
+        "Which of the equivalent poses of a symmetric object is published: the network's own (any), or the one turned "
+        "nearest to reference_orientation (reference), which planners want.",
+        choices=("any", "reference"),
+    ),
+    Parameter(
+        "reference_orientation",
+        "facing",
+        "The reference for symmetric objects: CAD axes x right, y up, z towards the camera (facing), or those of the "
+        "camera, x right, y down, z away (camera).",
+        choices=("facing", "camera"),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {row.name: row for row in TABLE}

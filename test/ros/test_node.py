@@ -16,6 +16,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.parameters import BY_NAME
 
 
 def books_balance(values: dict[str, str]) -> bool:
@@ -40,7 +41,10 @@ def test_poses_echo_header_id_and_class(node, peer: Peer, class_ids: list[str]) 
             turn = result.pose.pose.orientation
             assert turn.w >= 0
             assert np.linalg.norm([turn.x, turn.y, turn.z, turn.w]) == pytest.approx(1.0, abs=1e-5)
-            assert result.pose.covariance[0] == -1.0
+            covariance = result.pose.covariance.reshape(6, 6)
+            assert covariance[0, 0] == -1.0
+            # Orientations have a covariance without a camera too.
+            assert np.linalg.eigvalsh(covariance[3:, 3:]).min() > 0
         assert min(entry.bbox.size.x, entry.bbox.size.y, entry.bbox.size.z) > 0
 
 
@@ -182,6 +186,11 @@ def test_parameters_are_judged(node, peer: Peer) -> None:
     assert not refused.successful
     refused = peer.set_parameter("bundle", "another.pose.pt")
     assert not refused.successful and "clean up first" in refused.reason
+    for name, value in (("symmetric_representative", "reference"), ("reference_orientation", "camera")):
+        assert peer.set_parameter(name, value).successful
+        assert peer.set_parameter(name, BY_NAME[name].default).successful
+    refused = peer.set_parameter("symmetric_representative", "nearest")
+    assert not refused.successful and "choose one of any, reference" in refused.reason
     assert peer.set_parameter("score_threshold", 0.25).successful
     assert peer.set_parameter("score_threshold", 0.0).successful
 

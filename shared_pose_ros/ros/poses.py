@@ -1,0 +1,196 @@
+"""Estimates as a Detection3DArray: all hypotheses with position, orientation and their covariance.
+
+Messages are made of the classes that the caller names, so that those of `rosbags` serve as well as those of rclpy: a
+replayed bag goes through the same writer as the node's topics.
+
+Convention: rotations R_m2c; metres in the image's optical frame; quaternions xyzw, w >= 0. Covariances are row-major
+6x6 of (x, y, z, rotation about x, y, z), the axes fixed in that frame; -1 on a diagonal means unknown.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import torch
+
+from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_symmetry
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
+from shared_pose_ros.geometry.spread import MEDIAN_ANGLE, orientation_covariance
+from shared_pose_ros.ros.conversions import Objects
+
+if TYPE_CHECKING:
+    from std_msgs.msg import Header
+    from vision_msgs.msg import Detection3DArray
+
+DEPTH_DEVIATION = 0.2
+"""Standard deviation of a position estimated from a box, as a fraction of the distance: large, it is a coarse guess."""
+UNMEASURED_ERROR = 15.0
+"""Degrees: median error taken for a bundle that was exported without validation figures; the demo's has 11.6."""
+UNKNOWN = -1.0
+REFERENCES: Mapping[str, np.ndarray] = {"facing": np.diag([1.0, -1.0, -1.0]), "camera": np.eye(3)}
+"""R_m2c that representatives of symmetric objects are near to, by the parameter reference_orientation."""
+POSES_TYPE = "vision_msgs/msg/Detection3DArray"
+_POSES_PARTS = (
+    POSES_TYPE,
+    "vision_msgs/msg/Detection3D",
+    "vision_msgs/msg/BoundingBox3D",
+    "vision_msgs/msg/ObjectHypothesisWithPose",
+    "vision_msgs/msg/ObjectHypothesis",
+    "geometry_msgs/msg/PoseWithCovariance",
+    "geometry_msgs/msg/Pose",
+    "geometry_msgs/msg/Point",
+    "geometry_msgs/msg/Quaternion",
+    "geometry_msgs/msg/Vector3",
+)
+
+
+@functools.cache
+def ros_types() -> Mapping[str, Any]:
+    """The ROS installation's classes of all that a poses message is made of, by full name."""
+    found = {}
+    for full in _POSES_PARTS:
+        package, _, name = full.split("/")
+        found[full] = getattr(importlib.import_module(f"{package}.msg"), name)
+    return found
+
+
+def hypothesis_deviation(metrics: Mapping[str, Any]) -> float:
+    """Standard deviation (radians) of one component of the rotation vector by which a hypothesis misses its own pose.
+
+    From the median error of the best hypothesis on synthetic validation crops, `oracle_median` (degrees) of the
+    bundle's metrics: which hypothesis is right is the spread's part, how well it hits this one's. A rotation vector of
+    three normal components of deviation σ has a median length of 1.538 σ (`geometry.spread.MEDIAN_ANGLE`). Without the
+    figure, `UNMEASURED_ERROR`. Real images differ from synthetic ones: it is a lower bound.
+    """
+    median = metrics.get("validation", {}).get("oracle_median")
+    if not (isinstance(median, (int, float)) and math.isfinite(median) and median > 0.0):
+        median = UNMEASURED_ERROR
+    return math.radians(median) / MEDIAN_ANGLE
+
+
+class PosesWriter:
+    """Writes estimates of one bundle as messages. Made once, at configure: it keeps the bundle's facts as arrays."""
+
+    def __init__(self, metadata: Any, types: Optional[Mapping[str, Any]] = None) -> None:
+        """`metadata`: the bundle's. `types`: message classes by full name, `ros_types()` by default."""
+        self._types = types or ros_types()
+        self._extents = [[float(extent) for extent in item.extents] for item in metadata.objects]
+        self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float64)
+        self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
+        self._deviation = hypothesis_deviation(metadata.metrics)
+
+    def write(self, header: Header, objects: Objects, estimate: Any, settings: SimpleNamespace) -> Detection3DArray:
+        """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
+
+        `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
+        origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding
+        box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. With symmetric_representative
+        "reference" each is then replaced by the pose among its equivalent ones that is turned nearest to the reference
+        (`geometry.equivalents.nearest_symmetry`). Without a translation positions are zero and their variances -1
+        (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. The covariance of the
+        orientation comes from all hypotheses, published or not (`geometry.spread.orientation_covariance`), and needs no
+        camera.
+
+        Args:
+            header: the image's.
+            objects: B usable detections.
+            estimate: a PoseEstimate of the same B objects.
+            settings: the node's parameters hypotheses, symmetric_representative and reference_orientation.
+        """
+        if not objects.ids:
+            return self._types[POSES_TYPE](header=header, detections=[])
+        count = settings.hypotheses or estimate.rotations.shape[1]
+        rotations = np.asarray(estimate.rotations, dtype=np.float64)
+        centres = self._centres[objects.object_index]
+        origins, boxes = _positions(rotations, centres, estimate.translations)
+        covariances = self._covariances(objects, rotations, estimate, boxes)[:, :count]
+        if settings.symmetric_representative == "reference":
+            reference = REFERENCES[settings.reference_orientation]
+            rotations, offsets = self._representatives(objects, rotations, reference)
+            if estimate.translations is not None:
+                origins = origins + offsets
+                boxes = origins[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
+        quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count])).numpy()
+        detections = []
+        for number, index in enumerate(objects.object_index):
+            rows = zip(origins[number], quaternions[number], covariances[number], estimate.confidences[number])
+            results = [self._result(objects.class_ids[number], *row) for row in rows]
+            x, y, z = self._extents[index]
+            bbox = self._types["vision_msgs/msg/BoundingBox3D"](
+                center=self._pose(boxes[number], quaternions[number, 0]),
+                size=self._types["geometry_msgs/msg/Vector3"](x=x, y=y, z=z),
+            )
+            detections.append(
+                self._types["vision_msgs/msg/Detection3D"](
+                    header=header, results=results, bbox=bbox, id=objects.ids[number]
+                )
+            )
+        return self._types[POSES_TYPE](header=header, detections=detections)
+
+    def _covariances(self, objects: Objects, rotations: np.ndarray, estimate: Any, boxes: np.ndarray) -> np.ndarray:
+        """Of each hypothesis, (B, n, 36): position and orientation, taken as independent."""
+        found = np.zeros((*rotations.shape[:2], 6, 6))
+        position = np.full(len(boxes), UNKNOWN)
+        if estimate.translations is not None:
+            position = (DEPTH_DEVIATION * np.linalg.norm(boxes, axis=1)) ** 2
+        found[..., :3, :3] = position[:, None, None, None] * np.eye(3)
+        found[..., 3:, 3:] = orientation_covariance(
+            torch.from_numpy(rotations),
+            torch.from_numpy(np.asarray(estimate.confidences)),
+            torch.full((len(boxes),), self._deviation, dtype=torch.float64),
+            self._symmetries.take(torch.from_numpy(objects.object_index)),
+        ).numpy()
+        return found.reshape(*rotations.shape[:2], 36)
+
+    def _representatives(
+        self, objects: Objects, rotations: np.ndarray, reference: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Equivalent rotations (B, n, 3, 3) nearest to the reference, and how far the origins move (B, n, 3)."""
+        table = self._symmetries.take(torch.from_numpy(objects.object_index))
+        motions = nearest_symmetry(torch.from_numpy(reference.T @ rotations), table).numpy()
+        return rotations @ motions[..., :3, :3], (rotations @ motions[..., :3, 3:])[..., 0]
+
+    def _result(
+        self, class_id: str, position: np.ndarray, quaternion: np.ndarray, covariance: np.ndarray, score: float
+    ) -> Any:
+        return self._types["vision_msgs/msg/ObjectHypothesisWithPose"](
+            hypothesis=self._types["vision_msgs/msg/ObjectHypothesis"](class_id=class_id, score=float(score)),
+            pose=self._types["geometry_msgs/msg/PoseWithCovariance"](
+                pose=self._pose(position, quaternion), covariance=covariance
+            ),
+        )
+
+    def _pose(self, position: np.ndarray, quaternion: np.ndarray) -> Any:
+        x, y, z = position.tolist()
+        qx, qy, qz, qw = quaternion.tolist()
+        return self._types["geometry_msgs/msg/Pose"](
+            position=self._types["geometry_msgs/msg/Point"](x=x, y=y, z=z),
+            orientation=self._types["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
+        )
+
+
+def published_estimate(message: Detection3DArray) -> PoseEstimate:
+    """The first hypothesis of each detection as an estimate with n = 1, without positions: what pictures draw."""
+    first = [entry.results[0] for entry in message.detections]
+    turns = [result.pose.pose.orientation for result in first]
+    quaternions = torch.tensor([[q.x, q.y, q.z, q.w] for q in turns], dtype=torch.float64).reshape(-1, 1, 4)
+    confidences = np.array([[result.hypothesis.score] for result in first], dtype=np.float32).reshape(-1, 1)
+    return PoseEstimate(rotation_from_quaternion(quaternions).float().numpy(), confidences, None, False)
+
+
+def _positions(
+    rotations: np.ndarray, centres: np.ndarray, translations: Optional[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """CAD origins (B, n, 3) and bounding-box centres (B, 3) in metres, zero without translations."""
+    if translations is None:
+        return np.zeros(rotations.shape[:3]), np.zeros((len(rotations), 3))
+    offsets = np.einsum("bnij,bj->bni", rotations, centres)
+    boxes = np.asarray(translations, dtype=np.float64) + offsets[:, 0]
+    return boxes[:, None] - offsets, boxes
