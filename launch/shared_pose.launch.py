@@ -71,6 +71,7 @@ def rviz(context):
         Node(
             package="rviz2",
             executable="rviz2",
+            output="screen",
             name=f"{given('name')}_rviz",
             namespace=given("namespace"),
             arguments=["-d", str(config_folder() / "shared_pose.rviz")],
