@@ -76,6 +76,15 @@ def listen_to_the_bag(context):
     return [SetLaunchConfiguration(name, value) for name, value in found.items()]
 
 
+def end(event, context):
+    """The launch ends with its player, and fails with it: an exception makes `ros2 launch` return 1."""
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f"the player ended with {event.returncode}; its last lines say why")
+    return [EmitEvent(event=Shutdown(reason="the bag was played"))]
+
+
 def play(context):
     def given(name):
         return LaunchConfiguration(name).perform(context)
@@ -91,8 +100,7 @@ def play(context):
         command += ["--rate", given("rate"), "--loop", given("loop")]
         command += ["--image", given("image"), "--detections", given("detections"), "--camera-info"]
         command += [given("camera_info") if given("camera_info") != "camera_info" else "none"]
-    played = EmitEvent(event=Shutdown(reason="the bag was played"))
-    player = ExecuteProcess(cmd=command, output="screen", on_exit=[played])
+    player = ExecuteProcess(cmd=command, output="screen", on_exit=end)
     # `shared_pose replay` waits for the node by itself, so it may start beside it.
     if given("player") == "shared_pose":
         return [player]

@@ -219,6 +219,15 @@ def test_replay_finds_the_topics_of_the_bag(load):
     assert (options.node, options.live, options.clock, options.rate) == ("left/shared_pose_node", True, True, 1.0)
 
 
+def test_replay_fails_with_its_player(load):
+    end = load("replay.launch.py").end
+    running, stopping = types.SimpleNamespace(is_shutdown=False), types.SimpleNamespace(is_shutdown=True)
+    assert kind(end(types.SimpleNamespace(returncode=0), running)[0]) == "EmitEvent"
+    assert end(types.SimpleNamespace(returncode=-2), stopping) == []
+    with pytest.raises(RuntimeError, match="the player ended with 1"):
+        end(types.SimpleNamespace(returncode=1), running)
+
+
 def test_replay_with_ros2_bag_waits_for_the_active_node(load):
     module, node = load("replay.launch.py"), load("shared_pose.launch.py")
     _, handler = replayed(module, node, bag=str(ROOT / "models/demo_bag"), player="ros2_bag", loop="3")
