@@ -136,7 +136,6 @@ def test_pip_and_the_manifest_name_what_is_imported(setup_arguments):
     declared = {normalized(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
     in_manifest = {node.text for node in MANIFEST if node.tag in ("depend", "exec_depend")}
     imported = third_party_imports([*SOURCES, *(ROOT / "launch").glob("*.py"), *(ROOT / "examples").glob("*.py")])
-    imported.pop("ament_index_python", None)  # comes with launch_ros
     missing = {
         module: files
         for module, files in imported.items()

@@ -60,7 +60,7 @@ class SharedPoseNode(LifecycleNode):
         self._problem = ""
         self._state = "unconfigured"
         self._statistics = Statistics()
-        self._worker = Worker(PairingBuffer(), self._statistics, self.get_logger().error)
+        self._worker = Worker(PairingBuffer(), self._statistics, self._log_error)
         self._counter_log, self._reported = CounterLog(), Counter()
         self._latest = {"image": 0.0, "detections": 0.0, "camera_info": 0.0}
         self._activated, self._camera_infos = 0.0, 0
@@ -194,6 +194,11 @@ class SharedPoseNode(LifecycleNode):
         self._poses.publish(poses)
         if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
             self._painter.show(frame, poses)
+
+    def _log_error(self, text: str) -> None:
+        # After a signal the frame in work cannot be published any more, and nothing is wrong.
+        if self.context.ok():
+            self.get_logger().error(text)
 
     def _paint(self, frame: Frame, poses: Detection3DArray) -> None:
         if self._markers.get_subscription_count():

@@ -145,7 +145,8 @@ def _message_class(full_name: str) -> Any:
 def spinning(make: Callable[[Context], Player]) -> Iterator[Player]:
     """A player in a context of its own, served by a thread of its own."""
     context = Context()
-    rclpy.init(context=context)
+    # Not the program's own arguments: rcl would take its `--remap FROM:=TO` for rules of this node.
+    rclpy.init(args=[], context=context)
     player = make(context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(player)

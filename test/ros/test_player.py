@@ -1,10 +1,11 @@
-"""The player's time table, without a wire: order, speed and /clock."""
+"""The player: its time table (order, speed and /clock, without a wire), its topics."""
 
+import sys
 import time
 
 import pytest
 
-from shared_pose_ros.ros.player import play
+from shared_pose_ros.ros.player import Player, play, spinning
 
 
 class Listener:
@@ -44,3 +45,9 @@ def test_messages_keep_their_order_and_spacing_at_the_rate(has_clock):
     assert told == sorted(told) and {time_ns for _, time_ns, _ in records} <= set(told)
     # Recorded time goes on between two messages, at the rate.
     assert len(told) > 6 if has_clock else len(told) == 3
+
+
+def test_the_programs_own_remap_is_not_taken_for_a_rule_of_ros(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["shared_pose", "replay", "bag", "--remap", "/recorded:=/camera_info"])
+    with spinning(lambda context: Player(context, {"/recorded": "sensor_msgs/msg/CameraInfo"})) as player:
+        assert player.outlets["/recorded"].topic_name == "/recorded"
