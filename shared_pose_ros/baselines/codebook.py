@@ -41,8 +41,8 @@ def view_rotations(viewpoints: int = VIEWPOINTS, in_plane: int = IN_PLANE) -> Te
     towards_camera = torch.tensor(trimesh.creation.icosphere(subdivisions=level).vertices, dtype=torch.float64)
     z = -F.normalize(towards_camera, dim=1)
     # Any axis that is not the viewing direction's will do: all turns about that follow.
-    helper = torch.where(z[:, 2:].abs() < 0.9, torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])).double()
-    x = F.normalize(torch.linalg.cross(helper, z), dim=1)
+    other = torch.where(z[:, 2:].abs() < 0.9, torch.tensor([0.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])).double()
+    x = F.normalize(torch.linalg.cross(other, z), dim=1)
     upright = torch.stack([x, torch.linalg.cross(z, x), z], dim=1)
     angles = torch.arange(in_plane, dtype=torch.float64) * (2 * math.pi / in_plane)
     turns = torch.zeros(in_plane, 3, 3, dtype=torch.float64)
