@@ -85,6 +85,7 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
         ("runs: [", "is no YAML"),
         ("seeds: [0]", "has no runs"),
         ("runs: {a: {}}\nseed: 3", "unknown key seed"),
+        ("runs: {a: }", "run a has no options"),
     ],
 )
 def test_mistakes_in_the_file_are_named(tmp_path, text, complaint, capsys):

@@ -152,6 +152,9 @@ def _read_yaml(name_or_path: str) -> dict[str, Any]:
     unknown = sorted(set(values) - _KEYS)
     if unknown:
         raise ValueError(f"campaign {path} has an unknown key {unknown[0]}; known: {', '.join(sorted(_KEYS))}")
+    empty = [name for name, entry in values["runs"].items() if not isinstance(entry, dict)]
+    if empty:
+        raise ValueError(f"campaign {path}: run {empty[0]} has no options; give for example {{preset: compact}}")
     return values
 
 
