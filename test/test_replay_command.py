@@ -73,7 +73,7 @@ def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
             (made.DETECTIONS, bag.detections_2d_message(boxes, when, "c"), when),
         ]
     recorded = made.write(tmp_path / "bag", messages)
-    monkeypatch.setattr(replay_scores.ObjectSet, "load", lambda _: objects())
+    monkeypatch.setattr(replay_scores.ObjectSet, "load", lambda _, **__: objects())
     options = ("--bop", tmp_path / "bop", "--models", tmp_path)
     assert call(recorded, tmp_path / "out", tiny_bundle, *options) == 0
     (evaluation,) = json.loads((tmp_path / "out" / "scores.json").read_text())["evaluations"]

@@ -21,8 +21,8 @@ from test_report_sections import evaluation as figures
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.evaluate import Chance, evaluate_bundle
 from shared_pose_ros.evaluation.protocols import get_protocol
-from shared_pose_ros.evaluation.report import gallery, group_evaluations, report_path, write_report
-from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
+from shared_pose_ros.evaluation.report import group_evaluations, report_path, write_report
+from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames, gallery
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.html_page import Picture
 

@@ -5,7 +5,6 @@ Convention: R_m2c; a view is where the camera stands around the object and how i
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -80,8 +79,9 @@ def build_codebook(
     encoder = Encoder(source.width, source.crop_size)
     encoder.load_state_dict(source.encoder)
     encoder.to(device).eval()
-    plain = dataclasses.replace(synthesis.synthesis, neighbours=0.0)
-    synthesizer = Synthesizer(objects, plain, synthesis.augmentation, source.crop_size, make_rasterizer(), device)
+    synthesizer = Synthesizer(
+        objects, synthesis.synthesis, synthesis.augmentation, source.crop_size, make_rasterizer(), device
+    )
     codes = torch.empty(len(objects), len(rotations), 128, dtype=torch.float16 if half else torch.float32)
     for index in range(len(objects)):
         for start in range(0, len(rotations), _BATCH):

@@ -139,7 +139,7 @@ def _draw_outlines(
     models: Path, image: np.ndarray, class_ids: list[str], estimate: PoseEstimate, camera: np.ndarray
 ) -> np.ndarray:
     # Imported here: a cell without the training extras still has `estimate`.
-    from shared_pose_ros.evaluation.report import DrawnPose, draw_poses
+    from shared_pose_ros.evaluation.report_poses import DrawnPose, draw_poses
     from shared_pose_ros.evaluation.scoring import PoseScorer
     from shared_pose_ros.meshes.object_set import ObjectSet
 

@@ -15,8 +15,8 @@ from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results
 from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.evaluate import evaluate_bundle
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
-from shared_pose_ros.evaluation.report import gallery, write_report
-from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames
+from shared_pose_ros.evaluation.report import write_report
+from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames, gallery
 from shared_pose_ros.evaluation.scoring import PoseScorer
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
 

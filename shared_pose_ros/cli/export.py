@@ -48,8 +48,9 @@ def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
     """
     folder = Path(folder)
     trained = [] if (folder / CHECKPOINT_NAME).exists() else _separate_networks(folder)
-    network = combine_networks([one.network for one in trained]) if trained else None
-    if network is None:
+    if trained:
+        network = combine_networks([one.network for one in trained])
+    else:
         trained = [_load(folder)]
         network = trained[0].network
     config, state = trained[0].config, trained[0].state

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared_pose_ros.cli.common import cad_shown
 from shared_pose_ros.cli.replay_offline import Books
 from shared_pose_ros.evaluation.bag_truth import (
     AnsweredFrame,
@@ -61,11 +62,12 @@ def score(
         return Scores()
     if options.models is None:
         return Scores(notes=["The bag's ground truth was not scored: give the CAD with --models."])
-    objects, corrected = ObjectSet.load(options.models), any(answer.camera is not None for answer in answers)
+    corrected = any(answer.camera is not None for answer in answers)
     if options.bop is None:
+        objects = ObjectSet.load(options.models)
         matched = match_topic(answers, truth, objects)
     else:
-        matched, objects = _matched_with_bop(options, recording, answers, books, objects, corrected)
+        matched, objects = _matched_with_bop(options, recording, answers, books, corrected)
     scorer = PoseScorer(objects, options.max_faces)
     conditions = Conditions(corrected, BY_ID if options.bop is None else BY_BOX, matched.skipped)
     protocol, data = get_protocol(options.protocol), f"bag {options.bag.resolve().name}"
@@ -85,7 +87,6 @@ def _matched_with_bop(
     recording: Recording,
     answers: Sequence[AnsweredFrame],
     books: Books,
-    objects: ObjectSet,
     corrected: bool,
 ) -> tuple[Matched, ObjectSet]:
     """The matches, and the CAD of the objects that the dataset shows."""
@@ -94,12 +95,5 @@ def _matched_with_bop(
         frames = frames_by_order(dataset, books.stamps, recording.damaged)
     else:
         frames = frames_from_table(dataset, options.bop_frames)
-    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-    found = [model for model in objects if shown.intersection((model.class_id, *model.aliases))]
-    if not found:
-        raise ValueError(
-            f"{options.models} holds {', '.join(objects.class_ids)}, the data show {', '.join(sorted(shown))}; "
-            "name the CAD of the dataset's objects with --models"
-        )
-    objects = ObjectSet(found)
+    objects = cad_shown(options, dataset)
     return match_bop(answers, frames, objects, corrected), objects

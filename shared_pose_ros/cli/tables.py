@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     firsts = [PoseEstimator.load(paths[0], options.device) for paths in found.values()]
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(cad_shown(options, dataset, firsts), options.max_faces)
-    systems = _evaluate(config, found, dataset, scorer, options)
+    systems = _evaluate(config, found, firsts, dataset, scorer, options)
     machine = hardware(firsts[0].device)
     tables = [accuracy_table(systems, config.get("oracle"))]
     if not options.no_cost:
@@ -91,21 +91,22 @@ def read_config(path: Path) -> dict[str, Any]:
 def _evaluate(
     config: dict[str, Any],
     found: dict[str, list[Path]],
+    firsts: list[PoseEstimator],
     dataset: BopDataset,
     scorer: PoseScorer,
     options: argparse.Namespace,
 ) -> list[System]:
-    """Every system with all its bundles; chance is drawn once for all."""
+    """Every system with all its bundles, of which ``firsts`` are loaded; chance is drawn once for all."""
     protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
     corrected = (bool(config.get("corrected", True)),)
     with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
-        for entry in config["systems"]:
-            evaluations, samples = [], 0
-            for path in found[entry["name"]]:
-                estimator = PoseEstimator.load(path, options.device)
-                samples = estimator.metadata.samples
+        for entry, first in zip(config["systems"], firsts):
+            evaluations = []
+            for number, path in enumerate(found[entry["name"]]):
+                estimator = PoseEstimator.load(path, options.device) if number else first
                 evaluations += evaluate_bundle(
                     estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
                 )
-            systems.append(System(entry["name"], tuple(evaluations), samples, published=entry.get("published")))
+            samples, published = first.metadata.samples, entry.get("published")
+            systems.append(System(entry["name"], tuple(evaluations), samples, published=published))
     return systems

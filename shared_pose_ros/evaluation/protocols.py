@@ -97,7 +97,7 @@ class Protocol:
             chosen += ranked[: min(limit, 1) if self.one_instance else limit]
         return sorted(chosen, key=lambda i: i.gt_id)
 
-    def line(self, data: str, corrected: bool, test_depth: str, cad: str, chance: str) -> str:
+    def line(self, data: str, corrected: bool, test_depth: str, cad: str, chance: str, boxes: str | None = None) -> str:
         """The protocol line: everything that must be known before two figures are compared.
 
         Args:
@@ -106,10 +106,11 @@ class Protocol:
             test_depth: where the scene's depth comes from.
             cad: resolution of the CAD that is rendered.
             chance: how the chance row was drawn.
+            boxes: where object ids and boxes come from, if not from the ground truth as this protocol gives them.
         """
-        if self.boxes is None:
+        if boxes is None and self.boxes is None:
             boxes = "object id and visible box from ground truth"
-        else:
+        elif boxes is None:
             boxes = f"object id from ground truth, {self.boxes}"
         given = self.translation == "ground_truth"
         source = "of the CAD's centre from ground truth" if given else "estimated from the box"

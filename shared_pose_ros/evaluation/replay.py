@@ -32,8 +32,7 @@ from shared_pose_ros.evaluation.evaluate import (
     score_instance,
 )
 from shared_pose_ros.evaluation.protocols import Protocol
-from shared_pose_ros.evaluation.report import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
-from shared_pose_ros.evaluation.report_cases import Frames, ShownFrame
+from shared_pose_ros.evaluation.report_cases import Frames, ShownFrame, frame_image, spread_over
 from shared_pose_ros.evaluation.scenes import SceneFrame
 from shared_pose_ros.evaluation.scoring import PoseScorer, View
 from shared_pose_ros.geometry.rotations import rotation_from_quaternion
@@ -45,7 +44,6 @@ DETECTIONS_TOPIC = "/detections"
 TRUTH_TOPIC = "/ground_truth"
 FRAME_ID = "camera_optical_frame"
 JPEG_QUALITY = 90
-_TRUE_BOXES = "object id and visible box from ground truth"  # in a protocol line
 _START_NS = 1_767_225_600_000_000_000  # of recorded stamps: 1 January 2026, 0:00 UTC
 _PERIOD_NS = 100_000_000
 
@@ -96,12 +94,12 @@ class Conditions:
 
     Attributes:
         corrected: whether orientations are corrected for the viewing ray.
-        boxes: where the boxes come from, where that is not the truth.
+        boxes: where ids and boxes come from; None is the truth.
         skipped: detections left out before scoring, by reason.
     """
 
     corrected: bool = True
-    boxes: str = ""
+    boxes: str | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -219,9 +217,8 @@ def score_frames(
     if not results:
         raise ValueError(f"nothing to score in {data}: detections left out: {dict(skipped)}")
     data_line = f"{data}, {len(frames)} images"
-    line = protocol.line(data_line, conditions.corrected, " / ".join(depths), scorer.cad, str(chance))
-    if conditions.boxes:
-        line = line.replace(_TRUE_BOXES, conditions.boxes) if _TRUE_BOXES in line else f"{line}; {conditions.boxes}"
+    depth = " / ".join(depths)
+    line = protocol.line(data_line, conditions.corrected, depth, scorer.cad, str(chance), conditions.boxes)
     return Evaluation(system, protocol.name, protocol.score, line, conditions.corrected, tuple(results), dict(skipped))
 
 
@@ -247,20 +244,11 @@ def picture_frames(
     frames: Sequence[BagFrame], evaluation: Evaluation, scorer: PoseScorer, limit: int = 10
 ) -> list[Picture]:
     """Frames spread over the bag with the truth (green) and the first hypotheses (orange) drawn over them."""
-    picks = np.unique(np.linspace(0, len(frames) - 1, min(limit, len(frames))).round().astype(int))
     pictures = []
-    for number in picks.tolist():
-        frame = frames[number]
-        truths = {truth.gt_id: truth for truth in frame.truth.values()}
-        results = [r for r in evaluation.instances if (r.scene_id, r.im_id) == frame.place]
-        drawn = []
-        for result in results:
-            truth, index = truths[result.gt_id], scorer.objects.index(result.class_id)
-            estimate = Candidates(np.array(result.rotation).reshape(1, 3, 3), np.array([result.translation]), 1.0)
-            label = f"{result.class_id} {result.rotation_deg:.0f}"
-            drawn.append(DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR))
-            drawn.append(DrawnPose(index, estimate.rotations[0], estimate.translations[0], ESTIMATE_COLOUR, label))
-        image = draw_poses(frame.image, frame.camera, drawn, scorer.meshes, scorer.rasterizer)
+    for number in spread_over(len(frames), limit):
+        results = [r for r in evaluation.instances if (r.scene_id, r.im_id) == frames[number].place]
+        labels = [f"{result.class_id} {result.rotation_deg:.0f}" for result in results]
+        image = frame_image(_shown(frames[number]), results, labels, scorer)
         mean = np.mean([result.score for result in results]) if results else float("nan")
         angles = ", ".join(f"{result.class_id} {result.rotation_deg:.0f}°" for result in results)
         caption = f"frame {number}: mean {evaluation.score_name} {100 * mean:.0f} %; rotation errors {angles}"
@@ -270,12 +258,11 @@ def picture_frames(
 
 def shown_frames(frames: Sequence[BagFrame]) -> Frames:
     """The frames of a bag as the report's cases ask for them, by the (scene_id, im_id) of ``score_frames``."""
-    return {
-        (0, number): ShownFrame(
-            lambda frame=frame: frame.image, frame.camera, {t.gt_id: t for t in frame.truth.values()}
-        )
-        for number, frame in enumerate(frames)
-    }
+    return {frame.place: _shown(frame) for frame in frames}
+
+
+def _shown(frame: BagFrame) -> ShownFrame:
+    return ShownFrame(frame.load, frame.camera, {truth.gt_id: truth for truth in frame.truth.values()})
 
 
 def _jpeg_message(image: np.ndarray, stamp: int) -> Any:

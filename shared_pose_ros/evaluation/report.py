@@ -16,8 +16,6 @@ from shared_pose_ros.evaluation import report_failures as failures
 from shared_pose_ros.evaluation import report_sections as sections
 from shared_pose_ros.evaluation.evaluate import Evaluation
 from shared_pose_ros.evaluation.protocols import line_fields
-from shared_pose_ros.evaluation.report_cases import gallery
-from shared_pose_ros.evaluation.report_poses import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
 from shared_pose_ros.evaluation.report_turns import Residual, residuals
 from shared_pose_ros.html_page import Picture, contents, figure, heading, paragraph, write_page
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -75,17 +73,18 @@ def write_report(
     parts = {number: f" (part {number}, protocol {next(iter(group.values())).protocol})" if len(groups) > 1 else ""
              for number, group in enumerate(groups, start=1)}  # fmt: skip
     found: list[Section] = []
-    for (number, part), group in zip(parts.items(), groups):
-        found += [(f"{name}-{number}", text + part, body) for name, text, body in _group_sections(group, objects)]
+    turns = [_turns(next(iter(group.values())), objects) for group in groups]
+    for (number, part), group, own in zip(parts.items(), groups, turns):
+        found += [(f"{name}-{number}", text + part, body) for name, text, body in _group_sections(group, objects, own)]
     # Notes tell of problems: nobody should have to look for them.
     found.insert(min(1, len(found)), ("notes", "Notes", [paragraph(note) for note in notes]))
     of_first = f", {next(iter(groups[0]))}{parts[1]}" if len(evaluations) > 1 else ""
     for kind, shown in (cases or {}).items():
         found.append((f"cases-{kind}", f"{kind.capitalize()} cases{of_first}", _figures(shown)))
     found.append(("frames", "Poses over the images", _figures(pictures)))
-    for (number, part), group in zip(parts.items(), groups):
+    for (number, part), group, own in zip(parts.items(), groups, turns):
         label, first = next(iter(group.items()))
-        found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, objects)))
+        found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, own)))
     filled = [section for section in found if section[2]]
     body = [contents({name: text for name, text, _ in filled})]
     for name, text, markup in filled:
@@ -118,7 +117,9 @@ def _labelled(group: Sequence[Evaluation]) -> dict[str, Evaluation]:
     return labelled
 
 
-def _group_sections(group: Mapping[str, Evaluation], objects: ObjectSet | None) -> list[Section]:
+def _group_sections(
+    group: Mapping[str, Evaluation], objects: ObjectSet | None, turns: Sequence[Residual | None]
+) -> list[Section]:
     label, first = next(iter(group.items()))
     several = f", {label}" if len(group) > 1 else ""
     found = [
@@ -128,7 +129,7 @@ def _group_sections(group: Mapping[str, Evaluation], objects: ObjectSet | None) 
     ]
     for number, factor in enumerate(sections.factors(group), start=1):
         found.append((f"factor{number}", f"By {factor.name}", sections.by_factor(group, factor)))
-    turned = failures.confusion(first, _turns(first, objects))
+    turned = failures.confusion(first, turns)
     found.append(("turns", f"Confused views: how wrong answers are turned{several}", turned))
     found.append(("confidence", "Does confidence mean correctness?", failures.calibration(group)))
     return found
@@ -138,8 +139,8 @@ def _turns(evaluation: Evaluation, objects: ObjectSet | None) -> list[Residual |
     return residuals(evaluation.instances, objects) if objects else [None] * len(evaluation.instances)
 
 
-def _instances(evaluation: Evaluation, objects: ObjectSet | None) -> list[str]:
-    rows = failures.instance_table(evaluation, _turns(evaluation, objects))
+def _instances(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[str]:
+    rows = failures.instance_table(evaluation, turns)
     return [f"<details><summary>{len(evaluation.instances)} rows, the worst first</summary>{rows}</details>"]
 
 
@@ -153,16 +154,3 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
     if width <= _WIDEST:
         return image
     return cv2.resize(image, (_WIDEST, round(height * _WIDEST / width)), interpolation=cv2.INTER_AREA)
-
-
-__all__ = [
-    "ESTIMATE_COLOUR",
-    "REPORT_NAME",
-    "TRUTH_COLOUR",
-    "DrawnPose",
-    "draw_poses",
-    "gallery",
-    "group_evaluations",
-    "report_path",
-    "write_report",
-]

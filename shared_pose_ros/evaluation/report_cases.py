@@ -59,17 +59,31 @@ def gallery(evaluation: Evaluation, dataset: BopDataset, scorer: PoseScorer, lim
         if (result.scene_id, result.im_id) in by_frame:
             by_frame[result.scene_id, result.im_id].append(result)
     scored = [key for key, results in by_frame.items() if results]
-    picks = np.unique(np.linspace(0, len(scored) - 1, min(limit, len(scored))).round().astype(int)) if scored else []
     pictures = []
-    for scene_id, im_id in (scored[i] for i in picks):
-        frame, results = frames[scene_id, im_id], by_frame[scene_id, im_id]
-        drawn = [pose for result in results for pose in _both_poses(result, frame, scorer, f"{result.class_id}: ")]
-        image = draw_poses(frame.image(), frame.camera, drawn, scorer.meshes, scorer.rasterizer)
+    for scene_id, im_id in (scored[i] for i in spread_over(len(scored), limit)):
+        results = by_frame[scene_id, im_id]
+        labels = [f"{result.class_id}: {result.rotation_deg:.0f} deg" for result in results]
+        image = frame_image(frames[scene_id, im_id], results, labels, scorer)
         mean = np.mean([result.score for result in results])
         pictures.append(
             Picture(image, f"scene {scene_id}, image {im_id}: mean {evaluation.score_name} {100 * mean:.0f} %")
         )
     return pictures
+
+
+def spread_over(count: int, limit: int) -> list[int]:
+    """At most ``limit`` of the indices 0…count−1, the first and the last among them, evenly spread."""
+    if not count:
+        return []
+    return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int)).tolist()
+
+
+def frame_image(
+    frame: ShownFrame, results: Sequence[InstanceResult], labels: Sequence[str], scorer: PoseScorer
+) -> np.ndarray:
+    """A whole frame ``(H, W, 3)`` with both poses of its results; the estimates are labelled."""
+    drawn = [pose for pair in zip(results, labels) for pose in _both_poses(pair[0], frame, scorer, pair[1])]
+    return draw_poses(frame.image(), frame.camera, drawn, scorer.meshes, scorer.rasterizer)
 
 
 def select_cases(
@@ -182,15 +196,12 @@ def _projected(vertices: np.ndarray, camera: np.ndarray, pose: DrawnPose) -> np.
     return seen[:, :2] / seen[:, 2:]
 
 
-def _both_poses(
-    result: InstanceResult, frame: ShownFrame, scorer: PoseScorer, label: str | None = None
-) -> list[DrawnPose]:
-    """The truth and over it the estimate, if there is one; ``label`` begins its text, None writes nothing."""
+def _both_poses(result: InstanceResult, frame: ShownFrame, scorer: PoseScorer, label: str = "") -> list[DrawnPose]:
+    """The truth and over it the estimate with its label, if there is one."""
     truth, index = frame.truths[result.gt_id], scorer.objects.index(result.class_id)
-    text = "" if label is None else f"{label}{result.rotation_deg:.0f} deg"
     rotation, translation = np.array(result.rotation).reshape(3, 3), np.array(result.translation)
     poses = [DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR)]
-    return [*poses, DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, text)] if result.detected else poses
+    return [*poses, DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, label)] if result.detected else poses
 
 
 def _truths(frames: Frames, result: InstanceResult) -> Mapping[int, Instance]:

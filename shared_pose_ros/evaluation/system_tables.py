@@ -87,10 +87,11 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
         raise ValueError(f"oracle of {oracle_of!r}: no such system; choose one of {', '.join(by_name)}")
     chosen = by_name[oracle_of] if oracle_of else systems[-1]
     first = everything[0]
+    by_object = {system.name: [object_rows(e) for e in system.evaluations] for system in systems}
     rows = []
     for number, row in enumerate(object_rows(first)):
-        cells = [_spread([object_rows(e)[number].score for e in system.evaluations]) for system in systems]
-        best = _spread([object_rows(e)[number].oracle_score for e in chosen.evaluations])
+        cells = [_spread([own[number].score for own in seeds]) for seeds in by_object.values()]
+        best = _spread([own[number].oracle_score for own in by_object[chosen.name]])
         rows.append((f"{row.class_id} ({row.instances})", *cells, best, _percent(row.chance_score)))
     summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
     best_rows = [summary_row(e) for e in chosen.evaluations]

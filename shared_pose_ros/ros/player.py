@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -141,15 +141,18 @@ def _message_class(full_name: str) -> Any:
     return getattr(importlib.import_module(f"{package}.msg"), name)
 
 
+Served = TypeVar("Served", bound=Node)
+
+
 @contextmanager
-def spinning(make: Callable[[Context], Player]) -> Iterator[Player]:
-    """A player in a context of its own, served by a thread of its own."""
+def spinning(make: Callable[[Context], Served]) -> Iterator[Served]:
+    """A node, such as a player, in a context of its own, served by a thread of its own."""
     context = Context()
     # Not the program's own arguments: rcl would take its `--remap FROM:=TO` for rules of this node.
     rclpy.init(args=[], context=context)
-    player = make(context)
+    node = make(context)
     executor = SingleThreadedExecutor(context=context)
-    executor.add_node(player)
+    executor.add_node(node)
 
     def spin() -> None:
         try:
@@ -160,12 +163,12 @@ def spinning(make: Callable[[Context], Player]) -> Iterator[Player]:
     thread = threading.Thread(target=spin, name="player")
     thread.start()
     try:
-        yield player
+        yield node
     finally:
         executor.shutdown()
         context.try_shutdown()
         thread.join()
-        player.destroy_node()
+        node.destroy_node()
 
 
 def wait(

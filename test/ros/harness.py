@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,12 +19,13 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
+
+from shared_pose_ros.ros.player import spinning
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (480, 640)
@@ -181,27 +181,8 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 @contextmanager
 def peer(image_type: type = Image) -> Iterator[Peer]:
     """A Peer served by a thread of its own; it publishes images of one type."""
-    context = Context()
-    context.init()
-    node = Peer(context, image_type)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            return
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
+    with spinning(lambda context: Peer(context, image_type)) as node:
         yield node
-    finally:
-        executor.shutdown()
-        context.try_shutdown()
-        thread.join()
-        node.destroy_node()
 
 
 def image(**changes: Any) -> Image:
