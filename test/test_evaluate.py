@@ -16,7 +16,9 @@ from shared_pose_ros.evaluation.evaluate import (
 )
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.meshes.symmetries import Symmetries
 
 CHANCE = Chance(draws=5, seed=1)
 
@@ -54,6 +56,22 @@ def test_a_known_error_is_measured_and_the_oracle_finds_the_better_hypothesis(da
         assert instance.oracle_rotation_deg == pytest.approx(0.0, abs=0.01)
         assert instance.score < instance.oracle_score == 1.0
         assert instance.confidence == pytest.approx(0.9)
+
+
+def test_an_equivalent_turn_scores_one_where_the_symmetry_lies_off_the_boxs_centre(tmp_path):
+    # A three-sided prism turns about the middle of its triangle, which is not the middle of its bounding box.
+    angle = 2 * np.pi * np.arange(3) / 3
+    corners = [(0.03 * np.cos(a), 0.03 * np.sin(a), z) for z in (-0.01, 0.01) for a in angle]
+    sides = [face for i, j in ((0, 1), (1, 2), (2, 0)) for face in ((i, j, j + 3), (i, j + 3, i + 3))]
+    mesh = Mesh(np.array(corners, dtype=np.float32), np.array([(2, 1, 0), (3, 4, 5), *sides], dtype=np.int32))
+    third = Symmetries.from_axes([{"axis": [0, 0, 1], "fold": 3}])
+    scorer = PoseScorer(ObjectSet((model("1", mesh, third), objects()[1])))
+    write_dataset(tmp_path / "prism", scorer)
+    dataset = load_bop(tmp_path / "prism")
+    estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 120))
+    (result,) = evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), chance=CHANCE)
+    prisms = [instance for instance in result.instances if instance.class_id == "1"]
+    assert prisms and all(instance.score == 1.0 for instance in prisms)
 
 
 def test_a_detectors_boxes_are_given_and_its_misses_scored_zero(dataset, scorer):
@@ -145,12 +163,10 @@ def test_chance_draws_depend_on_the_instance_and_the_seed_only():
 
 
 def test_translations_keep_the_centre_where_it_was():
-    shifted = objects()[1]
-    scorer = PoseScorer(ObjectSet((model("off", shifted.mesh),)))
     seen = Candidates(turn([1, 1, 0], 30)[None], np.array([[0.1, 0.0, 0.5]]), 1.0)
     other = turn([0, 1, 1], 130)
-    moved = translations_about(scorer, "off", seen, other[None])[0]
-    centre = shifted.centre
+    centre = np.array([0.02, -0.01, 0.03])
+    moved = translations_about(centre, seen, other[None])[0]
     np.testing.assert_allclose(other @ centre + moved, seen.rotations[0] @ centre + seen.translations[0])
 
 

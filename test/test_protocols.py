@@ -52,7 +52,7 @@ def test_the_line_tells_protocols_and_settings_apart():
     lines = [line(name, corrected) for name in PROTOCOLS for corrected in (True, False)]
     assert len(set(lines)) == len(lines)
     paper = line("paper")
-    centre = "translation of the CAD's centre from ground truth"
+    centre = "translation of the CAD's centre of symmetry from ground truth"
     for part in ("set/test, 3 images", centre, "correction on", "τ 5…50 % of diameter (10"):
         assert part in paper
     for part in ("δ 15 mm", "θ 0.05…0.5", "visibility ≥ 10 %", "test depth from the sensor", "chance: 20 draws"):
@@ -107,7 +107,10 @@ def test_a_difference_is_named(other, field):
 def test_the_detectors_noise_stands_in_the_line():
     line = some_line("detector")
     assert "centre σ 4 % of its sides, size σ 8 %, 5 % missed and scored 0, seed 0" in line
-    assert "translation of the CAD's centre from ground truth" in line and "visible box from ground truth" not in line
+    assert (
+        "translation of the CAD's centre of symmetry from ground truth" in line
+        and "visible box from ground truth" not in line
+    )
     assert "7 % missed" in some_line(boxes=BoxNoise(miss=0.07))
 
 

@@ -80,6 +80,33 @@ def test_step_outside_its_range_is_refused(max_step):
         Symmetries().transforms(max_step)
 
 
+@pytest.mark.parametrize(
+    "model_info",
+    [
+        {"symmetries_discrete": [HALF_TURN_Z]},
+        {"symmetries_continuous": [AXIS_Z]},
+        {"symmetries_continuous": [AXIS_Z, {"axis": [1, 0, 0], "offset": [0.0, 20.0, 5.0]}]},
+        {
+            "symmetries_discrete": [[1, 0, 0, 0, 0, -1, 0, 40, 0, 0, -1, 0, 0, 0, 0, 1]],
+            "symmetries_continuous": [AXIS_Z],
+        },
+    ],
+)
+def test_the_fixed_point_is_the_nearest_that_no_symmetry_moves(model_info):
+    symmetries, given = Symmetries.from_bop(model_info), np.array([0.013, -0.004, 0.03])
+    point = symmetries.fixed_point(given)
+    for motion in symmetries.transforms(0.1):
+        np.testing.assert_allclose(motion[:3, :3] @ point + motion[:3, 3], point, atol=1e-9)
+    # Nearest: what is left lies across every direction in which fixed points go on.
+    directions = [d for d in np.eye(3) if all(np.allclose(m[:3, :3] @ d, d) for m in symmetries.transforms(0.1))]
+    np.testing.assert_allclose([(given - point) @ d for d in directions], 0.0, atol=1e-9)
+    assert len(directions) == (len(model_info) == 1 and sum(len(entries) for entries in model_info.values()) == 1)
+
+
+def test_without_symmetry_every_point_is_fixed():
+    np.testing.assert_array_equal(Symmetries().fixed_point(np.array([1.0, 2.0, 3.0])), [1.0, 2.0, 3.0])
+
+
 def test_dictionary_round_trip_through_json():
     symmetries = Symmetries.from_bop({"symmetries_discrete": [HALF_TURN_Z], "symmetries_continuous": [AXIS_Z]})
     again = Symmetries.from_dict(json.loads(json.dumps(symmetries.to_dict())))

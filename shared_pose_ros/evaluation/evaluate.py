@@ -178,13 +178,16 @@ def score_instance(
     random = chance.rotations(*place, truth.gt_id) if known is None else np.zeros((0, 3, 3))
     rotations = [*(s.rotations for s in settings), random]
     # Chance under an estimated translation keeps the CAD's centre where the first setting saw it.
-    anchor = translations_about(scorer, truth.class_id, settings[0], random)
+    model = scorer.objects[scorer.objects.index(truth.class_id)]
+    anchor = translations_about(model.centre, settings[0], random)
     translations = [*(s.translations for s in settings), anchor]
     if given:
         # Given is where the part is, not where its designer put the CAD's origin: a wrong turn about an origin at a
-        # corner would also move the part. The same thing where the origin is the centre, as in T-LESS.
+        # corner would also move the part, and an equivalent turn about a point off the symmetry's axis is no
+        # equivalent pose. The same thing where the origin is the centre, as in T-LESS.
         exact = Candidates(truth.rotation[None], truth.translation[None], 1.0)
-        translations = [translations_about(scorer, truth.class_id, exact, r) for r in rotations]
+        point = model.symmetries.fixed_point(model.centre)
+        translations = [translations_about(point, exact, r) for r in rotations]
     counts = np.cumsum([0] + [len(r) for r in rotations])
     errors = scorer.errors(
         truth,
@@ -272,10 +275,9 @@ def _off_axis(scorer: PoseScorer, truth: Instance) -> float:
     return math.degrees(math.atan2(math.hypot(x, y), z))
 
 
-def translations_about(scorer: PoseScorer, class_id: str, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
-    """Translations ``(n, 3)`` that keep the CAD's centre where ``pose`` has it, for other rotations ``(n, 3, 3)``."""
-    centre = scorer.objects[scorer.objects.index(class_id)].centre
-    return pose.translations[0] + (pose.rotations[0] - rotations) @ centre
+def translations_about(point: np.ndarray, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
+    """Translations ``(n, 3)`` that keep a point ``(3,)`` of the CAD where ``pose`` has it, for rotations ``(n, 3, 3)``."""
+    return pose.translations[0] + (pose.rotations[0] - rotations) @ point
 
 
 def evaluate_bundle(
@@ -415,7 +417,8 @@ def _estimate(
     for i, (truth, visible, given) in enumerate(found):
         seen = Candidates(located.rotations[i], located.translations[i][None], float(located.confidences[i, 0]))
         rotations = turned.rotations[i].astype(np.float64)
-        translations = translations_about(scorer, truth.class_id, seen, rotations)
+        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        translations = translations_about(centre, seen, rotations)
         overlap = box_iou(given, visible)
         candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0]), overlap, seconds))
     return candidates

@@ -113,7 +113,7 @@ class Protocol:
         elif boxes is None:
             boxes = f"object id from ground truth, {self.boxes}"
         given = self.translation == "ground_truth"
-        source = "of the CAD's centre from ground truth" if given else "estimated from the box"
+        source = "of the CAD's centre of symmetry from ground truth" if given else "estimated from the box"
         conditions = [
             f"{boxes}, estimate scored against its own instance",
             f"translation {source}",

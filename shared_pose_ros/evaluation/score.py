@@ -238,13 +238,13 @@ class _Run:
 
     def _poses(self, frame: BopFrame, class_id: str, own: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
         """The E estimates and then the draws of chance about their centres: ``(sets·E, 3, 3)`` and ``(sets·E, 3)``."""
-        sets = len(self.groups)
+        sets, centre = len(self.groups), self.scorer.objects[self.scorer.objects.index(class_id)].centre
         rotations, translations = np.empty((sets, len(own), 3, 3)), np.empty((sets, len(own), 3))
         for i, (_, item) in enumerate(own):
             pose = Candidates(item.rotation[None], item.translation[None], item.score)
             rotations[0, i] = item.rotation
             rotations[1:, i] = self.chance.rotations(frame.scene_id, frame.image_id, 1000 * int(class_id) + i)
-            translations[:, i] = translations_about(self.scorer, class_id, pose, rotations[:, i])
+            translations[:, i] = translations_about(centre, pose, rotations[:, i])
         return rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
 
     def _add_pairs(self, frame: BopFrame, truth: Instance, own: Sequence[_Row], errors: PoseErrors) -> None:

@@ -62,6 +62,22 @@ class Symmetries:
         """Rotation parts of ``transforms``, ``(S, 3, 3)``."""
         return self.transforms(max_step)[:, :3, :3]
 
+    def fixed_point(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The point ``(3,)`` nearest to ``point (3,)`` that every symmetry leaves in place, metres.
+
+        Such points solve S_R x + s = x for all discrete symmetries and (I − a aᵀ)(x − o) = 0 for all axes a through o;
+        the solution of least change is by the pseudo-inverse, which for declared motions that are not quite a group
+        gives least squares.
+        """
+        identity = np.eye(3)
+        blocks = [(matrix[:3, :3] - identity, -matrix[:3, 3]) for matrix in self.discrete]
+        across = [(identity - np.outer(axis, axis), offset) for axis, offset in self.continuous]
+        blocks += [(matrix, matrix @ offset) for matrix, offset in across]
+        if not blocks:
+            return point
+        left, right = np.concatenate([a for a, _ in blocks]), np.concatenate([b for _, b in blocks])
+        return point + np.linalg.pinv(left, rcond=_ORTHONORMAL_TOLERANCE) @ (right - left @ point)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form in metres: ``{"discrete": [[16 numbers]], "continuous": [{"axis", "offset"}]}``."""
         return {
