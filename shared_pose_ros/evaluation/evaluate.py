@@ -276,7 +276,7 @@ def _off_axis(scorer: PoseScorer, truth: Instance) -> float:
 
 
 def translations_about(point: np.ndarray, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
-    """Translations ``(n, 3)`` that keep a point ``(3,)`` of the CAD where ``pose`` has it, for rotations ``(n, 3, 3)``."""
+    """Translations ``(n, 3)`` that keep a point ``(3,)`` of the CAD where ``pose`` has it; rotations ``(n, 3, 3)``."""
     return pose.translations[0] + (pose.rotations[0] - rotations) @ point
 
 
