@@ -48,9 +48,10 @@ def run(estimator, tiny_bundle):
 def check_balance(books, replies):
     lost = {
         stream: sum(number for name, number in books.counters.items() if COUNTERS[name].stream == stream)
-        for stream in ("image", "detections", "object")
+        for stream in ("image", "detections", "object", "depth")
     }
-    assert books.received["images"] == books.used + lost["image"]
+    assert books.received["images"] == books.used["images"] + lost["image"]
+    assert books.received["depth"] == books.used["depth"] + lost["depth"]
     assert books.received["detections"] == books.published["poses"] + lost["detections"]
     assert books.published["poses"] == len(replies)
     assert books.published["objects"] == sum(len(reply.message.detections) for reply in replies)

@@ -28,6 +28,8 @@ class Answer:
     confidences: np.ndarray
     translations: Optional[np.ndarray]
     ray_corrected: bool
+    position_covariances: Optional[np.ndarray]
+    depth_problems: tuple[str, ...]
 
 
 class FakeEstimator:
@@ -43,7 +45,7 @@ class FakeEstimator:
     def object_index(self, class_id: str) -> Optional[int]:
         return {"part": 0}.get(class_id)
 
-    def estimate(self, image, boxes, object_index, camera_matrix) -> Answer:
+    def estimate(self, image, boxes, object_index, camera_matrix, depth=None) -> Answer:
         self.gate.wait(10)
         if self.error is not None:
             raise self.error
@@ -52,7 +54,10 @@ class FakeEstimator:
         if self.nan_index is not None:
             rotations[self.nan_index] = np.nan
         translations = None if camera_matrix is None else boxes[:, :3].copy()
-        return Answer(rotations, np.full((len(boxes), 2), 0.5, np.float32), translations, camera_matrix is not None)
+        covariances = None if camera_matrix is None else np.tile(np.eye(3, dtype=np.float32), (len(boxes), 1, 1))
+        problems = () if depth is None else ("far" if depth.max() > 1.0 else "",) * len(boxes)
+        confidences = np.full((len(boxes), 2), 0.5, np.float32)
+        return Answer(rotations, confidences, translations, camera_matrix is not None, covariances, problems)
 
 
 @pytest.fixture
@@ -67,7 +72,9 @@ def statistics() -> Statistics:
 
 @pytest.fixture
 def frames(estimator: FakeEstimator, statistics: Statistics) -> FrameEstimator:
-    settings = SimpleNamespace(image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4)
+    settings = SimpleNamespace(
+        image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4, use_depth=False
+    )
     return FrameEstimator(estimator, lambda: settings, statistics)
 
 

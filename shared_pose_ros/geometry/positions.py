@@ -28,13 +28,13 @@ WINDOW = 0.6
 SAMPLES = 24
 """Depths are read on a grid of so many times so many points of the window."""
 SURFACE_QUANTILE = 0.25
-"""Of the window's depths: an object's edge shows more of the background behind than of neighbours in front."""
+"""Of the window's distances: an object's edge shows more of the background behind than of neighbours in front."""
 LEAST_VALID = 0.1
 """Share of the samples that must have a depth."""
 THICKNESS_DEVIATION = 0.3
 """Standard deviation of the distance from surface to centre, as a fraction of it: parts are no ellipsoids."""
 SPREAD_DEVIATION = 0.4
-"""Standard deviation of the surface's depth, as a fraction of the window's interquartile range."""
+"""Standard deviation of the surface's distance, as a fraction of the window's interquartile range."""
 FARTHEST = 1.0 + 3.0 * BOX_DEVIATION
 """Depth that puts the centre beyond so many times the box's distance is not the object's: no box is that much too large."""
 NEAREST = 1.0 / 3.0
@@ -72,7 +72,8 @@ def estimate_positions(
         σ_rad = 0.13 · distance                                    from the box
         σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²)                   from depth
 
-    where t is the distance from surface to centre and q are quantiles of the depths in the window (``surface_depths``).
+    where t is the distance from surface to centre (``half_thickness``) and q are quantiles of the distances in the window
+    (``surface_distances``); the centre is q₂₅ + t away.
 
     Args:
         boxes: ``(B, 4)``.
@@ -89,12 +90,12 @@ def estimate_positions(
     radial, problems = BOX_DEVIATION * distance, ()
     if depth is not None:
         size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
-        surface, spread, valid = surface_depths(depth, boxes, size)
+        surface, spread, valid = surface_distances(depth, boxes, camera, size)
         thickness = half_thickness(rotations, extents)
-        found = surface / ray[:, 2] + thickness
+        found = surface + thickness
         problems = tuple(map(_problem, valid.tolist(), found.tolist(), distance.tolist()))
         used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
-        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread / ray[:, 2])
+        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread)
         distance, radial = torch.where(used, found, distance), torch.where(used, deviation, radial)
     return Positions(
         ray * distance[:, None], ray_covariance(ray, radial, LATERAL_DEVIATION * side * distance), problems
@@ -138,8 +139,10 @@ def half_thickness(rotations: Tensor, extents: Tensor) -> Tensor:
     return 1.0 / (rotations[:, 2] / (extents / 2.0).clamp(min=1e-6)).norm(dim=1)
 
 
-def surface_depths(depth: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth of the surface in the middle of each box, how much it varies, and how much of it was measured.
+def surface_distances(
+    depth: Tensor, boxes: Tensor, camera: Tensor, image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance of the surface in the middle of each box, how much it varies, and how much of it was measured.
 
     Read on a grid, the nearest pixel of each point, so that boxes of all sizes are one batch. A depth image of another
     size shows the same view: pixel u of the image lies at (u + ½) w_depth/w_image − ½.
@@ -147,23 +150,28 @@ def surface_depths(depth: Tensor, boxes: Tensor, image_size: tuple[int, int]) ->
     Args:
         depth: ``(h, w)`` metres, 0 where nothing was measured.
         boxes: ``(B, 4)`` in pixels of the image.
+        camera: its K ``(3, 3)``.
         image_size: its (height, width).
 
     Returns:
-        Lower quartile and interquartile range of the valid depths, NaN without any, and their share of all; each
-        ``(B,)``.
+        Lower quartile and interquartile range of the distances from the camera (along each point's own ray), not finite
+        without any, and the share of the points that have one; each ``(B,)``.
     """
     grid = WINDOW * ((torch.arange(SAMPLES, dtype=boxes.dtype) + 0.5) / SAMPLES - 0.5)
-    columns, inside_columns = _pixels(boxes[:, 0], boxes[:, 2], grid, depth.shape[1], image_size[1])
-    rows, inside_rows = _pixels(boxes[:, 1], boxes[:, 3], grid, depth.shape[0], image_size[0])
-    values = depth[rows[:, :, None], columns[:, None, :]]
+    u, v = (boxes[:, axis, None] + boxes[:, axis + 2, None] * grid for axis in (0, 1))
+    columns, inside_columns = _pixels(u, depth.shape[1], image_size[1])
+    rows, inside_rows = _pixels(v, depth.shape[0], image_size[0])
+    points = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1)
+    values = depth[rows[:, :, None], columns[:, None, :]] / viewing_ray(camera, points)[..., 2]
     valid = (values > 0) & values.isfinite() & inside_rows[:, :, None] & inside_columns[:, None, :]
-    values = values.masked_fill(~valid, math.nan).flatten(1)
-    # Depths that were measured, not values between a surface and what is behind it.
+    count = valid.flatten(1).sum(dim=1)
+    ordered = values.masked_fill(~valid, math.inf).flatten(1).sort(dim=1).values
+    # Distances that were measured, not values between a surface and what is behind it.
     low, high = (
-        torch.nanquantile(values, q, dim=1, interpolation="lower") for q in (SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
+        ordered.gather(1, (q * (count - 1).clamp(min=0)).long()[:, None])[:, 0]
+        for q in (SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
     )
-    return low, high - low, valid.flatten(1).to(depth.dtype).mean(dim=1)
+    return low, high - low, count / SAMPLES**2
 
 
 def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
@@ -182,9 +190,8 @@ def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     return lateral.square()[:, None, None] * across + radial.square()[:, None, None] * along
 
 
-def _pixels(centre: Tensor, side: Tensor, grid: Tensor, count: int, image_count: int) -> tuple[Tensor, Tensor]:
-    """Indices ``(B, S)`` along one axis of the depth image, clamped to it, and which of them were inside."""
-    points = centre[:, None] + side[:, None] * grid
+def _pixels(points: Tensor, count: int, image_count: int) -> tuple[Tensor, Tensor]:
+    """Of points ``(B, S)`` along one axis the depth image's indices, clamped to it, and which of them were inside."""
     index = ((points + 0.5) * (count / image_count) - 0.5).round()
     return index.clamp(0, count - 1).long(), (index >= 0) & (index < count)
 
