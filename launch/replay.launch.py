@@ -53,7 +53,7 @@ def recorded_topics(bag):
 
 
 def choose(recorded, name, given):
-    """The bag's topic for the node's topic `name`; None for a camera_info that was not recorded, or depth that is not wanted."""
+    """The bag's topic for the node's topic `name`; None for camera_info not recorded and depth not asked for."""
     if name == "depth" and not given:
         return None
     fitting = sorted(topic for topic, kind in recorded.items() if kind in TYPES[name])

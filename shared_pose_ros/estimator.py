@@ -182,8 +182,8 @@ def _depth_tensor(depth: NDArray[np.floating], image_size: tuple[int, int]) -> t
         raise ValueError(f"depth is {given.dtype} of shape {given.shape}; give metres as floats of shape (h, w)")
     if given.shape[0] * image_size[1] != given.shape[1] * image_size[0]:
         raise ValueError(
-            f"depth of {given.shape[1]}x{given.shape[0]} pixels is no view of the image of {image_size[1]}x{image_size[0]}: "
-            "their sides must have one ratio; give a depth image that is registered to the colour image"
+            f"depth of {given.shape[1]}x{given.shape[0]} pixels is no view of the image of "
+            f"{image_size[1]}x{image_size[0]}: their sides must have one ratio; give a depth image that is registered to the colour image"
         )
     return torch.from_numpy(np.array(given, dtype=np.float32))
 

@@ -1,4 +1,4 @@
-"""Viewing rays, the off-axis correction and the translation from a box, against plain projection."""
+"""Viewing rays and the off-axis correction, against plain projection."""
 
 import math
 
@@ -12,7 +12,6 @@ from shared_pose_ros.geometry.cameras import (
     ray_rotation,
     viewing_ray,
 )
-from shared_pose_ros.geometry.rotations import random_rotations
 
 SKEWED = torch.tensor([[520.0, 3.0, 310.0], [0.0, 480.0, 255.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 

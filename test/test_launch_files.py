@@ -157,7 +157,9 @@ def test_arguments_become_parameters_and_remappings(load):
     overrides = node.kwargs["parameters"][1]
     assert overrides.pop("use_sim_time") is True
     assert overrides.pop("bundle") == str(Path("a.pose.pt").absolute())
-    assert overrides == {"device": "cuda", "image_transport": "compressed", "use_depth": True} and set(overrides) <= set(BY_NAME)
+    assert overrides == {"device": "cuda", "image_transport": "compressed", "use_depth": True} and set(
+        overrides
+    ) <= set(BY_NAME)
     assert node.kwargs["remappings"] == [("image", "/cam/image")]
     assert node.kwargs["ros_arguments"] == ["--log-level", "debug"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from shared_pose_ros.geometry import positions
 from shared_pose_ros.geometry.cameras import camera_matrix, viewing_ray
 from shared_pose_ros.geometry.positions import (
     BOX_DEVIATION,
     LATERAL_DEVIATION,
+    LEAST_DEVIATION,
     SAMPLES,
     SPREAD_DEVIATION,
     THICKNESS_DEVIATION,
@@ -222,5 +222,6 @@ def test_flat_objects_have_no_thickness_and_stay_finite():
     flat = torch.tensor([[0.1, 0.1, 0.0]])
     assert float(half_thickness(FACING, flat)) < 1e-5
     found = estimate_positions(boxes(), CAMERA, FACING, flat, depth_of(0.5))
-    assert found.problems == ("",) and torch.isfinite(found.covariances).all()
-    assert positions.NEAREST < 1.0 < positions.FARTHEST
+    assert found.problems == ("",)
+    radial = float(found.covariances[0, 2, 2].sqrt())
+    assert LEAST_DEVIATION <= radial < 0.003

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--image", metavar="TOPIC", help="sensor_msgs/Image or CompressedImage")
     found.add_argument("--detections", metavar="TOPIC", help="vision_msgs/Detection2DArray")
     found.add_argument("--camera-info", metavar="TOPIC", help="sensor_msgs/CameraInfo; or none")
-    found.add_argument("--depth", metavar="TOPIC", help="sensor_msgs/Image of registered depth; without it none is used")
+    found.add_argument(
+        "--depth", metavar="TOPIC", help="sensor_msgs/Image of registered depth; without it none is used"
+    )
     found.add_argument("--truth", metavar="TOPIC", help="vision_msgs/Detection3DArray of true poses; or none")
     parser.add_argument("--node", default=NODE, help=f"name of the pose node (default: {NODE})")
     offline = parser.add_argument_group("without --live")

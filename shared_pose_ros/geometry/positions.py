@@ -21,8 +21,7 @@ from shared_pose_ros.geometry.cameras import viewing_ray
 BOX_DEVIATION = 0.13
 """Standard deviation of the distance from a box alone, as a fraction of it."""
 LATERAL_DEVIATION = 0.09
-"""Standard deviation of a centre across the viewing ray, each way, as a fraction of the object's side that its box shows:
-occlusion and a detector's jitter move the box."""
+"""Standard deviation of a centre across the viewing ray, each way, as a fraction of the side that its box shows."""
 WINDOW = 0.6
 """Share of the box's sides that is looked at, in the middle."""
 SAMPLES = 24
@@ -35,10 +34,12 @@ THICKNESS_DEVIATION = 0.3
 """Standard deviation of the distance from surface to centre, as a fraction of it: parts are no ellipsoids."""
 SPREAD_DEVIATION = 0.4
 """Standard deviation of the surface's distance, as a fraction of the window's interquartile range."""
+LEAST_DEVIATION = 0.002
+"""Metres: the least standard deviation of a distance from depth, for a sensor's own error."""
 FARTHEST = 1.0 + 3.0 * BOX_DEVIATION
-"""Depth that puts the centre beyond so many times the box's distance is not the object's: no box is that much too large."""
+"""Depth that puts the centre beyond so many times the box's distance is not the object's."""
 NEAREST = 1.0 / 3.0
-"""The same for too near. Far from 3 deviations, because an occluded object's box is too small and its distance too large."""
+"""The same for too near: far from 3 deviations, because an occluded object's box is small and its distance too great."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Positions:
 
     Attributes:
         centres: ``(B, 3)`` metres.
-        covariances: ``(B, 3, 3)`` m², symmetric and positive definite.
+        covariances: ``(B, 3, 3)`` m², symmetric, positive definite.
         problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
     """
 
@@ -66,14 +67,14 @@ def estimate_positions(
 ) -> Positions:
     """Centre and covariance of each object: from depth where that is plausible, else from the box alone.
 
-    Both lie on the viewing ray u through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
+    The centre lies on the viewing ray u through the box's; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``), with
 
         σ_lat = 0.09 · distance · √((w/fx)² + (h/fy)²)/√2
         σ_rad = 0.13 · distance                                    from the box
-        σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²)                   from depth
+        σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm    from depth
 
-    where t is the distance from surface to centre (``half_thickness``) and q are quantiles of the distances in the window
-    (``surface_distances``); the centre is q₂₅ + t away.
+    where t is the distance from surface to centre (``half_thickness``) and q are quantiles of the distances in the
+    window (``surface_distances``); the centre is q₂₅ + t away.
 
     Args:
         boxes: ``(B, 4)``.
@@ -95,7 +96,7 @@ def estimate_positions(
         found = surface + thickness
         problems = tuple(map(_problem, valid.tolist(), found.tolist(), distance.tolist()))
         used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
-        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread)
+        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
         distance, radial = torch.where(used, found, distance), torch.where(used, deviation, radial)
     return Positions(
         ray * distance[:, None], ray_covariance(ray, radial, LATERAL_DEVIATION * side * distance), problems
@@ -106,9 +107,9 @@ def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents:
     """Distance of each centre from the camera, from its box alone (METHOD 7, after Sundermeyer et al., ECCV 2018).
 
     z = (diagonal of the object's box at distance 1) / (diagonal of the box seen), instead of a stored render's by the
-    CAD's extents e: between the box around the turned CAD box, Σ_j |R_ij| e_j wide, and that around the ellipsoid in it,
-    √(Σ_j (R_ij e_j)²) wide, the geometric mean. Few parts fill the corners of their boxes: with the CAD box alone T-LESS
-    objects and the demo's parts come out 21 to 27 % too far, with the mean 3 to 5 %.
+    CAD's extents e: the geometric mean of the box around the turned CAD box, Σ_j |R_ij| e_j wide, and that around the
+    ellipsoid in it, √(Σ_j (R_ij e_j)²) wide. Few parts fill the corners of their boxes: with the CAD box alone T-LESS
+    objects and the demo's parts come out 23 to 26 % too far in the median, with the mean 3 to 5 %.
 
     Args:
         boxes: ``(B, 4)``.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CounterInfo:
-    """`stream`: what one count is (image, detections = one array, depth, object, note = the frame still got its output).
+    """`stream`: what one count is (image, detections = one array, depth, object; note = the output came all the same).
 
     `normal` counters are expected in healthy operation and raise no warning.
     """
@@ -144,7 +144,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "depth_rejected": CounterInfo(
         "note",
-        "object with too few depths in its box's middle, or with depths that its box contradicts: position from the box",
+        "object with too few depths in its box's middle, or depths that contradict its box: position from the box",
         normal=True,
     ),
     "drawing_error": CounterInfo(

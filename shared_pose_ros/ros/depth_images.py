@@ -40,7 +40,7 @@ def depth_from_image(message: Any) -> np.ndarray:
         )
     kind, unit = _ENCODINGS[message.encoding.lower()]
     try:
-        pixels = pixel_view(message, 1, np.dtype(f"{'>' if message.is_bigendian else '<'}{kind}"))
+        pixels = pixel_view(message, 1, f"{'>' if message.is_bigendian else '<'}{kind}")
     except ImageError as error:
         raise ImageError(UNUSABLE, f"depth image: {error}") from error
     # In double: 0.001 is no float, and a signalling NaN of a sensor must not warn.
@@ -87,7 +87,7 @@ class DepthBuffer:
         self.expire(now)
 
     def find(self, stamp: int, frame_id: str) -> Any:
-        """The payload of the frame with the nearest stamp within the slop, which counts as used; None if there is none."""
+        """The payload of this frame with the nearest stamp within the slop, which is now used; None if there is none."""
         slop = self._limits().slop_seconds * 1e9
         near = [
             (abs(item.stamp - stamp), item)

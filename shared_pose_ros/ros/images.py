@@ -92,13 +92,13 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def pixel_view(message: Any, channels: int, dtype: np.dtype = np.dtype(np.uint8)) -> np.ndarray:
-    """View (H, W, channels) of the message's data as pixels of `dtype`; (H, W) for one channel.
+def pixel_view(message: Any, channels: int, kind: str = "u1") -> np.ndarray:
+    """View (H, W, channels) of the message's data as pixels of numpy's type `kind`; (H, W) for one channel.
 
     Raises:
         ImageError: data shorter than the size says (truncated_image).
     """
-    height, width, step = int(message.height), int(message.width), int(message.step)
+    height, width, step, dtype = int(message.height), int(message.width), int(message.step), np.dtype(kind)
     row = width * channels * dtype.itemsize
     if step < row:
         raise ImageError(
