@@ -183,7 +183,7 @@ def _depth_tensor(depth: NDArray[np.floating], image_size: tuple[int, int]) -> t
     if given.shape[0] * image_size[1] != given.shape[1] * image_size[0]:
         raise ValueError(
             f"depth of {given.shape[1]}x{given.shape[0]} pixels is no view of the image of "
-            f"{image_size[1]}x{image_size[0]}: their sides must have one ratio; give a depth image that is registered to the colour image"
+            f"{image_size[1]}x{image_size[0]}: their sides must have one ratio; register it to the colour image"
         )
     return torch.from_numpy(np.array(given, dtype=np.float32))
 

@@ -39,7 +39,7 @@ LEAST_DEVIATION = 0.002
 FARTHEST = 1.0 + 3.0 * BOX_DEVIATION
 """Depth that puts the centre beyond so many times the box's distance is not the object's."""
 NEAREST = 1.0 / 3.0
-"""The same for too near: far from 3 deviations, because an occluded object's box is small and its distance too great."""
+"""The same for too near: far from 3 deviations, since an occluded object's box is small and its distance too great."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def estimate_positions(
 ) -> Positions:
     """Centre and covariance of each object: from depth where that is plausible, else from the box alone.
 
-    The centre lies on the viewing ray u through the box's; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``), with
+    It lies on the viewing ray u through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
 
         σ_lat = 0.09 · distance · √((w/fx)² + (h/fy)²)/√2
         σ_rad = 0.13 · distance                                    from the box

@@ -87,7 +87,7 @@ class DepthBuffer:
         self.expire(now)
 
     def find(self, stamp: int, frame_id: str) -> Any:
-        """The payload of this frame with the nearest stamp within the slop, which is now used; None if there is none."""
+        """The payload of the frame with the nearest stamp within the slop, now used; None if there is none."""
         slop = self._limits().slop_seconds * 1e9
         near = [
             (abs(item.stamp - stamp), item)
