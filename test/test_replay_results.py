@@ -94,6 +94,12 @@ def test_the_books_are_said_in_words():
         stamps=[],
     )
     text = "\n".join(books_text(books, ["bag.mcap has no footer"]))
-    for part in ("Bag: bag.mcap has no footer.", "images 9, detection arrays 8", "depth 4 (3 used)", "poses 5 of 21 objects",
-                 "Damaged messages on /boxes: 1", "Counters: empty_box 3 (detection 2)."):  # fmt: skip
+    for part in (
+        "Bag: bag.mcap has no footer.",
+        "images 9, detection arrays 8",
+        "depth 4 (3 used)",
+        "poses 5 of 21 objects",
+        "Damaged messages on /boxes: 1",
+        "Counters: empty_box 3 (detection 2).",
+    ):
         assert part in text

@@ -109,7 +109,7 @@ def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents:
     z = (diagonal of the object's box at distance 1) / (diagonal of the box seen), instead of a stored render's by the
     CAD's extents e: the geometric mean of the box around the turned CAD box, Σ_j |R_ij| e_j wide, and that around the
     ellipsoid in it, √(Σ_j (R_ij e_j)²) wide. Few parts fill the corners of their boxes: with the CAD box alone T-LESS
-    objects and the demo's parts come out 23 to 26 % too far in the median, with the mean 3 to 5 %.
+    objects and the demo's parts come out 22 to 26 % too far in the median, with the mean 2 to 5 %.
 
     Args:
         boxes: ``(B, 4)``.
