@@ -2,7 +2,8 @@
 
     ros2 launch shared_pose_ros replay.launch.py bag:=/path/bag bundle:=/path/name.pose.pt
 
-The node hears the topics of the bag, found by type in its metadata.yaml, and takes its time from /clock.
+The node hears the topics of the bag, found by type in its metadata.yaml, and takes its time from /clock. Depth images
+are used where depth:= names their topic.
 """
 
 import time
@@ -31,6 +32,7 @@ TYPES = {
     "image": ("sensor_msgs/msg/Image", COMPRESSED),
     "detections": ("vision_msgs/msg/Detection2DArray",),
     "camera_info": ("sensor_msgs/msg/CameraInfo",),
+    "depth": ("sensor_msgs/msg/Image",),
 }
 
 
@@ -51,7 +53,9 @@ def recorded_topics(bag):
 
 
 def choose(recorded, name, given):
-    """The bag's topic for the node's topic `name`; None for a camera_info that was not recorded."""
+    """The bag's topic for the node's topic `name`; None for camera_info not recorded and depth not asked for."""
+    if name == "depth" and not given:
+        return None
     fitting = sorted(topic for topic, kind in recorded.items() if kind in TYPES[name])
     if given:
         if given not in fitting:
@@ -70,9 +74,14 @@ def choose(recorded, name, given):
 
 def listen_to_the_bag(context):
     recorded = recorded_topics(bag_folder(context))
-    topics = {name: choose(recorded, name, LaunchConfiguration(name).perform(context)) for name in TYPES}
+    depth = choose(recorded, "depth", LaunchConfiguration("depth").perform(context))
+    # Its type is that of the images.
+    others = {topic: kind for topic, kind in recorded.items() if topic != depth}
+    names = [name for name in TYPES if name != "depth"]
+    topics = {name: choose(others, name, LaunchConfiguration(name).perform(context)) for name in names}
     transport = "compressed" if recorded[topics["image"]] == COMPRESSED else "raw"
     found = {**topics, "camera_info": topics["camera_info"] or "camera_info", "image_transport": transport}
+    found |= {"depth": depth or "depth", "use_depth": "true" if depth else "false"}
     return [SetLaunchConfiguration(name, value) for name, value in found.items()]
 
 
@@ -91,7 +100,8 @@ def play(context):
 
     if given("player") == "ros2_bag":
         command = ["ros2", "bag", "play", str(bag_folder(context)), "--clock", "--rate", given("rate")]
-        command += ["--topics", *map(given, TYPES)] + (["--loop"] if given("loop") != "1" else [])
+        inputs = [given(name) for name in TYPES if name != "depth" or given("use_depth") == "true"]
+        command += ["--topics", *inputs] + (["--loop"] if given("loop") != "1" else [])
     else:
         report = given("report") or f"replay_{time.strftime('%Y%m%d_%H%M%S')}"
         node = "/".join(part.strip("/") for part in (given("namespace"), given("name")) if part.strip("/"))
@@ -100,6 +110,7 @@ def play(context):
         command += ["--rate", given("rate"), "--loop", given("loop")]
         command += ["--image", given("image"), "--detections", given("detections"), "--camera-info"]
         command += [given("camera_info") if given("camera_info") != "camera_info" else "none"]
+        command += ["--depth", given("depth")] if given("use_depth") == "true" else []
     player = ExecuteProcess(cmd=command, output="screen", on_exit=end)
     # `shared_pose replay` waits for the node by itself, so it may start beside it.
     if given("player") == "shared_pose":
@@ -118,6 +129,7 @@ def generate_launch_description():
         argument("image", "", "topic of the images in the bag; empty: the only one"),
         argument("detections", "", "topic of the Detection2DArray in the bag; empty: the only one"),
         argument("camera_info", "", "topic of the CameraInfo in the bag; empty: the only one, if any"),
+        argument("depth", "", "topic of registered depth images in the bag; empty: none is used"),
         argument(
             "player",
             "shared_pose",

@@ -14,7 +14,7 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEn
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-TOPICS = ("image", "detections", "camera_info")
+TOPICS = ("image", "detections", "camera_info", "depth")
 UNCHANGED = "as_in_params_file"
 # Fast DDS reads the first one up to version 2, the second one from version 3.
 DDS_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -40,6 +40,8 @@ def shared_pose_node(context):
     for name in ("device", "image_transport"):
         if given(name) != UNCHANGED:
             overrides[name] = given(name)
+    if given("use_depth") != UNCHANGED:
+        overrides["use_depth"] = given("use_depth") == "true"
     return [
         LifecycleNode(
             package="shared_pose_ros",
@@ -100,6 +102,8 @@ def generate_launch_description():
         argument("image", "image", "topic of the images"),
         argument("detections", "detections", "topic of the vision_msgs/Detection2DArray"),
         argument("camera_info", "camera_info", "topic of the CameraInfo; optional, gives positions"),
+        argument("depth", "depth", "topic of depth images that are registered to the images; heard with use_depth"),
+        argument("use_depth", UNCHANGED, "take positions from depth images", [UNCHANGED, *switch]),
         argument("image_transport", UNCHANGED, "type of the images", [UNCHANGED, "raw", "compressed"]),
         argument("namespace", "", "namespace of the node and of relative topics"),
         argument("name", NODE, "name of the node; its topics are below it"),

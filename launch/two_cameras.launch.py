@@ -3,7 +3,8 @@
     ros2 launch shared_pose_ros two_cameras.launch.py bundle:=/path/name.pose.pt first:=left second:=right
 
 gives /left/shared_pose_node, which hears /left/image, /left/detections and /left/camera_info, and the same for right.
-With image:=image_rect, which is relative, they hear /left/image_rect and /right/image_rect.
+With image:=image_rect, which is relative, they hear /left/image_rect and /right/image_rect; with use_depth:=true also
+/left/depth and /right/depth.
 """
 
 from pathlib import Path

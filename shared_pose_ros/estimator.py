@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
-from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, translation_from_box, viewing_ray
+from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
+from shared_pose_ros.geometry.positions import estimate_positions
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,19 @@ class PoseEstimate:
     Attributes:
         rotations: ``(B, n, 3, 3)`` float32 R_m2c, most confident first.
         confidences: ``(B, n)`` float32, rows sum to 1.
-        translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, estimated
-            from the box (METHOD 7); None without a camera matrix.
+        translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, from box
+            or depth (``geometry.positions``); None without a camera matrix.
         ray_corrected: rotations include the viewing-ray correction; false without a camera matrix.
+        position_covariances: ``(B, 3, 3)`` float32 m² of the centre of the CAD's box; None without a camera matrix.
+        depth_problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
     """
 
     rotations: NDArray[np.float32]
     confidences: NDArray[np.float32]
     translations: NDArray[np.float32] | None
     ray_corrected: bool
+    position_covariances: NDArray[np.float32] | None = None
+    depth_problems: tuple[str, ...] = ()
 
 
 class PoseEstimator:
@@ -93,6 +98,7 @@ class PoseEstimator:
         boxes: NDArray[np.floating],
         object_index: NDArray[np.integer],
         camera_matrix: NDArray[np.floating] | None = None,
+        depth: NDArray[np.floating] | None = None,
     ) -> PoseEstimate:
         """Poses of all objects of one image, in one batch.
 
@@ -101,6 +107,8 @@ class PoseEstimator:
             boxes: ``(B, 4)`` (cx, cy, w, h) in pixels, finite, w and h positive.
             object_index: ``(B,)`` in 0…k−1.
             camera_matrix: K ``(3, 3)``, or None: no viewing-ray correction, no translation.
+            depth: ``(h, w)`` metres along z, 0 where nothing was measured: the same view as the image, maybe of another
+                size. Refines the translations; None, or no camera matrix: they come from the boxes.
 
         Raises:
             ValueError: an input of the wrong type, shape or range; the message names value and limit.
@@ -112,17 +120,27 @@ class PoseEstimator:
         if camera_matrix is not None:
             camera = torch.from_numpy(np.array(camera_matrix, dtype=np.float32))
             check_camera_matrix(camera)
+        depth_tensor = None if depth is None else _depth_tensor(depth, image.shape[:2])
         with torch.inference_mode():
             rotations, confidences = self._module(pixels, box_tensor.to(self.device), index_tensor.to(self.device))
             rotations, confidences = rotations.cpu(), confidences.cpu()
             if camera is None:
                 return PoseEstimate(rotations.numpy(), confidences.numpy(), None, False)
             # The small rest is done where the result is needed.
-            position = translation_from_box(box_tensor, camera, rotations[:, 0], self._extents[index_tensor])
+            positions = estimate_positions(
+                box_tensor, camera, rotations[:, 0], self._extents[index_tensor], depth_tensor, image.shape[:2]
+            )
             correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
             rotations = correction[:, None] @ rotations
-            origin = position - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
-        return PoseEstimate(rotations.numpy(), confidences.numpy(), origin.numpy(), True)
+            origin = positions.centres - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
+        return PoseEstimate(
+            rotations.numpy(),
+            confidences.numpy(),
+            origin.numpy(),
+            True,
+            positions.covariances.numpy(),
+            positions.problems,
+        )
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
@@ -156,6 +174,18 @@ def _box_tensor(boxes: NDArray[np.floating], count: int) -> torch.Tensor:
             f"boxes must be finite with positive width and height, got {given.tolist()}; drop the bad ones"
         )
     return torch.from_numpy(values)
+
+
+def _depth_tensor(depth: NDArray[np.floating], image_size: tuple[int, int]) -> torch.Tensor:
+    given = np.asarray(depth)
+    if given.ndim != 2 or given.size == 0 or not np.issubdtype(given.dtype, np.floating):
+        raise ValueError(f"depth is {given.dtype} of shape {given.shape}; give metres as floats of shape (h, w)")
+    if given.shape[0] * image_size[1] != given.shape[1] * image_size[0]:
+        raise ValueError(
+            f"depth of {given.shape[1]}x{given.shape[0]} pixels is no view of the image of "
+            f"{image_size[1]}x{image_size[0]}: their sides must have one ratio; register it to the colour image"
+        )
+    return torch.from_numpy(np.array(given, dtype=np.float32))
 
 
 def choose_device(name: str) -> torch.device:

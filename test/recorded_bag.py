@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from evaluation_scene import CAMERA, SIZE
 
@@ -9,6 +11,7 @@ from shared_pose_ros.evaluation import bag
 from shared_pose_ros.ros import parameters
 
 IMAGE, INFO, DETECTIONS, TRUTH = "/cam/image", "/cam/camera_info", "/detector/boxes", "/truth"
+DEPTH = "/cam/depth"
 START, PERIOD = 1_700_000_000_000_000_000, 100_000_000
 FRAME = "cam_optical"
 
@@ -40,6 +43,16 @@ def picture(number, transport="raw"):
     return bag.compressed_image_message(noise(number), stamp(number), FRAME, transport)
 
 
+def depth(number, encoding="16UC1", size=SIZE):
+    """A slanted plane from 0.35 to 0.6 m, in millimetres or metres, with a tenth of the pixels missing."""
+    plane = np.linspace(0.35, 0.6, size[1]) * np.ones(size) * (np.random.default_rng(number).random(size) > 0.1)
+    values = (1000 * plane).astype(np.uint16) if encoding == "16UC1" else plane.astype(np.float32)
+    rgb = picture(number)
+    data = np.frombuffer(values.tobytes(), np.uint8)
+    fields = {"height": size[0], "width": size[1], "step": values.strides[0], "encoding": encoding, "data": data}
+    return dataclasses.replace(rgb, **fields)
+
+
 def info(number):
     return bag.camera_info_message(CAMERA, SIZE, stamp(number), FRAME)
 
@@ -52,8 +65,8 @@ def write(path, messages, storage="mcap"):
     return path
 
 
-def ordinary(path, frames=4, storage="mcap", transport="raw"):
-    """A bag with nothing wrong: `frames` images with 1, 2, 3, … detections."""
+def ordinary(path, frames=4, storage="mcap", transport="raw", with_depth=False):
+    """A bag with nothing wrong: `frames` images with 1, 2, 3, … detections, all but the second with depth if asked."""
     messages = []
     for number in range(frames):
         messages += [
@@ -61,6 +74,8 @@ def ordinary(path, frames=4, storage="mcap", transport="raw"):
             (IMAGE, picture(number, transport), stamp(number) + 1),
             (DETECTIONS, boxes_message(1 + number % 6, number), stamp(number) + 20_000_000),
         ]
+        if with_depth and number != 1:
+            messages.insert(-1, (DEPTH, depth(number, ("16UC1", "32FC1")[number % 2]), stamp(number) + 2))
     return write(path, messages, storage)
 
 

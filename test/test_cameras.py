@@ -1,4 +1,4 @@
-"""Viewing rays, the off-axis correction and the translation from a box, against plain projection."""
+"""Viewing rays and the off-axis correction, against plain projection."""
 
 import math
 
@@ -10,10 +10,8 @@ from shared_pose_ros.geometry.cameras import (
     camera_matrix,
     check_camera_matrix,
     ray_rotation,
-    translation_from_box,
     viewing_ray,
 )
-from shared_pose_ros.geometry.rotations import random_rotations
 
 SKEWED = torch.tensor([[520.0, 3.0, 310.0], [0.0, 480.0, 255.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
@@ -82,28 +80,3 @@ def test_an_object_at_100_pixels_off_centre_needs_the_correction_of_the_method()
     # METHOD 6: 5.3° at 100 pixels off centre of a T-LESS camera (f = 1075).
     ray = viewing_ray(camera_matrix(1075.65, 1073.9, 360, 270), torch.tensor([460.0, 270.0]))
     assert math.degrees(math.acos(ray[2])) == pytest.approx(5.3, abs=0.02)
-
-
-def test_translation_from_a_far_boxs_own_projection_is_exact():
-    # Far away the projection is a scaled parallel one, in which the formula holds exactly.
-    rotations = random_rotations(8, torch.Generator().manual_seed(0), dtype=torch.float64)
-    extents = torch.tensor([[0.06, 0.04, 0.02]], dtype=torch.float64).expand(8, 3)
-    camera = camera_matrix(9e5, 8e5, 320, 240, dtype=torch.float64)
-    centre = torch.tensor([0.04, -0.02, 700.0], dtype=torch.float64)
-    signs = torch.tensor([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], dtype=torch.float64) / 2
-    points = (signs * extents[:, None]) @ rotations.transpose(1, 2) + centre
-    pixels = (points @ camera.T)[..., :2] / points[..., 2:]
-    low, high = pixels.amin(dim=1), pixels.amax(dim=1)
-    boxes = torch.cat([(low + high) / 2, high - low], dim=1)
-    found = translation_from_box(boxes, camera, rotations, extents)
-    torch.testing.assert_close(found, centre.expand(8, 3), rtol=1e-4, atol=1e-4)
-
-
-def test_a_box_of_half_the_size_is_twice_as_far_along_the_same_ray():
-    camera, rotation = camera_matrix(500, 500, 320, 240), torch.eye(3)[None]
-    extents = torch.tensor([[0.1, 0.05, 0.02]])
-    near = translation_from_box(torch.tensor([[420.0, 200.0, 80.0, 40.0]]), camera, rotation, extents)
-    far = translation_from_box(torch.tensor([[420.0, 200.0, 40.0, 20.0]]), camera, rotation, extents)
-    torch.testing.assert_close(far, 2 * near)
-    # By hand: z = f·0.1/80, x = (420 − 320)/f·z.
-    torch.testing.assert_close(near, torch.tensor([[0.125, -0.05, 0.625]]))

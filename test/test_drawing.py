@@ -29,6 +29,7 @@ def frame(translations, box=(50.0, 40.0, 30.0, 20.0)) -> Frame:
         rotations=np.eye(3, dtype=np.float32)[None, None],
         confidences=np.ones((1, 1), np.float32),
         translations=translations,
+        position_covariances=np.eye(3)[None],
     )
     objects = Objects(np.float32([box]), np.array([0]), ["part"], ["id"], [])
     return Frame(HEADER, np.zeros((80, 100, 3), np.uint8), objects, estimate, None)

@@ -137,7 +137,7 @@ def test_choices_are_those_of_the_parameters(load):
         assert tuple(arguments[name]["choices"][1:]) == BY_NAME[name].choices
     for name, kwargs in arguments.items():
         if name in BY_NAME and BY_NAME[name].type is bool:
-            assert kwargs["choices"] == ["true", "false"]
+            assert kwargs["choices"][-2:] == ["true", "false"]
 
 
 def test_without_arguments_the_params_file_rules(load):
@@ -152,12 +152,14 @@ def test_without_arguments_the_params_file_rules(load):
 def test_arguments_become_parameters_and_remappings(load):
     (node,), _ = launched(
         load("shared_pose.launch.py"), bundle="a.pose.pt", device="cuda", image_transport="compressed",
-        use_sim_time="true", image="/cam/image", log_level="debug", namespace="left", name="poser",
+        use_sim_time="true", use_depth="true", image="/cam/image", log_level="debug", namespace="left", name="poser",
     )  # fmt: skip
     overrides = node.kwargs["parameters"][1]
     assert overrides.pop("use_sim_time") is True
     assert overrides.pop("bundle") == str(Path("a.pose.pt").absolute())
-    assert overrides == {"device": "cuda", "image_transport": "compressed"} and set(overrides) <= set(BY_NAME)
+    assert overrides == {"device": "cuda", "image_transport": "compressed", "use_depth": True} and set(
+        overrides
+    ) <= set(BY_NAME)
     assert node.kwargs["remappings"] == [("image", "/cam/image")]
     assert node.kwargs["ros_arguments"] == ["--log-level", "debug"]
 
@@ -217,6 +219,27 @@ def test_replay_finds_the_topics_of_the_bag(load):
     replay.add_arguments(parser)
     options = parser.parse_args(player.kwargs["cmd"][2:])
     assert (options.node, options.live, options.clock, options.rate) == ("left/shared_pose_node", True, True, 1.0)
+
+
+def test_replay_takes_depth_by_name_alone(load, tmp_path):
+    """Image and depth are of one type: without the name two topics would do for the image."""
+    kinds = {"/image": "Image", "/depth": "Image", "/boxes": "Detection2DArray"}
+    described = [
+        {"topic_metadata": {"name": name, "type": f"{'vision' if name == '/boxes' else 'sensor'}_msgs/msg/{kind}"}}
+        for name, kind in kinds.items()
+    ]
+    content = {"rosbag2_bagfile_information": {"topics_with_message_count": described}}
+    (tmp_path / "metadata.yaml").write_text(yaml.safe_dump(content))
+    module, node = load("replay.launch.py"), load("shared_pose.launch.py")
+    with pytest.raises(RuntimeError, match="several topics for image"):
+        replayed(module, node, bag=str(tmp_path))
+    context, player = replayed(module, node, bag=str(tmp_path), depth="/depth")
+    assert (context["image"], context["depth"], context["use_depth"]) == ("/image", "/depth", "true")
+    parser = argparse.ArgumentParser()
+    replay.add_arguments(parser)
+    assert parser.parse_args(player.kwargs["cmd"][2:]).depth == "/depth"
+    _, handler = replayed(module, node, bag=str(tmp_path), depth="/depth", player="ros2_bag")
+    assert "/depth" in handler.args[0].kwargs["entities"][0].kwargs["cmd"]
 
 
 def test_replay_fails_with_its_player(load):

@@ -10,7 +10,12 @@ from lxml import etree
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = ROOT / "shared_pose_ros" / "ros" / "lifecycle_node.py"
-INPUTS = {"image": "/camera/image", "camera_info": "/camera/camera_info", "detections": "/detections"}
+INPUTS = {
+    "image": "/camera/image",
+    "camera_info": "/camera/camera_info",
+    "depth": "/camera/depth",
+    "detections": "/detections",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,7 @@ def allowed():
 def test_only_camera_and_detector_speak_to_the_node(allowed):
     assert allowed["publish", "/camera/image"] == {"/cell/camera"}
     assert allowed["publish", "/camera/camera_info"] == {"/cell/camera"}
+    assert allowed["publish", "/camera/depth"] == {"/cell/camera"}
     assert allowed["publish", "/detections"] == {"/cell/detector"}
 
 

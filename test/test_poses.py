@@ -18,7 +18,6 @@ from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.ros.conversions import Objects
 from shared_pose_ros.ros.parameters import BY_NAME, from_text
 from shared_pose_ros.ros.poses import (
-    DEPTH_DEVIATION,
     REFERENCES,
     UNMEASURED_ERROR,
     PosesWriter,
@@ -35,12 +34,15 @@ METADATA = SimpleNamespace(
     metrics={"validation": {"oracle_median": 9.0}},
 )
 WRITER = PosesWriter(METADATA)
+COVARIANCES = np.float32([np.diag([1.0, 2.0, 3.0]), [[4.0, 0.5, 0.0], [0.5, 5.0, 0.0], [0.0, 0.0, 6.0]]])
 
 
 def estimate(translations) -> SimpleNamespace:
     rotations = Rotation.random(6, rng=np.random.default_rng(0)).as_matrix().reshape(2, 3, 3, 3).astype(np.float32)
     confidences = np.float32([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])
-    return SimpleNamespace(rotations=rotations, confidences=confidences, translations=translations)
+    return SimpleNamespace(
+        rotations=rotations, confidences=confidences, translations=translations, position_covariances=COVARIANCES
+    )
 
 
 OBJECTS = Objects(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1]), ["b", "7"], ["x", "y"], [])
@@ -87,10 +89,11 @@ def test_every_hypothesis_keeps_the_bounding_box_centre() -> None:
             centre = Rotation.from_quat(quaternion).apply(METADATA.objects[number].centre) + position
             np.testing.assert_allclose(centre, expected, atol=1e-6)
     np.testing.assert_allclose(arrays(message.detections[0].results[0].pose.pose)[0], [0.1, 0.2, 1.0], atol=1e-6)
-    covariance = message.detections[1].results[0].pose.covariance.reshape(6, 6)
-    distance = np.linalg.norm(arrays(message.detections[1].bbox.center)[0])
-    np.testing.assert_allclose(covariance[:3, :3], (DEPTH_DEVIATION * distance) ** 2 * np.eye(3))
-    assert not covariance[:3, 3:].any() and not covariance[3:, :3].any()
+    for entry, expected in zip(message.detections, COVARIANCES):
+        for result in entry.results:
+            covariance = result.pose.covariance.reshape(6, 6)
+            np.testing.assert_array_equal(covariance[:3, :3], expected)
+            assert not covariance[:3, 3:].any() and not covariance[3:, :3].any()
 
 
 def test_without_a_camera_positions_are_marked_unknown() -> None:

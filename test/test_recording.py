@@ -109,3 +109,14 @@ def test_wrong_and_missing_topics_are_named():
         choose_topics(TOPICS, detections=made.TRUTH)
     with pytest.raises(BagError, match="no Detection2DArray topic; it holds /cam/image .sensor_msgs/msg/Image"):
         choose_topics({made.IMAGE: bag.IMAGE})
+
+
+def test_depth_is_taken_by_name_and_is_then_no_image():
+    two = {**TOPICS, "/cam/depth": bag.IMAGE}
+    with pytest.raises(BagError, match="several Image"):
+        choose_topics(two)
+    chosen = choose_topics(two, depth="/cam/depth")
+    assert (chosen.image, chosen.depth) == (made.IMAGE, "/cam/depth") and "/cam/depth" in chosen.names
+    assert choose_topics(two, image=made.IMAGE, depth="none").depth is None
+    with pytest.raises(BagError, match="--depth /cam/camera_info is a sensor_msgs/msg/CameraInfo"):
+        choose_topics(two, depth=made.INFO)

@@ -18,7 +18,7 @@ from shared_pose_ros.evaluation.replay import read_poses
 from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.frames import load_estimator
 
-TOPICS = BagTopics(made.IMAGE, made.DETECTIONS, made.INFO, None)
+TOPICS = BagTopics(made.IMAGE, made.DETECTIONS, made.INFO, None, made.DEPTH)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,10 @@ def run(estimator, tiny_bundle):
 def check_balance(books, replies):
     lost = {
         stream: sum(number for name, number in books.counters.items() if COUNTERS[name].stream == stream)
-        for stream in ("image", "detections", "object")
+        for stream in ("image", "detections", "object", "depth")
     }
-    assert books.received["images"] == books.used + lost["image"]
+    assert books.received["images"] == books.used["images"] + lost["image"]
+    assert books.received["depth"] == books.used["depth"] + lost["depth"]
     assert books.received["detections"] == books.published["poses"] + lost["detections"]
     assert books.published["poses"] == len(replies)
     assert books.published["objects"] == sum(len(reply.message.detections) for reply in replies)
@@ -71,7 +72,10 @@ def pair(number, count=1, image=None):
 
 
 EVENTS = st.tuples(
-    st.sampled_from(["image", "boxes", "info", "bad image", "other frame", "empty box", "unknown class", "no class"]),
+    st.sampled_from(
+        ["image", "boxes", "info", "depth", "bad image", "bad depth", "other frame", "empty box", "unknown class"]
+        + ["no class"]
+    ),
     st.integers(0, 5),
     st.integers(0, 3_000_000_000),
 )
@@ -83,6 +87,8 @@ def event_message(kind, number):
         return made.IMAGE, made.picture(number)
     if kind == "info":
         return made.INFO, made.info(number)
+    if kind in ("depth", "bad depth"):
+        return made.DEPTH, made.depth(number, "16UC1" if kind == "depth" else "rgb8")
     if kind == "bad image":
         return made.IMAGE, dataclasses.replace(made.picture(number), encoding="yuv422")
     if kind == "other frame":
@@ -101,7 +107,8 @@ def event_message(kind, number):
 def test_every_message_ends_in_an_output_or_a_counter(run, events):
     timed = sorted(events, key=lambda event: event[2])
     messages = [(*event_message(kind, number), made.START + when) for kind, number, when in timed]
-    _, books = run(messages)
+    _, books = run(messages, use_depth="true")
+    assert books.received["depth"] == sum(topic == made.DEPTH for topic, _, _ in messages)
     assert books.received["images"] == sum(topic == made.IMAGE for topic, _, _ in messages)
     assert books.received["detections"] == sum(topic == made.DETECTIONS for topic, _, _ in messages)
     assert books.received["camera_info"] == sum(topic == made.INFO for topic, _, _ in messages)
@@ -118,6 +125,26 @@ def test_answers_are_the_estimator_s_in_batches_of_at_most_max_batch(run, estima
     for (_, candidates), rotations in zip(read_poses(reply.message), [*first.rotations, *rest.rotations]):
         np.testing.assert_allclose(candidates.rotations, rotations, atol=1e-6)
     assert grown(books) == {} and bag.stamp_ns(reply.message) == made.stamp(0) and reply.time_ns == made.stamp(0) + 10
+
+
+def test_depth_decides_the_positions_where_it_is_there(run, estimator):
+    when = made.stamp(0)
+    both = [*pair(0, count=6)[:2], (made.DEPTH, made.depth(0), when + 1), pair(0, count=6)[2]]
+    (plain,), _ = run(pair(0, count=6))
+    (deep,), books = run(both, use_depth="true")
+    assert books.used == {"images": 1, "depth": 1} and set(grown(books)) <= {"depth_rejected"}
+    boxes = np.stack([d.box for d in made.found(6)]).astype(np.float32)
+    metres = (made.depth(0).data.view(np.uint16).reshape(SIZE) * 1e-3).astype(np.float32)
+    index = np.array([0, 1, 2, 0])
+    expected = estimator.estimate(made.noise(0), boxes[:4], index, CAMERA, metres)
+    np.testing.assert_array_equal(deep.picture.estimate.translations[:4], expected.translations)
+    np.testing.assert_array_equal(deep.picture.estimate.position_covariances[:4], expected.position_covariances)
+    used = np.array([not problem for problem in deep.picture.estimate.depth_problems])
+    assert used.any() and books.counters["depth_rejected"] == (~used).sum()
+    moved = (deep.picture.estimate.translations != plain.picture.estimate.translations).any(axis=1)
+    np.testing.assert_array_equal(moved, used)
+    np.testing.assert_array_equal(deep.picture.estimate.rotations, plain.picture.estimate.rotations)
+    assert grown(run(pair(0), use_depth="true")[1]) == {"no_depth": 1}
 
 
 def test_each_loss_has_its_name(run):

@@ -84,8 +84,8 @@ def test_poses_are_sorted_and_keep_every_bit(messages, tmp_path):
 
 def test_the_books_are_said_in_words():
     books = Books(
-        received={"images": 9, "detections": 8, "camera_info": 7, "truth": 0},
-        used=6,
+        received={"images": 9, "detections": 8, "depth": 4, "camera_info": 7, "truth": 0},
+        used={"images": 6, "depth": 3},
         published={"poses": 5, "objects": 21},
         counters={"superseded": 0, "empty_box": 3},
         reasons={"empty_box": "detection 2"},
@@ -94,6 +94,12 @@ def test_the_books_are_said_in_words():
         stamps=[],
     )
     text = "\n".join(books_text(books, ["bag.mcap has no footer"]))
-    for part in ("Bag: bag.mcap has no footer.", "images 9, detection arrays 8", "poses 5 of 21 objects",
-                 "Damaged messages on /boxes: 1", "Counters: empty_box 3 (detection 2)."):  # fmt: skip
+    for part in (
+        "Bag: bag.mcap has no footer.",
+        "images 9, detection arrays 8",
+        "depth 4 (3 used)",
+        "poses 5 of 21 objects",
+        "Damaged messages on /boxes: 1",
+        "Counters: empty_box 3 (detection 2).",
+    ):
         assert part in text

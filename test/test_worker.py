@@ -28,6 +28,8 @@ class Answer:
     confidences: np.ndarray
     translations: Optional[np.ndarray]
     ray_corrected: bool
+    position_covariances: Optional[np.ndarray]
+    depth_problems: tuple[str, ...]
 
 
 class FakeEstimator:
@@ -43,7 +45,7 @@ class FakeEstimator:
     def object_index(self, class_id: str) -> Optional[int]:
         return {"part": 0}.get(class_id)
 
-    def estimate(self, image, boxes, object_index, camera_matrix) -> Answer:
+    def estimate(self, image, boxes, object_index, camera_matrix, depth=None) -> Answer:
         self.gate.wait(10)
         if self.error is not None:
             raise self.error
@@ -52,7 +54,10 @@ class FakeEstimator:
         if self.nan_index is not None:
             rotations[self.nan_index] = np.nan
         translations = None if camera_matrix is None else boxes[:, :3].copy()
-        return Answer(rotations, np.full((len(boxes), 2), 0.5, np.float32), translations, camera_matrix is not None)
+        covariances = None if camera_matrix is None else np.tile(np.eye(3, dtype=np.float32), (len(boxes), 1, 1))
+        problems = () if depth is None else ("far" if depth.max() > 1.0 else "",) * len(boxes)
+        confidences = np.full((len(boxes), 2), 0.5, np.float32)
+        return Answer(rotations, confidences, translations, camera_matrix is not None, covariances, problems)
 
 
 @pytest.fixture
@@ -67,7 +72,9 @@ def statistics() -> Statistics:
 
 @pytest.fixture
 def frames(estimator: FakeEstimator, statistics: Statistics) -> FrameEstimator:
-    settings = SimpleNamespace(image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4)
+    settings = SimpleNamespace(
+        image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4, use_depth=False
+    )
     return FrameEstimator(estimator, lambda: settings, statistics)
 
 
@@ -137,6 +144,49 @@ def test_a_nan_answer_is_left_out_and_counted(
     assert statistics.snapshot()[0]["non_finite_pose"] == 1
 
 
+def depth(metres: float, size: tuple[int, int] = (24, 32), **changes) -> Image:
+    values = np.full(size, 1000 * metres, np.uint16)
+    message = Image(height=size[0], width=size[1], step=2 * size[1], encoding="16UC1")
+    message.data = array.array("B", values.tobytes())
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "expected", "words"),
+    [
+        (depth(0.5), {}, ""),
+        (depth(2.0), {"depth_rejected": 5}, "id '4': far"),
+        (None, {"no_depth": 1}, "no depth image"),
+        (depth(0.5, encoding="rgb8"), {"unusable_depth": 1}, "cannot be read"),
+        (depth(0.5, data=array.array("B", [0])), {"unusable_depth": 1}, "1 bytes of data"),
+        (depth(0.5, (48, 48)), {"unusable_depth": 1}, "48x48, image of 64x48: not the same view"),
+    ],
+)
+def test_depth_is_used_or_counted_and_the_frame_answered(
+    frames: FrameEstimator, statistics: Statistics, message: Optional[Image], expected: dict, words: str
+) -> None:
+    """Five objects are two batches; a frame without depth is answered all the same."""
+    frames.camera_info = camera_info()
+    assert frames.run(image(), detections(5), message).estimate.depth_problems == ()
+    assert statistics.snapshot()[0] == {}, "without use_depth there is none"
+    frames._settings().use_depth = True
+    problems = frames.run(image(), detections(5), message).estimate.depth_problems
+    used = not expected or "depth_rejected" in expected
+    assert len(problems) == (5 if used else 0)
+    counters, reasons = statistics.snapshot()
+    assert counters == expected and words in "".join(reasons.values())
+
+
+def test_an_object_left_out_takes_its_depth_problem_with_it(frames: FrameEstimator, statistics: Statistics) -> None:
+    frames.estimator.nan_index, frames.camera_info = 1, camera_info()
+    frames._settings().use_depth = True
+    frame = frames.run(image(), detections(3), depth(2.0))
+    assert frame.objects.ids == ["0", "2"] and frame.estimate.depth_problems == ("far", "far")
+    assert frame.estimate.position_covariances.shape == (2, 3, 3)
+
+
 class Cell:
     """A worker with what it published and logged."""
 
@@ -170,6 +220,8 @@ class Cell:
             )
             used = self.worker.buffer.taken["images"] if output is None else snapshot.published[output]
             assert snapshot.received[stream] == used + lost + snapshot.pending[stream]
+        lost = sum(snapshot.counters[name] for name, info in COUNTERS.items() if info.stream == "depth")
+        assert snapshot.received["depth"] == snapshot.used["depth"] + lost + snapshot.pending["depth"]
         return snapshot.pending["detections"] == 0
 
 
@@ -240,3 +292,23 @@ def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, frames: FrameEsti
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
     assert len(cell.published) == 1
+
+
+def test_depth_is_looked_up_by_the_image_s_stamp_and_never_waited_for(
+    cell: Cell, frames: FrameEstimator, statistics: Statistics
+) -> None:
+    frames._settings().use_depth = True
+    frames.camera_info = camera_info()
+    cell.worker.add_depth(1, "camera", depth(0.5))
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    # Too late for the second frame, so it goes unused.
+    cell.worker.add_depth(2, "camera", depth(0.5))
+    assert [frame.estimate.depth_problems for frame in cell.published] == [("",), ()]
+    snapshot = cell.worker.snapshot()
+    assert snapshot.counters == {"no_depth": 1}
+    assert (snapshot.received["depth"], snapshot.used["depth"], snapshot.pending["depth"]) == (2, 1, 1)
+    cell.worker.stop()
+    assert cell.worker.snapshot().counters["deactivated_depth"] == 1 and cell.settled()

@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--image", metavar="TOPIC", help="sensor_msgs/Image or CompressedImage")
     found.add_argument("--detections", metavar="TOPIC", help="vision_msgs/Detection2DArray")
     found.add_argument("--camera-info", metavar="TOPIC", help="sensor_msgs/CameraInfo; or none")
+    found.add_argument(
+        "--depth", metavar="TOPIC", help="sensor_msgs/Image of registered depth; without it none is used"
+    )
     found.add_argument("--truth", metavar="TOPIC", help="vision_msgs/Detection3DArray of true poses; or none")
     parser.add_argument("--node", default=NODE, help=f"name of the pose node (default: {NODE})")
     offline = parser.add_argument_group("without --live")
@@ -78,8 +81,9 @@ def run(options: argparse.Namespace) -> int:
     recording = open_recording(options.bag)
     recorded_poses = f"/{options.node.strip('/')}/poses"
     topics = choose_topics(
-        recording.topics, options.image, options.detections, options.camera_info, options.truth, {recorded_poses}
-    )
+        recording.topics, options.image, options.detections, options.camera_info, options.truth, {recorded_poses},
+        options.depth,
+    )  # fmt: skip
     options.report.mkdir(parents=True, exist_ok=True)
     return _live(options, recording, topics) if options.live else _offline(options, recording, topics)
 
@@ -118,7 +122,8 @@ class Album:
 def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
     compressed = recording.topics[topics.image] == bag.COMPRESSED_IMAGE
     given = {"bundle": options.bundle, "device": options.device, **_changes(options.set)}
-    settings = parameters.from_text({**given, "image_transport": "compressed" if compressed else "raw"})
+    from_bag = {"image_transport": "compressed" if compressed else "raw", "use_depth": str(topics.depth is not None)}
+    settings = parameters.from_text({**given, **from_bag})
     estimator = load_estimator(settings)
     replies, album = [], Album()
     with bag.BagWriter(options.report / "poses") as writer:
@@ -208,7 +213,7 @@ def _write(
 
 def _books(books: Books) -> dict[str, Any]:
     names = ("received", "published", "counters", "reasons", "damaged", "errors")
-    return {"used_images": books.used, **{name: getattr(books, name) for name in names}}
+    return {"used": books.used, **{name: getattr(books, name) for name in names}}
 
 
 def _changes(given: list[str]) -> dict[str, str]:

@@ -57,11 +57,12 @@ class Plan:
 
 def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[[str], None]) -> LiveRun:
     """Wait for the node, play the bag, wait for its last answers."""
-    inputs = [name for name in (topics.camera_info, topics.image, topics.detections) if name is not None]
+    given = (topics.camera_info, topics.image, topics.depth, topics.detections)
+    inputs = [name for name in given if name is not None]
     target = {name: plan.remap.get(name, name) for name in inputs}
     outlets = {target[name]: recording.topics[name] for name in inputs}
     with spinning(lambda context: Player(context, outlets, plan.node, plan.clock)) as player:
-        listened = [target[topics.image], target[topics.detections]]
+        listened = [target[name] for name in inputs if name != topics.camera_info]
         if not wait(lambda: player.connected(listened), plan.wait):
             problem = f"nobody listened on {', '.join(listened)} and published {player.poses_topic} in {plan.wait:g} s"
             return LiveRun([], live_figures([], 0, 0), None, {}, problem)

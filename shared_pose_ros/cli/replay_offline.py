@@ -48,11 +48,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Books:
-    """What became of every message: for images and arrays alike, received = used (published) + counters.
+    """What became of every message: for images, depth images and arrays alike, received = used (published) + counters.
 
     Attributes:
-        received: images, detections, camera_info and truth messages that could be read.
-        used: images that were part of a pair.
+        received: images, detections, depth, camera_info and truth messages that could be read.
+        used: images that were part of a pair, and depth (images) that a pair used.
         published: poses (messages) and objects.
         counters: the node's (docs/node.md), zeros included.
         reasons: the latest reason by counter.
@@ -62,7 +62,7 @@ class Books:
     """
 
     received: dict[str, int]
-    used: int
+    used: dict[str, int]
     published: dict[str, int]
     counters: dict[str, int]
     reasons: dict[str, str]
@@ -124,6 +124,9 @@ class OfflineNode:
         elif record.topic == self._topics.truth:
             self._received["truth"] += 1
             self.truth.append(message)
+        elif record.topic == self._topics.depth:
+            depth = self._worker.depth
+            depth.add(bag.stamp_ns(message), message.header.frame_id, message, len(message.data), self._now)
         else:
             stamp, frame_id, buffer = bag.stamp_ns(message), message.header.frame_id, self._worker.buffer
             # The node's worker looks after what is too old many times a second.
@@ -146,7 +149,7 @@ class OfflineNode:
                 "camera_info": self._received["camera_info"],
                 "truth": self._received["truth"],
             },
-            used=self._worker.buffer.taken["images"],
+            used=snapshot.used,
             published=snapshot.published,
             counters={name: snapshot.counters.get(name, 0) for name in COUNTERS},
             reasons=snapshot.reasons,

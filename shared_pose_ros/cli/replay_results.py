@@ -79,7 +79,8 @@ def books_text(books: Books, problems: Sequence[str]) -> list[str]:
     came, out = books.received, books.published
     said.append(
         f"Read: images {came['images']}, detection arrays {came['detections']}, camera_info {came['camera_info']}, "
-        f"truth {came['truth']}. Out: poses {out['poses']} of {out['objects']} objects."
+        + (f"depth {came['depth']} ({books.used['depth']} used), " if came["depth"] else "")
+        + f"truth {came['truth']}. Out: poses {out['poses']} of {out['objects']} objects."
     )
     for topic, number in books.damaged.items():
         said.append(f"Damaged messages on {topic}: {number}.")

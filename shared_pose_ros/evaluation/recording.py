@@ -84,11 +84,13 @@ class BagTopics:
     detections: str
     camera_info: str | None
     truth: str | None
+    depth: str | None = None
 
     @property
     def names(self) -> list[str]:
         """All of them."""
-        return [name for name in (self.image, self.detections, self.camera_info, self.truth) if name is not None]
+        given = (self.image, self.detections, self.camera_info, self.truth, self.depth)
+        return [name for name in given if name is not None]
 
 
 NONE = "none"
@@ -103,8 +105,9 @@ def choose_topics(
     camera_info: str | None = None,
     truth: str | None = None,
     no_truth: Collection[str] = (),
+    depth: str | None = None,
 ) -> BagTopics:
-    """Find the topics by type, or take them by name.
+    """Find the topics by type, or take them by name; depth images, whose type is the colour images', by name only.
 
     Of several CameraInfo topics the one beside the image is taken, as cameras name them.
 
@@ -115,11 +118,14 @@ def choose_topics(
         camera_info: of a CameraInfo topic; `none` for no camera.
         truth: of a Detection3DArray topic; `none` for no truth.
         no_truth: Detection3DArray topics that are not the truth, such as recorded poses of the node.
+        depth: name of an Image topic of depth images, which is then no candidate for the image; None for no depth.
 
     Raises:
         BagError: a topic is not there, has another type, or is one of several; the message lists the candidates.
     """
-    chosen_image = _topic(topics, "image", _IMAGES, image)
+    chosen_depth = None if depth in (None, NONE) else _topic(topics, "depth", (bag.IMAGE,), depth)
+    colour = {name: kind for name, kind in topics.items() if name != chosen_depth}
+    chosen_image = _topic(colour, "image", _IMAGES, image)
     beside = f"{chosen_image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
     if camera_info is None and topics.get(beside) == bag.CAMERA_INFO:
         camera_info = beside
@@ -129,6 +135,7 @@ def choose_topics(
         detections=_topic(topics, "detections", (bag.DETECTIONS_2D,), detections),
         camera_info=_topic(topics, "camera-info", (bag.CAMERA_INFO,), camera_info, optional=True),
         truth=_topic(poses, "truth", (bag.DETECTIONS_3D,), truth, optional=True),
+        depth=chosen_depth,
     )
 
 

@@ -1,4 +1,4 @@
-"""Pinhole cameras: matrices, viewing rays, the off-axis correction, translation from a box.
+"""Pinhole cameras: matrices, viewing rays, the off-axis correction.
 
 Convention: OpenCV optical frame, x right, y down, z forward; pixel centres at integer coordinates; K is 3×3 in pixels;
 metres. Functions take and return torch tensors.
@@ -77,30 +77,3 @@ def ray_rotation(ray: Tensor) -> Tensor:
         -x, -y, z,
     ]  # fmt: skip
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-
-
-def translation_from_box(boxes: Tensor, camera: Tensor, rotation: Tensor, extents: Tensor) -> Tensor:
-    """Centre of each object from its box alone, metres (METHOD 7, after Sundermeyer et al., ECCV 2018).
-
-    z = f · (diagonal of the object's box at distance 1) / (diagonal of the box seen); x and y follow from the centre.
-    The reference diagonal is that of the CAD's bounding box turned by ``rotation``, instead of a stored render's: the
-    same ratio, without a codebook. Good to some per cent of z; publish it with a large covariance.
-
-    Args:
-        boxes: ``(B, 4)`` as (cx, cy, w, h), pixels.
-        camera: K ``(3, 3)``.
-        rotation: ``(B, 3, 3)`` as the crop shows the object (before the viewing-ray correction).
-        extents: ``(B, 3)`` edges of the CAD's bounding box, metres.
-
-    Returns:
-        ``(B, 3)`` camera-frame position of the centre of the CAD's bounding box.
-    """
-    corners = torch.tensor(
-        [[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)], dtype=rotation.dtype
-    ).to(rotation.device)
-    turned = (corners * extents[:, None]) @ rotation.transpose(-1, -2)
-    span = turned.amax(dim=1) - turned.amin(dim=1)
-    reference = torch.hypot(camera[0, 0] * span[:, 0], camera[1, 1] * span[:, 1])
-    z = reference / torch.hypot(boxes[:, 2], boxes[:, 3])
-    ray = viewing_ray(camera, boxes[:, :2])
-    return ray / ray[:, 2:] * z[:, None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CounterInfo:
-    """`stream`: what one count is (image, detections = one array, object, note = the frame still got its output).
+    """`stream`: what one count is (image, detections = one array, depth, object; note = the output came all the same).
 
     `normal` counters are expected in healthy operation and raise no warning.
     """
@@ -66,6 +66,21 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "time_jump_detection": CounterInfo("detections", "waited when the stamps jumped back", normal=True),
     "deactivated_detection": CounterInfo("detections", "waited when the node was deactivated", normal=True),
+    "unmatched_depth": CounterInfo(
+        "depth", "no pair asked for the depth image within image_buffer_seconds", normal=True
+    ),
+    "duplicate_depth": CounterInfo(
+        "depth",
+        "a depth image with the same stamp and frame is buffered already",
+        "check that nothing publishes the depth images twice",
+    ),
+    "depth_buffer_full": CounterInfo(
+        "depth",
+        "dropped to keep the buffer within image_buffer_count and image_buffer_mib",
+        "raise them, or lower image_buffer_seconds",
+    ),
+    "time_jump_depth": CounterInfo("depth", "waited when the stamps jumped back", normal=True),
+    "deactivated_depth": CounterInfo("depth", "waited when the node was deactivated", normal=True),
     "bad_encoding": CounterInfo(
         "detections", "the image's encoding cannot be read", "publish rgb8, bgr8, mono8 or Bayer"
     ),
@@ -115,6 +130,22 @@ COUNTERS: Mapping[str, CounterInfo] = {
         "note",
         "camera_info of another frame_id or image size: as without it",
         "connect the camera_info of this camera and resolution",
+    ),
+    "no_depth": CounterInfo(
+        "note",
+        "use_depth is on, but no depth image of the frame's stamp was there: positions from the boxes",
+        "check that depth is published with the image's stamp and frame_id and before the detections; "
+        "else set pairing_slop_seconds",
+    ),
+    "unusable_depth": CounterInfo(
+        "note",
+        "the depth image cannot be read, or has not the image's ratio of sides: positions from the boxes",
+        "publish 16UC1 or 32FC1, registered to the colour image",
+    ),
+    "depth_rejected": CounterInfo(
+        "note",
+        "object with too few depths in its box's middle, or depths that contradict its box: position from the box",
+        normal=True,
     ),
     "drawing_error": CounterInfo(
         "note",

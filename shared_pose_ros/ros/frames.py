@@ -19,7 +19,8 @@ import torch
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
-from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
+from shared_pose_ros.ros.depth_images import UNUSABLE, depth_from_image
+from shared_pose_ros.ros.images import ImageError, rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.statistics import Statistics
 
 WARM_UP_SIZE = (480, 640)
@@ -62,8 +63,10 @@ class FrameEstimator:
         self._settings = settings
         self._statistics = statistics
 
-    def run(self, image_message: Any, detections: Any) -> Frame:
+    def run(self, image_message: Any, detections: Any, depth_message: Any = None) -> Frame:
         """The estimate for one image and one Detection2DArray; objects that cannot be used are counted, not raised.
+
+        `depth_message`: the depth image of the same stamp, or None. One that cannot be used is counted, not raised.
 
         Raises:
             ImageError: the image cannot be read.
@@ -73,31 +76,58 @@ class FrameEstimator:
         decode = rgb_from_compressed if settings.image_transport == "compressed" else rgb_from_image
         image = decode(image_message)
         objects = read_detections(detections, self.estimator.object_index, image.shape[:2], settings.score_threshold)
+        depth = self._depth(depth_message, image.shape[:2]) if settings.use_depth else None
         decoded = time.monotonic()
         camera_matrix = self._camera_matrix(image_message.header.frame_id, image.shape[:2], settings.image_is_rectified)
-        objects, estimate = self._estimate(image, objects, camera_matrix, settings.max_batch)
+        objects, estimate = self._estimate(image, objects, camera_matrix, depth, settings.max_batch)
         for counter, reason in objects.rejected:
             self._statistics.count(counter, 1, reason)
+        for name, problem in zip(objects.ids, estimate.depth_problems):
+            if problem:
+                self._statistics.count("depth_rejected", 1, f"id '{name}': {problem}")
         self._statistics.latency("decode", decoded - started)
         self._statistics.latency("estimate", time.monotonic() - decoded)
         return Frame(image_message.header, image, objects, estimate, camera_matrix)
 
+    def _depth(self, message: Any, size: tuple[int, int]) -> Optional[np.ndarray]:
+        """Depth (h, w) in metres that shows the same view as an image of this (height, width), or None, counted."""
+        if message is None:
+            self._statistics.count("no_depth", 1, "no depth image of the image's stamp and frame_id was there")
+            return None
+        try:
+            depth = depth_from_image(message)
+            if depth.shape[0] * size[1] != depth.shape[1] * size[0]:
+                shape = f"{depth.shape[1]}x{depth.shape[0]}, image of {size[1]}x{size[0]}"
+                raise ImageError(UNUSABLE, f"depth image of {shape}: not the same view")
+        except ImageError as error:
+            self._statistics.count(error.counter, 1, str(error))
+            return None
+        return depth
+
     def _estimate(
-        self, image: np.ndarray, objects: Objects, camera_matrix: Optional[np.ndarray], max_batch: int
+        self,
+        image: np.ndarray,
+        objects: Objects,
+        camera_matrix: Optional[np.ndarray],
+        depth: Optional[np.ndarray],
+        max_batch: int,
     ) -> tuple[Objects, Any]:
         """All objects in one batch, or in as few of at most max_batch as it takes; without those answered with NaN."""
         parts = []
         for start in range(0, max(len(objects.ids), 1), max_batch):
             part = slice(start, start + max_batch)
-            parts.append(self.estimator.estimate(image, objects.boxes[part], objects.object_index[part], camera_matrix))
+            given = image, objects.boxes[part], objects.object_index[part], camera_matrix
+            parts.append(self.estimator.estimate(*given, depth))
         arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _ARRAYS}
+        problems = [problem for part in parts for problem in part.depth_problems]
         sound = np.isfinite(arrays["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(arrays["confidences"]).all(axis=1)
         if arrays["translations"] is not None:
             sound &= np.isfinite(arrays["translations"]).all(axis=1)
         if not sound.all():
             objects = _without(objects, sound)
             arrays = {name: array if array is None else array[sound] for name, array in arrays.items()}
-        return objects, dataclasses.replace(parts[0], **arrays)
+            problems = [problem for problem, kept in zip(problems, sound) if kept]
+        return objects, dataclasses.replace(parts[0], **arrays, depth_problems=tuple(problems))
 
     def _camera_matrix(self, frame_id: str, size: tuple[int, int], rectified: bool) -> Optional[np.ndarray]:
         """K if the latest CameraInfo fits the image, else None; says why in `camera_state` and in a counter."""
@@ -124,7 +154,7 @@ class FrameEstimator:
         return matrix
 
 
-_ARRAYS = ("rotations", "confidences", "translations")
+_ARRAYS = ("rotations", "confidences", "translations", "position_covariances")
 
 
 def _joined(arrays: list[Optional[np.ndarray]]) -> Optional[np.ndarray]:

@@ -55,10 +55,10 @@ def rgb_from_image(message: Any) -> np.ndarray:
     if message.width == 0 or message.height == 0:
         raise ImageError("empty_image", f"image of {message.width}x{message.height} pixels: nothing to look at")
     if encoding == "rgb8":
-        return _pixels(message, 3)
+        return pixel_view(message, 3)
     if encoding in _TO_RGB:
         channels, code = _TO_RGB[encoding]
-        return _converted(_pixels(message, channels), code, message.encoding)
+        return _converted(pixel_view(message, channels), code, message.encoding)
     return _through_cv_bridge(message)
 
 
@@ -92,10 +92,14 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _pixels(message: Any, channels: int) -> np.ndarray:
-    """View (H, W, channels) uint8 of the message's data; (H, W) for one channel."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    row = width * channels
+def pixel_view(message: Any, channels: int, kind: str = "u1") -> np.ndarray:
+    """View (H, W, channels) of the message's data as pixels of numpy's type `kind`; (H, W) for one channel.
+
+    Raises:
+        ImageError: data shorter than the size says (truncated_image).
+    """
+    height, width, step, dtype = int(message.height), int(message.width), int(message.step), np.dtype(kind)
+    row = width * channels * dtype.itemsize
     if step < row:
         raise ImageError(
             "truncated_image",
@@ -108,8 +112,11 @@ def _pixels(message: Any, channels: int) -> np.ndarray:
             "truncated_image",
             f"{available} bytes of data, but {width}x{height} {message.encoding} with a step of {step} needs {needed}",
         )
-    shape, strides = ((height, width, channels), (step, channels, 1)) if channels > 1 else ((height, width), (step, 1))
-    return np.ndarray(shape, np.uint8, memoryview(message.data).cast("B"), strides=strides)
+    pixel = channels * dtype.itemsize
+    shape, strides = (height, width), (step, pixel)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, dtype.itemsize)
+    return np.ndarray(shape, dtype, memoryview(message.data).cast("B"), strides=strides)
 
 
 def _converted(pixels: np.ndarray, code: int, encoding: str) -> np.ndarray:

@@ -62,7 +62,7 @@ class SharedPoseNode(LifecycleNode):
         self._statistics = Statistics()
         self._worker = Worker(PairingBuffer(), self._statistics, self._log_error)
         self._counter_log, self._reported = CounterLog(), Counter()
-        self._latest = {"image": 0.0, "detections": 0.0, "camera_info": 0.0}
+        self._latest = {"image": 0.0, "detections": 0.0, "camera_info": 0.0, "depth": 0.0}
         self._activated, self._camera_infos = 0.0, 0
         self._inputs: list[Any] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -97,6 +97,8 @@ class SharedPoseNode(LifecycleNode):
             self.create_subscription(Detection2DArray, "detections", self._on_detections, INPUT_QOS),
             self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, INPUT_QOS),
         ]
+        if self._settings.use_depth:
+            self._inputs.append(self.create_subscription(Image, "depth", self._on_depth, INPUT_QOS))
         header = Header(stamp=self.get_clock().now().to_msg())
         self._vision_info.publish(vision_info_message(header, self._estimator.metadata))
         self._state = "active"
@@ -187,6 +189,10 @@ class SharedPoseNode(LifecycleNode):
         self._camera_infos += 1
         self._frames.camera_info = message
 
+    def _on_depth(self, message: Image) -> None:
+        self._latest["depth"] = time.monotonic()
+        self._worker.add_depth(_nanoseconds(message.header), message.header.frame_id, message)
+
     # In the worker's and the painter's thread
 
     def _publish(self, frame: Frame) -> None:
@@ -232,6 +238,7 @@ class SharedPoseNode(LifecycleNode):
             **{f"age/{name}_s": now - when for name, when in self._latest.items() if when},
             **{f"received/{name}": number for name, number in snapshot.received.items()},
             "received/camera_info": self._camera_infos,
+            **{f"used/{name}": number for name, number in snapshot.used.items()},
             **{f"published/{name}": number for name, number in snapshot.published.items()},
             **{f"pending/{name}": number for name, number in snapshot.pending.items()},
             "lateness_max_s": snapshot.lateness,
@@ -247,9 +254,8 @@ class SharedPoseNode(LifecycleNode):
     def _hints(self, now: float) -> list[str]:
         if self._state != "active":
             return [f"{self._state}: no poses are published"]
-        silent = [
-            name for name in ("image", "detections") if now - max(self._latest[name], self._activated) > SILENT_SECONDS
-        ]
+        needed = ("image", "detections", "depth") if self._settings.use_depth else ("image", "detections")
+        silent = [name for name in needed if now - max(self._latest[name], self._activated) > SILENT_SECONDS]
         return [f"nothing on '{self.resolve_topic_name(name)}': check that it is published there" for name in silent]
 
 

@@ -80,9 +80,15 @@ TABLE: tuple[Parameter, ...] = (
         read_only=True,
     ),
     Parameter(
+        "use_depth",
+        False,
+        "Take positions from the depth images on `depth`, which must be registered to the colour image.",
+        read_only=True,
+    ),
+    Parameter(
         "pairing_slop_seconds",
         0.0,
-        "Greatest difference between the stamps of an image and its detections; 0 is exact.",
+        "Greatest difference between the stamps of an image and its detections (or its depth image); 0 is exact.",
         (0.0, 1.0),
         unit="s",
         read_only=True,
@@ -96,10 +102,19 @@ TABLE: tuple[Parameter, ...] = (
         read_only=True,
     ),
     Parameter(
-        "image_buffer_count", 120, "Most images, and most detection arrays, that wait.", (1, 10000), read_only=True
+        "image_buffer_count",
+        120,
+        "Most images, most detection arrays, and most depth images, that wait.",
+        (1, 10000),
+        read_only=True,
     ),
     Parameter(
-        "image_buffer_mib", 256, "Most memory that the waiting images take.", (1, 65536), unit="MiB", read_only=True
+        "image_buffer_mib",
+        256,
+        "Most memory that the waiting images take; with use_depth as much again for the depth images.",
+        (1, 65536),
+        unit="MiB",
+        read_only=True,
     ),
     Parameter(
         "time_jump_seconds",

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from std_msgs.msg import Header
     from vision_msgs.msg import Detection3DArray
 
-DEPTH_DEVIATION = 0.2
-"""Standard deviation of a position estimated from a box, as a fraction of the distance: large, it is a coarse guess."""
 UNMEASURED_ERROR = 15.0
 """Degrees: median error taken for a bundle that was exported without validation figures; the demo's has 11.6."""
 UNKNOWN = -1.0
@@ -94,7 +92,7 @@ class PosesWriter:
         box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. With symmetric_representative
         "reference" each is then replaced by the pose among its equivalent ones that is turned nearest to the reference
         (`geometry.equivalents.nearest_symmetry`). Without a translation positions are zero and their variances -1
-        (unknown); with one, the standard deviation is `DEPTH_DEVIATION` times the distance. The covariance of the
+        (unknown); with one, the covariance is the estimate's (`geometry.positions`). The covariance of the
         orientation comes from all hypotheses, published or not (`geometry.spread.orientation_covariance`), and needs no
         camera.
 
@@ -110,7 +108,7 @@ class PosesWriter:
         rotations = np.asarray(estimate.rotations, dtype=np.float64)
         centres = self._centres[objects.object_index]
         origins, boxes = _positions(rotations, centres, estimate.translations)
-        covariances = self._covariances(objects, rotations, estimate, boxes)[:, :count]
+        covariances = self._covariances(objects, rotations, estimate)[:, :count]
         if settings.symmetric_representative == "reference":
             reference = REFERENCES[settings.reference_orientation]
             rotations, offsets = self._representatives(objects, rotations, reference)
@@ -134,17 +132,15 @@ class PosesWriter:
             )
         return self._types[POSES_TYPE](header=header, detections=detections)
 
-    def _covariances(self, objects: Objects, rotations: np.ndarray, estimate: Any, boxes: np.ndarray) -> np.ndarray:
+    def _covariances(self, objects: Objects, rotations: np.ndarray, estimate: Any) -> np.ndarray:
         """Of each hypothesis, (B, n, 36): position and orientation, taken as independent."""
         found = np.zeros((*rotations.shape[:2], 6, 6))
-        position = np.full(len(boxes), UNKNOWN)
-        if estimate.translations is not None:
-            position = (DEPTH_DEVIATION * np.linalg.norm(boxes, axis=1)) ** 2
-        found[..., :3, :3] = position[:, None, None, None] * np.eye(3)
+        known = estimate.translations is not None
+        found[..., :3, :3] = estimate.position_covariances[:, None] if known else UNKNOWN * np.eye(3)
         found[..., 3:, 3:] = orientation_covariance(
             torch.from_numpy(rotations),
             torch.from_numpy(np.asarray(estimate.confidences)),
-            torch.full((len(boxes),), self._deviation, dtype=torch.float64),
+            torch.full((len(rotations),), self._deviation, dtype=torch.float64),
             self._symmetries.take(torch.from_numpy(objects.object_index)),
         ).numpy()
         return found.reshape(*rotations.shape[:2], 36)

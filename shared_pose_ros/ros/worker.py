@@ -3,8 +3,8 @@
 A replay does the same without the thread (`drain`).
 
 Callbacks only store (`add_image`, `add_detections`). One lock guards the buffer and the bookkeeping, so that a
-`snapshot` always adds up: received = published + counters + pending, for detection arrays as for images. Times are
-seconds of the steady clock.
+`snapshot` always adds up: received = published (used) + counters + pending, for detection arrays as for images and
+depth images. Times are seconds of the steady clock.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from shared_pose_ros.ros.depth_images import DepthBuffer
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.images import ImageError
 from shared_pose_ros.ros.pairing import Pair, PairingBuffer
@@ -28,22 +29,24 @@ TICK = 0.1
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All counters with the latest reasons, and what has been received, published and is pending, by stream."""
+    """All counters with the latest reasons, and what has been received, used, published and is pending, by stream."""
 
     counters: Counter[str]
     reasons: dict[str, str]
     received: dict[str, int]
+    used: dict[str, int]
     published: dict[str, int]
     pending: dict[str, int]
     lateness: float
 
 
 class Worker:
-    """Owns the pairing buffer for the life of the node; runs while started."""
+    """Owns the pairing buffer and that of the depth images for the life of the node; runs while started."""
 
     def __init__(self, buffer: PairingBuffer, statistics: Statistics, log_error: Callable[[str], None]) -> None:
         """`log_error` gets the text of unexpected errors with their origin."""
         self.buffer = buffer
+        self.depth = DepthBuffer(lambda: buffer.limits)
         self._statistics = statistics
         self._log_error = log_error
         self._condition = threading.Condition()
@@ -69,6 +72,7 @@ class Worker:
         self._thread = None
         with self._condition:
             self.buffer.clear("deactivated")
+            self.depth.clear("deactivated")
 
     def add_image(self, stamp: int, frame_id: str, message: Any) -> None:
         """Store an image message (stamp in ns)."""
@@ -82,8 +86,14 @@ class Worker:
             self.buffer.add_detections(stamp, frame_id, message, time.monotonic())
             self._condition.notify()
 
+    def add_depth(self, stamp: int, frame_id: str, message: Any) -> None:
+        """Store a depth image message (stamp in ns). No pair waits for it."""
+        with self._condition:
+            self.depth.add(stamp, frame_id, message, len(message.data), time.monotonic())
+
     def drain(self, frames: FrameEstimator, publish: Callable[[Frame], None], now: float) -> None:
         """Serve every complete pair at `now` (s) in the caller's thread: what a replay does instead of `start`."""
+        self.depth.expire(now)
         while (pair := self.buffer.take(now)) is not None:
             self._serve(pair, frames, publish)
 
@@ -94,11 +104,12 @@ class Worker:
             pending = self.buffer.pending
             pending["detections"] += self._in_work
             return Snapshot(
-                counters + self.buffer.counters,
+                counters + self.buffer.counters + self.depth.counters,
                 reasons,
-                dict(self.buffer.received),
+                {**self.buffer.received, "depth": self.depth.received},
+                {"images": self.buffer.taken["images"], "depth": self.depth.used},
                 {"poses": self._published["poses"], "objects": self._published["objects"]},
-                pending,
+                {**pending, "depth": self.depth.pending},
                 self.buffer.lateness,
             )
 
@@ -107,6 +118,7 @@ class Worker:
             with self._condition:
                 pair = None
                 while not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
+                    self.depth.expire(time.monotonic())
                     self._condition.wait(TICK)
                 if self._stopping:
                     return
@@ -114,7 +126,9 @@ class Worker:
             self._serve(pair, frames, publish)
 
     def _serve(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
-        counter, reason, objects = self._process(pair, frames, publish)
+        with self._condition:
+            depth = self.depth.find(pair.image.stamp, pair.image.frame_id)
+        counter, reason, objects = self._process(pair, depth, frames, publish)
         with self._condition:
             self._in_work = 0
             if counter:
@@ -123,11 +137,13 @@ class Worker:
             else:
                 self._published.update({"poses": 1, "objects": objects})
 
-    def _process(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> tuple[str, str, int]:
+    def _process(
+        self, pair: Pair, depth: Any, frames: FrameEstimator, publish: Callable[[Frame], None]
+    ) -> tuple[str, str, int]:
         """(counter, reason, objects in the array) of a lost frame, ('', '', objects published) of a published one."""
         started, lost, stage = time.monotonic(), len(pair.detections.payload.detections), "estimator_error"
         try:
-            frame = frames.run(pair.image.payload, pair.detections.payload)
+            frame = frames.run(pair.image.payload, pair.detections.payload, depth)
             stage, estimated = "publish_error", time.monotonic()
             publish(frame)
         except ImageError as error:

@@ -23,15 +23,15 @@ LOST = [name for name, info in COUNTERS.items() if info.stream == "detections"]
 
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
 def live(request, tiny_bundle, tmp_path_factory):
-    """(bag, transport) with a node that listens to the bag's topics."""
-    folder = tmp_path_factory.mktemp("live")
-    recorded = made.ordinary(folder / "bag", FRAMES, transport=request.param)
-    transport = "raw" if request.param == "raw" else "compressed"
-    remaps = {"image": made.IMAGE, "camera_info": made.INFO, "detections": made.DETECTIONS}
+    """(bag, options of the replay) with a node that listens to the bag's topics; raw images come with depth."""
+    folder, raw = tmp_path_factory.mktemp("live"), request.param == "raw"
+    recorded = made.ordinary(folder / "bag", FRAMES, transport=request.param, with_depth=raw)
+    remaps = {"image": made.IMAGE, "camera_info": made.INFO, "detections": made.DETECTIONS, "depth": made.DEPTH}
+    transport = {"image_transport": "raw" if raw else "compressed", "use_depth": "true" if raw else "false"}
     process = harness.NodeProcess(
-        folder / "log.txt", remaps, bundle=tiny_bundle, device="cpu", max_batch=4, image_transport=transport
+        folder / "log.txt", remaps, bundle=tiny_bundle, device="cpu", max_batch=4, **transport
     )
-    yield recorded
+    yield recorded, ["--image", made.IMAGE, "--depth", made.DEPTH] if raw else []
     assert process.end() == 0, process.log
 
 
@@ -41,11 +41,11 @@ def poses(folder):
 
 def test_live_and_offline_poses_are_equal_to_the_last_bit(live, tiny_bundle, tmp_path, capsys):
     """Every rotation, translation and score; frames of 1 to 6 objects, so that some are split into two batches."""
-    out = str(tmp_path / "live")
-    assert main(["replay", str(live), "--live", "--report", out, "--rate", "0.5", "--clock"]) == 0
+    (recorded, options), out = live, str(tmp_path / "live")
+    assert main(["replay", str(recorded), *options, "--live", "--report", out, "--rate", "0.5", "--clock"]) == 0
     said = capsys.readouterr().out
     given = ["--bundle", str(tiny_bundle), "--device", "cpu", "--set", "max_batch=4"]
-    assert main(["replay", str(live), *given, "--report", str(tmp_path / "offline")]) == 0
+    assert main(["replay", str(recorded), *options, *given, "--report", str(tmp_path / "offline")]) == 0
     came, expected = poses(tmp_path / "live"), poses(tmp_path / "offline")
     assert [entry["stamp_ns"] for entry in expected] == [made.stamp(number) for number in range(FRAMES)]
     assert [len(entry["detections"]) for entry in expected] == [1 + number % 6 for number in range(FRAMES)]
@@ -60,6 +60,11 @@ def test_live_and_offline_poses_are_equal_to_the_last_bit(live, tiny_bundle, tmp
         messages = [record.message() for record in open_recording(tmp_path / name / "poses").messages([POSES])]
         both.append({stamp_ns(message): repr(message) for message in messages})
     assert both[0] == {stamp: both[1][stamp] for stamp in stamps}
+    books = json.loads((tmp_path / "offline" / "replay.json").read_text())
+    assert books["parameters"]["use_depth"] == bool(options)
+    if options:
+        assert books["used"]["depth"] == books["received"]["depth"] == FRAMES - 1 and books["counters"]["no_depth"] == 1
+        assert books["counters"]["depth_rejected"] < sum(len(entry["detections"]) for entry in expected) / 2
     found = json.loads((tmp_path / "live" / "replay.json").read_text())
     assert (found["answers"], found["images_published"]) == (len(came), FRAMES)
     assert found["drops"] == FRAMES - len(came) == sum(found["counters"][name] for name in LOST)
@@ -70,8 +75,9 @@ def test_live_and_offline_poses_are_equal_to_the_last_bit(live, tiny_bundle, tmp
 
 def test_a_looped_bag_is_answered_anew(live, tmp_path):
     """The bag is longer than the time jump; what is lost where it begins anew is a drop with a name."""
+    recorded, topics = live
     options = ["--live", "--loop", "2", "--rate", "0.5", "--report", str(tmp_path / "out")]
-    assert main(["replay", str(live), *options]) == 0
+    assert main(["replay", str(recorded), *topics, *options]) == 0
     found = json.loads((tmp_path / "out" / "replay.json").read_text())
     assert found["pairs_published"] == 2 * FRAMES and found["answers"] > FRAMES
     # One more if the node has seen the bag before.

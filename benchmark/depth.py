@@ -1,0 +1,178 @@
+"""How far positions are from the truth, from boxes alone and with depth, and how well their covariances hold.
+
+    python benchmark/depth.py --set tless tless/pbr_dev tless.pose.pt tless/models_cad \
+        --set parts parts_bop models/demo_parts.pose.pt models/parts [--json OUT]
+
+A set is a name, a dataset in BOP layout with depth, a bundle and the CAD. All instances that are visible from
+``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in the
+box of their visible mask, and in one as a detector reports it (``evaluation.box_noise``). Depth is that of the dataset,
+and the same as a poor sensor sees it: normal noise, and pixels without depth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.bop import BopFrame, Instance, load_bop
+from shared_pose_ros.evaluation.box_noise import BoxNoise
+from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
+from shared_pose_ros.geometry.positions import Positions, estimate_positions, ray_covariance
+from shared_pose_ros.meshes.object_set import ObjectSet
+
+BOXES = {"visible mask's": None, "detector's": BoxNoise(miss=0.0)}
+POOR_NOISE, POOR_MISSING = 0.005, 0.3
+"""Of the poor sensor: deviation of a depth (m), share of the pixels without one."""
+INSIDE = {"inside_50": 2.366, "inside_90": 6.251}
+"""Squared Mahalanobis distances: quantiles of χ² with three degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """One instance under one method: error (3,), covariance (3, 3), ray (3,), true distance, whether depth was used."""
+
+    error: np.ndarray
+    covariance: np.ndarray
+    ray: np.ndarray
+    distance: float
+    used: bool
+
+
+def from_cad_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor) -> Positions:
+    """The common formula, to compare with: the CAD's box as silhouette, 20 % of the distance in all directions."""
+    span = (rotations[:, :2] * extents[:, None]).abs().sum(dim=2)
+    reference = torch.hypot(camera[0, 0] * span[:, 0], camera[1, 1] * span[:, 1])
+    ray = viewing_ray(camera, boxes[:, :2])
+    centres = ray / ray[:, 2:] * (reference / boxes[:, 2:].norm(dim=1))[:, None]
+    deviation = 0.2 * centres.norm(dim=1)
+    return Positions(centres, ray_covariance(ray, deviation, deviation))
+
+
+def poor(depth: Tensor, seed: int) -> Tensor:
+    """The depth image (h, w) as a poor sensor sees it."""
+    generator = torch.Generator().manual_seed(seed)
+    noisy = depth + POOR_NOISE * torch.randn(depth.shape, generator=generator)
+    missing = torch.rand(depth.shape, generator=generator) < POOR_MISSING
+    return torch.where((depth > 0) & ~missing, noisy, torch.zeros(()))
+
+
+def methods(depth: Tensor, number: int, *given: Tensor) -> Iterator[tuple[str, Positions]]:
+    """(name, positions) of each way to locate the same objects."""
+    yield "CAD box", from_cad_box(*given)
+    yield "box", estimate_positions(*given)
+    yield "depth", estimate_positions(*given, depth)
+    yield "poor depth", estimate_positions(*given, poor(depth, number))
+
+
+def locate(frame: BopFrame, instances: list[Instance], rotations: Tensor, boxes: np.ndarray, facts: Any) -> Iterator:
+    """(method, Located) of every instance of a frame by every method; rotations (B, 3, 3) as crops show them."""
+    camera, depth = torch.from_numpy(frame.camera).float(), torch.from_numpy(frame.depth())
+    known = [facts[instance.class_id] for instance in instances]
+    truth = np.stack([i.rotation @ m.centre + i.translation for i, m in zip(instances, known)])
+    extents = torch.tensor(np.stack([model.extents for model in known]), dtype=torch.float32)
+    given = torch.from_numpy(boxes).float(), camera, rotations.float(), extents
+    rays, distances = truth / np.linalg.norm(truth, axis=1)[:, None], np.linalg.norm(truth, axis=1)
+    for method, answer in methods(depth, 1000 * frame.scene_id + frame.image_id, *given):
+        problems = answer.problems or ("no depth",) * len(truth)
+        errors, covariances = answer.centres.double().numpy() - truth, answer.covariances.double().numpy()
+        for row in range(len(truth)):
+            yield method, Located(errors[row], covariances[row], rays[row], distances[row], not problems[row])
+
+
+def figures(found: list[Located]) -> dict[str, Any]:
+    """Millimetres and per cent of the distance (median, 90th percentile), and shares inside the stated ellipsoids."""
+    errors = np.stack([item.error for item in found])
+    radial = np.array([item.error @ item.ray for item in found])
+    lateral = np.linalg.norm(errors - radial[:, None] * np.stack([item.ray for item in found]), axis=1)
+    total, distance = np.linalg.norm(errors, axis=1), np.array([item.distance for item in found])
+    far = np.array([item.error @ np.linalg.solve(item.covariance, item.error) for item in found])
+    stated = np.array([np.sqrt(item.ray @ item.covariance @ item.ray) for item in found])
+
+    def both(values: np.ndarray) -> list[float]:
+        return [round(float(value), 2) for value in np.quantile(values, [0.5, 0.9])]
+
+    return {
+        "instances": len(found),
+        "error_mm": both(1e3 * total),
+        "error_percent": both(100 * total / distance),
+        "radial_mm": both(1e3 * abs(radial)),
+        "lateral_mm": both(1e3 * lateral),
+        "radial_bias_percent": round(float(np.median(100 * radial / distance)), 2),
+        "stated_radial_deviation_mm": round(float(1e3 * np.median(stated)), 1),
+        **{name: round(float((far <= limit).mean()), 3) for name, limit in INSIDE.items()},
+        "depth_used": round(float(np.mean([item.used for item in found])), 3),
+    }
+
+
+def measure(root: Path, bundle: Path, cad: Path, split: str, visibility: float) -> list[dict[str, Any]]:
+    """A row of figures for each source of rotations, of boxes, and each method."""
+    estimator = PoseEstimator.load(bundle, device="cpu")
+    facts = {name: model for model in ObjectSet.load(cad) for name in (model.class_id, *model.aliases)}
+    found: dict[tuple[str, str, str], list[Located]] = {}
+    for frame in load_bop(root, split).frames:
+        shown = [i for i in frame.instances if i.visibility >= visibility and i.class_id in facts]
+        for source, noise in BOXES.items():
+            boxes = {i.gt_id: frame.visible_box(i.gt_id) for i in shown}
+            if noise is not None:
+                boxes = {n: noise.detect(b, frame.scene_id, frame.image_id, n) for n, b in boxes.items()}
+            for rotations in ("true", "estimated"):
+                chosen = [i for i in shown if rotations == "true" or estimator.object_index(i.class_id) is not None]
+                if not chosen:
+                    continue
+                rows = np.stack([boxes[i.gt_id] for i in chosen])
+                turned = crop_rotations(frame, chosen, rows, estimator if rotations == "estimated" else None)
+                for method, item in locate(frame, chosen, turned, rows, facts):
+                    found.setdefault((rotations, source, method), []).append(item)
+    names = ("rotations", "boxes", "method")
+    return [{**dict(zip(names, key)), **figures(items)} for key, items in found.items()]
+
+
+def crop_rotations(
+    frame: BopFrame, instances: list[Instance], boxes: np.ndarray, estimator: PoseEstimator | None
+) -> Tensor:
+    """Rotations (B, 3, 3) as the crops show the objects: estimated, or the true ones without an estimator."""
+    if estimator is not None:
+        index = np.array([estimator.object_index(instance.class_id) for instance in instances])
+        return torch.from_numpy(estimator.estimate(frame.image(), boxes, index).rotations[:, 0])
+    correction = ray_rotation(viewing_ray(torch.from_numpy(frame.camera), torch.from_numpy(boxes[:, :2])))
+    return correction.mT @ torch.from_numpy(np.stack([instance.rotation for instance in instances]))
+
+
+def main() -> None:
+    """Measure all sets and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", nargs=4, action="append", required=True, metavar=("NAME", "BOP", "BUNDLE", "CAD"))
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--visibility", type=float, default=0.1, help="least visible share (default: 0.1)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "torch": torch.__version__,
+        "visibility": options.visibility,
+        "detector": str(BOXES["detector's"]),
+        "poor_depth": {"noise_m": POOR_NOISE, "missing": POOR_MISSING},
+        "sets": {
+            name: measure(Path(root), Path(bundle), Path(cad), options.split, options.visibility)
+            for name, root, bundle, cad in options.set
+        },
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
