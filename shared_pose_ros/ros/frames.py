@@ -21,6 +21,7 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
 from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.tracks import Tracked, Tracks
 
 WARM_UP_SIZE = (480, 640)
 
@@ -47,14 +48,23 @@ class Frame:
     objects: Objects
     estimate: Any
     camera_matrix: Optional[np.ndarray]
+    tracked: Optional[Tracked] = None
+    """What its objects have to do with the tracks; None without a memory."""
 
 
 class FrameEstimator:
     """Runs the estimator on pairs of messages and counts what is left out, by object and by note."""
 
-    def __init__(self, estimator: Any, settings: Callable[[], SimpleNamespace], statistics: Statistics) -> None:
-        """`settings()` gives the current parameters (parameters.read)."""
+    def __init__(
+        self,
+        estimator: Any,
+        settings: Callable[[], SimpleNamespace],
+        statistics: Statistics,
+        tracks: Optional[Tracks] = None,
+    ) -> None:
+        """`settings()` gives the current parameters (parameters.read); without `tracks` there is no memory."""
         self.estimator = estimator
+        self.tracks = tracks
         self.camera_info: Any = None
         """The latest CameraInfo, or None."""
         self.camera_state = "no camera_info yet"
@@ -76,11 +86,14 @@ class FrameEstimator:
         decoded = time.monotonic()
         camera_matrix = self._camera_matrix(image_message.header.frame_id, image.shape[:2], settings.image_is_rectified)
         objects, estimate = self._estimate(image, objects, camera_matrix, settings.max_batch)
-        for counter, reason in objects.rejected:
+        tracked = None
+        if self.tracks is not None:
+            estimate, tracked = self.tracks.update(image_message.header, objects, estimate, settings)
+        for counter, reason in objects.rejected + (tracked.notes if tracked else []):
             self._statistics.count(counter, 1, reason)
         self._statistics.latency("decode", decoded - started)
         self._statistics.latency("estimate", time.monotonic() - decoded)
-        return Frame(image_message.header, image, objects, estimate, camera_matrix)
+        return Frame(image_message.header, image, objects, estimate, camera_matrix, tracked)
 
     def _estimate(
         self, image: np.ndarray, objects: Objects, camera_matrix: Optional[np.ndarray], max_batch: int

@@ -70,6 +70,17 @@ class Worker:
         with self._condition:
             self.buffer.clear("deactivated")
 
+    def reset(self) -> dict[str, int]:
+        """Count all that waits as reset, and let the frame in work finish: after it nothing older is published.
+
+        Returns how many images and detections waited.
+        """
+        with self._condition:
+            waiting = self.buffer.pending
+            self.buffer.clear("reset")
+            self._condition.wait_for(lambda: not self._in_work)
+        return waiting
+
     def add_image(self, stamp: int, frame_id: str, message: Any) -> None:
         """Store an image message (stamp in ns)."""
         with self._condition:
@@ -122,6 +133,7 @@ class Worker:
                 self._statistics.count("lost_with_frame", objects)
             else:
                 self._published.update({"poses": 1, "objects": objects})
+            self._condition.notify_all()
 
     def _process(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> tuple[str, str, int]:
         """(counter, reason, objects in the array) of a lost frame, ('', '', objects published) of a published one."""

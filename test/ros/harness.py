@@ -23,6 +23,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
 
 from shared_pose_ros.ros.player import spinning
@@ -82,6 +83,7 @@ class Peer(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._keep_status, 10)
         self._change = self.create_client(ChangeState, "shared_pose_node/change_state")
         self._get = self.create_client(GetState, "shared_pose_node/get_state")
+        self._reset = self.create_client(Trigger, "shared_pose_node/reset")
         self._set = self.create_client(SetParameters, "shared_pose_node/set_parameters")
         self._stamp = time.time_ns()
 
@@ -137,6 +139,12 @@ class Peer(Node):
 
     def state(self) -> str:
         return self.call(self._get, GetState.Request()).current_state.label
+
+    def reset(self) -> str:
+        """Call ~/reset; returns what it says."""
+        answer = self.call(self._reset, Trigger.Request())
+        assert answer.success
+        return answer.message
 
     def set_parameter(self, name: str, value: Any) -> Any:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
