@@ -41,7 +41,7 @@ from shared_pose_ros.ros.tracks import Tracks
 from shared_pose_ros.training.provenance import processor_name
 
 # Every view is taken: a part is followed where it shows as much as this in all frames.
-SETTINGS = scenes.SceneSettings(visibility=(0.0, 0.0), seed=20261124)
+SETTINGS = scenes.SceneSettings(visibility=(0.0, 0.0), seed=20261125)
 LEAST_VISIBLE = 0.3
 DISTANCE, ELEVATION = 0.68, 55.0
 STEP = 3.0
@@ -109,14 +109,14 @@ def sequences(estimator: PoseEstimator, heap: Heap, frames: int) -> dict[str, li
 
 @dataclass(frozen=True)
 class Followed:
-    """What was published of a sequence, (frames, parts): degrees, but `confidence` and `contradicted` (a number)."""
+    """What was published of a sequence, `(frames, parts)`, degrees; tracks that began anew by frame."""
 
     error: np.ndarray
     change: np.ndarray
     from_first: np.ndarray
     turned: np.ndarray
     confidence: np.ndarray
-    contradicted: int
+    contradicted: np.ndarray
 
 
 def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) -> Followed:
@@ -129,7 +129,7 @@ def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) ->
     symmetries = [Symmetries.from_dict(item.symmetries) for item in estimator.metadata.objects]
     rows: list[list[tuple[float, ...]]] = []
     published: list[torch.Tensor] = []
-    contradicted = 0
+    contradicted = []
     for number, shot in enumerate(shots):
         names = [part.class_id for part in shot.instances]
         index = np.array([estimator.object_index(name) for name in names])
@@ -138,7 +138,7 @@ def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) ->
         estimate, tracked = tracks.update(
             SimpleNamespace(stamp=stamp, frame_id="camera"), objects, shot.estimate, settings
         )
-        contradicted += sum(name == "track_contradicted" for name, _ in tracked.notes)
+        contradicted.append(sum(name == "track_contradicted" for name, _ in tracked.notes))
         best = torch.from_numpy(estimate.rotations[:, 0]).double()
         rows.append([])
         for i, (part, first) in enumerate(zip(shot.instances, shots[0].instances)):
@@ -148,7 +148,7 @@ def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) ->
             angles = [float(symmetric_rotation_error(one[None], other, group)) for one, other in pairs]
             rows[-1].append((*angles, float(estimate.confidences[i, 0])))
         published.append(best)
-    return Followed(*np.array(rows).transpose(2, 0, 1), contradicted)
+    return Followed(*np.array(rows).transpose(2, 0, 1), np.array(contradicted))
 
 
 def steady_figures(found: Sequence[Followed], first: int) -> dict[str, float]:
@@ -162,7 +162,7 @@ def steady_figures(found: Sequence[Followed], first: int) -> dict[str, float]:
         "flips": round(float((change > FLIP).mean()), 4),
         "median_change": round(float(np.median(change)), 2),
         "mean_confidence": round(float(confidence.mean()), 3),
-        "contradicted": sum(f.contradicted for f in found),
+        "contradicted": int(sum(f.contradicted[first:].sum() for f in found)),
     }
 
 
@@ -179,6 +179,7 @@ def jump_figures(found: Sequence[Followed], frames: int) -> dict[str, object]:
         "median_error_by_frame": [round(float(value), 1) for value in medians[frames - 1 :]],
         "steady_error": round(steady, 2),
         "lag_frames": lag,
+        "contradicted": int(sum(f.contradicted[frames] for f in found)),
         "nearer_to_old_pose": [round(float(value), 3) for value in (old < error)[frames : frames + 3].mean(axis=1)],
     }
 

@@ -26,6 +26,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
 
+from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.player import spinning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,13 @@ class Peer(Node):
             "diagnostics without pending detections",
         )
         return self.values()
+
+
+def books_balance(values: dict[str, str]) -> bool:
+    """Received arrays = published poses + counters of arrays + pending."""
+    lost = sum(int(values[f"counter/{name}"]) for name, info in COUNTERS.items() if info.stream == "detections")
+    published, pending = int(values["published/poses"]), int(values["pending/detections"])
+    return int(values["received/detections"]) == published + lost + pending
 
 
 def wait_quietly(condition: Callable[[], bool], seconds: float) -> bool:
