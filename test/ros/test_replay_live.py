@@ -68,6 +68,7 @@ def test_live_and_offline_poses_are_equal_to_the_last_bit(live, tiny_bundle, tmp
     assert f"Answers: {len(came)}, drops {found['drops']}" in said and "published to poses received: min" in said
 
 
+@pytest.mark.parametrize("live", ["raw"], indirect=True)
 def test_with_memory_live_and_offline_are_equal_too(live, tiny_bundle, tmp_path):
     """Ids go through all frames. A frame that a busy machine loses changes those after it: the bag is played again."""
     given = {"smoothing": 0.6, "symmetric_representative": "last"}
