@@ -142,7 +142,7 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "smoothing",
         0.0,
-        "Memory between frames for detections with an id: a frame counts this much less with each frame after it; "
+        "Memory between frames for detections with an id: one that is k frames old counts smoothing to the power of k; "
         "0 is off.",
         (0.0, 0.95),
     ),
