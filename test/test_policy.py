@@ -48,7 +48,7 @@ def test_only_the_node_publishes_poses(allowed):
 
 
 def test_only_the_operator_changes_the_node(allowed):
-    for service in ("change_state", "set_parameters", "set_parameters_atomically"):
+    for service in ("change_state", "reset", "set_parameters", "set_parameters_atomically"):
         assert allowed["request", f"/shared_pose_node/{service}"] == {"/cell/operator"}
         assert allowed["reply", f"/shared_pose_node/{service}"] == {"/cell/shared_pose"}
 
@@ -63,6 +63,10 @@ def test_the_node_may_open_everything_that_it_opens(allowed):
     assert set(subscribed) == set(INPUTS)
     for topic in subscribed:
         assert "/cell/shared_pose" in allowed["subscribe", INPUTS[topic]], topic
+    services = re.findall(r'create_service\(\w+, "([^"]+)"', source)
+    assert services == ["~/reset"]
+    for service in services:
+        assert "/cell/shared_pose" in allowed["reply", service.replace("~", "/shared_pose_node")], service
 
 
 def test_no_comment_stands_where_ros2_security_takes_it_for_an_enclave():

@@ -23,6 +23,7 @@ from shared_pose_ros.ros.poses import (
     PosesWriter,
     hypothesis_deviation,
     published_estimate,
+    published_rotations,
 )
 
 FLIP = Symmetries.from_axes([{"axis": [0, 0, 1], "fold": 2, "offset": [0.01, 0, 0]}]).to_dict()
@@ -182,6 +183,30 @@ def test_the_representative_changes_neither_covariances_nor_unknown_positions() 
         for one, other in zip(old.results, new.results):
             np.testing.assert_array_equal(one.pose.covariance, other.pose.covariance)
             np.testing.assert_array_equal(arrays(other.pose.pose)[0], 0)
+
+
+@pytest.mark.parametrize("translations", [None, np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])], ids=["no K", "K"])
+def test_the_representative_nearest_to_the_last_pose(translations) -> None:
+    """Of the two equivalent poses always the one that was published, position too; the reference where none was."""
+    answer = estimate(translations)
+    settings = from_text({"symmetric_representative": "last"})
+    reference = WRITER.write(HEADER, OBJECTS, answer, from_text({"symmetric_representative": "reference"}))
+    nothing = np.full((2, 3, 3), np.nan)
+    for last in (None, nothing):
+        message = WRITER.write(HEADER, OBJECTS, answer, settings, last)
+        np.testing.assert_array_equal(matrices(message), matrices(reference))
+    half = np.diag([-1.0, -1.0, 1.0])
+    for turned in (np.eye(3), half):
+        shown = published_rotations(reference) @ turned
+        found = matrices(WRITER.write(HEADER, OBJECTS, answer, settings, shown))
+        np.testing.assert_allclose(found[1, 0, :3, :3], shown[1], atol=1e-9)
+        np.testing.assert_array_equal(found[0], matrices(reference)[0])
+        member = np.eye(4)
+        member[:3, :3] = turned
+        member[0, 3] = 0.0 if turned[0, 0] > 0 else 0.02
+        expected = matrices(reference)[1, 0] @ member
+        if translations is not None:
+            np.testing.assert_allclose(found[1, 0], expected, atol=1e-9)
 
 
 def test_every_choice_of_reference_is_known() -> None:

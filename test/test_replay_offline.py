@@ -183,6 +183,23 @@ def test_parameters_of_the_node_count(run):
     assert [len(detection.results) for detection in reply.message.detections] == [2, 2]
 
 
+def test_memory_between_frames_counts_and_is_the_same_again(run):
+    """Objects keep their ids from frame to frame; frames out of order are answered by themselves."""
+    messages = [message for number in (0, 1, 3, 2, 4) for message in pair(number, count=3)]
+    messages = [(topic, m, made.START + 1000 * i) for i, (topic, m, _) in enumerate(messages)]
+    plain, _ = run(messages)
+    smooth, books = run(messages, smoothing="0.6")
+    again, _ = run(messages, smoothing="0.6")
+    plain, smooth, again = (pose_records([reply.message for reply in replies]) for replies in (plain, smooth, again))
+    assert smooth == again and [entry["stamp_ns"] for entry in smooth] == [made.stamp(i) for i in range(5)]
+    assert [one == other for one, other in zip(plain, smooth)] == [True, False, True, False, False]
+    assert books.counters["not_newer"] == 3
+    for entry in smooth:
+        for detection in entry["detections"]:
+            scores = [hypothesis["score"] for hypothesis in detection["hypotheses"]]
+            assert scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1.0, abs=1e-6)
+
+
 def test_damaged_messages_are_counted_and_the_rest_answered(estimator, tiny_bundle):
     store, good = bag.message_types(), pair(0)
     records = [

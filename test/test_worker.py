@@ -281,6 +281,41 @@ def test_while_the_network_is_busy_only_the_newest_pair_waits(cell: Cell, estima
     assert cell.worker.snapshot().counters["superseded"] == 4
 
 
+def test_reset_counts_what_waited_and_lets_the_frame_in_work_finish(cell: Cell, estimator: FakeEstimator) -> None:
+    """After it nothing older is published; the books balance all the time; the next frame is answered."""
+    estimator.gate.clear()
+    cell.frame(image(), detections(1, first=100))
+    cell.wait(lambda: cell.worker.buffer.taken["detections"] == 1)
+    cell.frame(image(), detections(1, first=200))
+    cell.worker.add_image(1000, "camera", image())
+    assert not cell.settled()
+    resetting = threading.Thread(target=lambda: waited.append((cell.worker.reset(), len(cell.published))))
+    waited: list[tuple[dict[str, int], int]] = []
+    resetting.start()
+    cell.wait(lambda: cell.worker.buffer.counters["reset_detection"] == 1)
+    cell.settled()
+    assert resetting.is_alive()
+    estimator.gate.set()
+    resetting.join(10)
+    assert waited == [({"images": 2, "detections": 1, "depth": 0}, 1)]
+    cell.wait(cell.settled)
+    assert [frame.objects.ids for frame in cell.published] == [["100"]]
+    # A smaller stamp than before is no time jump after a reset.
+    cell.frame(image(), detections(1, first=300))
+    cell.wait(cell.settled)
+    assert cell.published[-1].objects.ids == ["300"]
+    counters = cell.worker.snapshot().counters
+    assert (counters["reset_image"], counters["reset_detection"], counters["time_jumps"]) == (2, 1, 0)
+
+
+def test_reset_while_stopped(cell: Cell) -> None:
+    cell.worker.stop()
+    cell.worker.add_image(1000, "camera", image())
+    cell.worker.add_depth(1000, "camera", image())
+    assert cell.worker.reset() == {"images": 1, "detections": 0, "depth": 1}
+    assert cell.settled()
+
+
 def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, frames: FrameEstimator) -> None:
     cell.worker.add_image(1000, "camera", image())
     cell.worker.add_detections(1001, "camera", detections(1))

@@ -24,8 +24,9 @@ from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
-from shared_pose_ros.ros.poses import PosesWriter
+from shared_pose_ros.ros.poses import PosesWriter, published_rotations
 from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.tracks import Tracks
 from shared_pose_ros.ros.worker import Worker
 
 
@@ -101,7 +102,8 @@ class OfflineNode:
         self._writer = PosesWriter(estimator.metadata, bag.message_types().types)
         self._statistics, self._errors = Statistics(), []
         self._worker = Worker(PairingBuffer(limits_from(settings)), self._statistics, self._errors.append)
-        self._frames = FrameEstimator(estimator, lambda: settings, self._statistics)
+        self._tracks = Tracks(estimator.metadata)
+        self._frames = FrameEstimator(estimator, lambda: settings, self._statistics, self._tracks)
         self._received, self._damaged = Counter(), Counter()
         self._times: dict[Key, int] = {}
         self._start: int | None = None
@@ -160,7 +162,8 @@ class OfflineNode:
 
     def _publish(self, frame: Frame) -> None:
         objects = frame.objects
-        message = self._writer.write(frame.header, objects, frame.estimate, self._settings)
+        message = self._writer.write(frame.header, objects, frame.estimate, self._settings, frame.tracked.last)
+        self._tracks.remember(frame.tracked, published_rotations(message))
         key = bag.stamp_ns(message), frame.header.frame_id
         answered = AnsweredFrame(
             stamp=key[0],

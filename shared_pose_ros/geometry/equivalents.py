@@ -105,6 +105,22 @@ def nearest_symmetry(relative: Tensor, table: SymmetryTable) -> Tensor:
     return torch.where(table.free[:, None, None, None], _about(n.mT, table.points), found)
 
 
+def nearest_equivalents(first: Tensor, second: Tensor, table: SymmetryTable) -> Tensor:
+    """Of each rotation of the second the equivalent one nearest to each of the first.
+
+    Args:
+        first: ``(B, a, 3, 3)``, float64.
+        second: ``(B, b, 3, 3)``, float64.
+        table: of the B objects.
+
+    Returns:
+        ``(B, a, b, 3, 3)``.
+    """
+    relative = first.mT[:, :, None] @ second[:, None]
+    symmetries = nearest_symmetry(relative.flatten(1, 2), table)[..., :3, :3]
+    return second[:, None] @ symmetries.reshape_as(relative)
+
+
 def _about(rotations: Tensor, points: Tensor) -> Tensor:
     """Motions ``(B, P, 4, 4)`` that turn by ``rotations (B, P, 3, 3)`` about ``points (B, 3)``."""
     motions = torch.zeros(*rotations.shape[:2], 4, 4, dtype=torch.float64)

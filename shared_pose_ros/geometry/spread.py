@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_symmetry
+from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_equivalents
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 
 TURN_VARIANCE = math.pi**2 / 3.0
@@ -63,11 +63,8 @@ def orientation_covariance(
         ``(B, n, 3, 3)`` rad², symmetric, positive definite where σ > 0.
     """
     r, p = rotations.double(), confidences.double()
-    batch, n = p.shape
     identity = torch.eye(3, dtype=torch.float64)
-    relative = r.mT[:, :, None] @ r[:, None]
-    nearest = nearest_symmetry(relative.reshape(batch, n * n, 3, 3), symmetries)[..., :3, :3]
-    apart = r[:, None] @ nearest.reshape(batch, n, n, 3, 3) @ r.mT[:, :, None]
+    apart = nearest_equivalents(r, r, symmetries) @ r.mT[:, :, None]
     vectors = rotation_vector(apart) * (p / p.sum(dim=1, keepdim=True)).sqrt()[:, None, :, None]
     covariance = vectors.mT @ vectors + deviation.double().square()[:, None, None, None] * identity
     axis = torch.einsum("bnij,bj->bni", r, symmetries.axes)

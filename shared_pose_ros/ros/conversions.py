@@ -71,6 +71,11 @@ def read_detections(
     )
 
 
+def nanoseconds(header: Any) -> int:
+    """A header's stamp in ns."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec
+
+
 def best_result(detection: Detection2D) -> Any:
     """The ObjectHypothesis with the highest score; NaN is lower than any number. The detection must have results."""
     hypotheses = [result.hypothesis for result in detection.results]

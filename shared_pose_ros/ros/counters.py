@@ -36,6 +36,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "time_jump_image": CounterInfo("image", "waited when the stamps jumped back", normal=True),
     "deactivated_image": CounterInfo("image", "waited when the node was deactivated", normal=True),
+    "reset_image": CounterInfo("image", "waited when ~/reset was called", normal=True),
     "unmatched_detection": CounterInfo(
         "detections",
         "no image of the same stamp came within image_buffer_seconds",
@@ -66,6 +67,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "time_jump_detection": CounterInfo("detections", "waited when the stamps jumped back", normal=True),
     "deactivated_detection": CounterInfo("detections", "waited when the node was deactivated", normal=True),
+    "reset_detection": CounterInfo("detections", "waited when ~/reset was called", normal=True),
     "unmatched_depth": CounterInfo(
         "depth", "no pair asked for the depth image within image_buffer_seconds", normal=True
     ),
@@ -81,6 +83,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "time_jump_depth": CounterInfo("depth", "waited when the stamps jumped back", normal=True),
     "deactivated_depth": CounterInfo("depth", "waited when the node was deactivated", normal=True),
+    "reset_depth": CounterInfo("depth", "waited when ~/reset was called", normal=True),
     "bad_encoding": CounterInfo(
         "detections", "the image's encoding cannot be read", "publish rgb8, bgr8, mono8 or Bayer"
     ),
@@ -146,6 +149,21 @@ COUNTERS: Mapping[str, CounterInfo] = {
         "note",
         "object with too few depths in its box's middle, or depths that contradict its box: position from the box",
         normal=True,
+    ),
+    "track_contradicted": CounterInfo(
+        "note",
+        "an object's new hypotheses contradicted those before (smoothing): its track began anew",
+        normal=True,
+    ),
+    "not_newer": CounterInfo(
+        "note",
+        "an object's frame was not newer than its track (smoothing, last): answered by itself, the track kept",
+        normal=True,
+    ),
+    "shared_id": CounterInfo(
+        "note",
+        "detections of one class share an id in one array (smoothing, last): each answered by itself",
+        "the tracker must give every part an id of its own",
     ),
     "drawing_error": CounterInfo(
         "note",

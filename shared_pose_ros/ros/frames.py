@@ -22,6 +22,7 @@ from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, re
 from shared_pose_ros.ros.depth_images import UNUSABLE, depth_from_image
 from shared_pose_ros.ros.images import ImageError, rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.tracks import Tracked, Tracks
 
 WARM_UP_SIZE = (480, 640)
 
@@ -48,14 +49,23 @@ class Frame:
     objects: Objects
     estimate: Any
     camera_matrix: Optional[np.ndarray]
+    tracked: Optional[Tracked] = None
+    """What its objects have to do with the tracks; None without a memory."""
 
 
 class FrameEstimator:
     """Runs the estimator on pairs of messages and counts what is left out, by object and by note."""
 
-    def __init__(self, estimator: Any, settings: Callable[[], SimpleNamespace], statistics: Statistics) -> None:
-        """`settings()` gives the current parameters (parameters.read)."""
+    def __init__(
+        self,
+        estimator: Any,
+        settings: Callable[[], SimpleNamespace],
+        statistics: Statistics,
+        tracks: Optional[Tracks] = None,
+    ) -> None:
+        """`settings()` gives the current parameters (parameters.read); without `tracks` there is no memory."""
         self.estimator = estimator
+        self.tracks = tracks
         self.camera_info: Any = None
         """The latest CameraInfo, or None."""
         self.camera_state = "no camera_info yet"
@@ -80,14 +90,17 @@ class FrameEstimator:
         decoded = time.monotonic()
         camera_matrix = self._camera_matrix(image_message.header.frame_id, image.shape[:2], settings.image_is_rectified)
         objects, estimate = self._estimate(image, objects, camera_matrix, depth, settings.max_batch)
-        for counter, reason in objects.rejected:
+        tracked = None
+        if self.tracks is not None:
+            estimate, tracked = self.tracks.update(image_message.header, objects, estimate, settings)
+        for counter, reason in objects.rejected + (tracked.notes if tracked else []):
             self._statistics.count(counter, 1, reason)
         for name, problem in zip(objects.ids, estimate.depth_problems):
             if problem:
                 self._statistics.count("depth_rejected", 1, f"id '{name}': {problem}")
         self._statistics.latency("decode", decoded - started)
         self._statistics.latency("estimate", time.monotonic() - decoded)
-        return Frame(image_message.header, image, objects, estimate, camera_matrix)
+        return Frame(image_message.header, image, objects, estimate, camera_matrix, tracked)
 
     def _depth(self, message: Any, size: tuple[int, int]) -> Optional[np.ndarray]:
         """Depth (h, w) in metres that shows the same view as an image of this (height, width), or None, counted."""

@@ -24,17 +24,19 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros import drawing, parameters
-from shared_pose_ros.ros.conversions import vision_info_message
+from shared_pose_ros.ros.conversions import nanoseconds, vision_info_message
 from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
 from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
-from shared_pose_ros.ros.poses import PosesWriter
+from shared_pose_ros.ros.poses import PosesWriter, published_rotations
 from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.tracks import Tracks
 from shared_pose_ros.ros.worker import Worker
 
 NODE_NAME = "shared_pose_node"
@@ -56,6 +58,7 @@ class SharedPoseNode(LifecycleNode):
         self._estimator: Optional[PoseEstimator] = None
         self._frames: Optional[FrameEstimator] = None
         self._writer: Optional[PosesWriter] = None
+        self._tracks: Optional[Tracks] = None
         self._painter: Optional[drawing.Painter] = None
         self._problem = ""
         self._state = "unconfigured"
@@ -68,6 +71,7 @@ class SharedPoseNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # The steady clock: diagnostics must not stop with a simulated clock.
         self._timer = self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(Trigger, "~/reset", self._on_reset)
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(lambda _: setattr(self, "_settings", parameters.read(self)))
 
@@ -148,7 +152,8 @@ class SharedPoseNode(LifecycleNode):
             self._paint, lambda error: self._statistics.count("drawing_error", 1, str(error))
         )
         self._estimator, self._writer = estimator, PosesWriter(estimator.metadata)
-        self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics)
+        self._tracks = Tracks(estimator.metadata)
+        self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics, self._tracks)
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
@@ -160,6 +165,8 @@ class SharedPoseNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._inputs = []
         self._worker.stop()
+        if self._tracks is not None:
+            self._tracks.clear()
 
     def _release(self) -> None:
         if self._painter is not None:
@@ -169,7 +176,7 @@ class SharedPoseNode(LifecycleNode):
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._estimator = self._frames = self._writer = None
+        self._estimator = self._frames = self._writer = self._tracks = None
         self._state = "unconfigured"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -178,11 +185,11 @@ class SharedPoseNode(LifecycleNode):
 
     def _on_image(self, message: Any) -> None:
         self._latest["image"] = time.monotonic()
-        self._worker.add_image(_nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_image(nanoseconds(message.header), message.header.frame_id, message)
 
     def _on_detections(self, message: Detection2DArray) -> None:
         self._latest["detections"] = time.monotonic()
-        self._worker.add_detections(_nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_detections(nanoseconds(message.header), message.header.frame_id, message)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._latest["camera_info"] = time.monotonic()
@@ -191,13 +198,25 @@ class SharedPoseNode(LifecycleNode):
 
     def _on_depth(self, message: Image) -> None:
         self._latest["depth"] = time.monotonic()
-        self._worker.add_depth(_nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_depth(nanoseconds(message.header), message.header.frame_id, message)
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        waited = self._worker.reset()
+        tracks = 0 if self._tracks is None else self._tracks.clear()
+        response.success = True
+        response.message = (
+            f"dropped {waited['images']} images, {waited['detections']} detection arrays, "
+            f"{waited['depth']} depth images, {tracks} tracks"
+        )
+        self.get_logger().info(f"reset: {response.message}")
+        return response
 
     # In the worker's and the painter's thread
 
     def _publish(self, frame: Frame) -> None:
-        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings)
+        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings, frame.tracked.last)
         self._poses.publish(poses)
+        self._tracks.remember(frame.tracked, published_rotations(poses))
         if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
             self._painter.show(frame, poses)
 
@@ -241,6 +260,7 @@ class SharedPoseNode(LifecycleNode):
             **{f"used/{name}": number for name, number in snapshot.used.items()},
             **{f"published/{name}": number for name, number in snapshot.published.items()},
             **{f"pending/{name}": number for name, number in snapshot.pending.items()},
+            "tracks": 0 if self._tracks is None else len(self._tracks),
             "lateness_max_s": snapshot.lateness,
             **{f"latency/{name}": seconds for name, seconds in self._statistics.percentiles().items()},
         }
@@ -257,7 +277,3 @@ class SharedPoseNode(LifecycleNode):
         needed = ("image", "detections", "depth") if self._settings.use_depth else ("image", "detections")
         silent = [name for name in needed if now - max(self._latest[name], self._activated) > SILENT_SECONDS]
         return [f"nothing on '{self.resolve_topic_name(name)}': check that it is published there" for name in silent]
-
-
-def _nanoseconds(header: Header) -> int:
-    return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -98,6 +98,9 @@ def _spin(node: SharedPoseNode, executor: SingleThreadedExecutor) -> None:
             return
         # For instance rclpy's own service for a lifecycle transition that is not possible now.
         except Exception as error:
+            # A signal between two callbacks: what is made for the next wait finds the context shut down.
+            if not rclpy.ok():
+                return
             node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
 
 

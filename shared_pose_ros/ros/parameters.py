@@ -142,9 +142,10 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "symmetric_representative",
         "any",
-        "Which of the equivalent poses of a symmetric object is published: the network's own (any), or the one turned "
-        "nearest to reference_orientation (reference), which planners want.",
-        choices=("any", "reference"),
+        "Which of the equivalent poses of a symmetric object is published: the network's own (any), the one turned "
+        "nearest to reference_orientation (reference), which planners want, or the one nearest to what was published "
+        "last for the detection's id (last; the first time as reference).",
+        choices=("any", "reference", "last"),
     ),
     Parameter(
         "reference_orientation",
@@ -152,6 +153,20 @@ TABLE: tuple[Parameter, ...] = (
         "The reference for symmetric objects: CAD axes x right, y up, z towards the camera (facing), or those of the "
         "camera, x right, y down, z away (camera).",
         choices=("facing", "camera"),
+    ),
+    Parameter(
+        "smoothing",
+        0.0,
+        "Memory between frames for detections with an id: one that is k frames old counts smoothing to the power of k; "
+        "0 is off.",
+        (0.0, 0.95),
+    ),
+    Parameter(
+        "track_timeout_seconds",
+        2.0,
+        "An id that was not seen for so long, by the images' stamps, is forgotten (smoothing, last).",
+        (0.01, 3600.0),
+        unit="s",
     ),
 )
 

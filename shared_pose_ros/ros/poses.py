@@ -84,23 +84,31 @@ class PosesWriter:
         self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
         self._deviation = hypothesis_deviation(metadata.metrics)
 
-    def write(self, header: Header, objects: Objects, estimate: Any, settings: SimpleNamespace) -> Detection3DArray:
+    def write(
+        self,
+        header: Header,
+        objects: Objects,
+        estimate: Any,
+        settings: SimpleNamespace,
+        last: Optional[np.ndarray] = None,
+    ) -> Detection3DArray:
         """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
 
         `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
         origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding
         box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. With symmetric_representative
         "reference" each is then replaced by the pose among its equivalent ones that is turned nearest to the reference
-        (`geometry.equivalents.nearest_symmetry`). Without a translation positions are zero and their variances -1
-        (unknown); with one, the covariance is the estimate's (`geometry.positions`). The covariance of the
-        orientation comes from all hypotheses, published or not (`geometry.spread.orientation_covariance`), and needs no
-        camera.
+        (`geometry.equivalents.nearest_symmetry`), with "last" by the one nearest to what was published last. Without a
+        translation positions are zero and their variances -1 (unknown); with one, the covariance is the estimate's
+        (`geometry.positions`). The covariance of the orientation comes from all hypotheses, published or
+        not (`geometry.spread.orientation_covariance`), and needs no camera.
 
         Args:
             header: the image's.
             objects: B usable detections.
             estimate: a PoseEstimate of the same B objects.
             settings: the node's parameters hypotheses, symmetric_representative and reference_orientation.
+            last: the rotations published last ``(B, 3, 3)``; where they are NaN, or None, the reference stands in.
         """
         if not objects.ids:
             return self._types[POSES_TYPE](header=header, detections=[])
@@ -109,8 +117,10 @@ class PosesWriter:
         centres = self._centres[objects.object_index]
         origins, boxes = _positions(rotations, centres, estimate.translations)
         covariances = self._covariances(objects, rotations, estimate)[:, :count]
-        if settings.symmetric_representative == "reference":
-            reference = REFERENCES[settings.reference_orientation]
+        if settings.symmetric_representative != "any":
+            reference = np.tile(REFERENCES[settings.reference_orientation], (len(rotations), 1, 1))
+            if settings.symmetric_representative == "last" and last is not None:
+                reference = np.where(np.isnan(last), reference, last)
             rotations, offsets = self._representatives(objects, rotations, reference)
             if estimate.translations is not None:
                 origins = origins + offsets
@@ -148,9 +158,9 @@ class PosesWriter:
     def _representatives(
         self, objects: Objects, rotations: np.ndarray, reference: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Equivalent rotations (B, n, 3, 3) nearest to the reference, and how far the origins move (B, n, 3)."""
+        """Equivalent rotations (B, n, 3, 3) nearest to references (B, 3, 3), and how far origins move (B, n, 3)."""
         table = self._symmetries.take(torch.from_numpy(objects.object_index))
-        motions = nearest_symmetry(torch.from_numpy(reference.T @ rotations), table).numpy()
+        motions = nearest_symmetry(torch.from_numpy(reference.swapaxes(1, 2)[:, None] @ rotations), table).numpy()
         return rotations @ motions[..., :3, :3], (rotations @ motions[..., :3, 3:])[..., 0]
 
     def _result(
@@ -172,13 +182,18 @@ class PosesWriter:
         )
 
 
+def published_rotations(message: Detection3DArray) -> np.ndarray:
+    """The rotation of each detection's first hypothesis, ``(B, 3, 3)`` float64."""
+    turns = [entry.results[0].pose.pose.orientation for entry in message.detections]
+    quaternions = torch.tensor([[q.x, q.y, q.z, q.w] for q in turns], dtype=torch.float64).reshape(-1, 4)
+    return rotation_from_quaternion(quaternions).numpy()
+
+
 def published_estimate(message: Detection3DArray) -> PoseEstimate:
     """The first hypothesis of each detection as an estimate with n = 1, without positions: what pictures draw."""
-    first = [entry.results[0] for entry in message.detections]
-    turns = [result.pose.pose.orientation for result in first]
-    quaternions = torch.tensor([[q.x, q.y, q.z, q.w] for q in turns], dtype=torch.float64).reshape(-1, 1, 4)
-    confidences = np.array([[result.hypothesis.score] for result in first], dtype=np.float32).reshape(-1, 1)
-    return PoseEstimate(rotation_from_quaternion(quaternions).float().numpy(), confidences, None, False)
+    scores = [[entry.results[0].hypothesis.score] for entry in message.detections]
+    confidences = np.array(scores, dtype=np.float32).reshape(-1, 1)
+    return PoseEstimate(published_rotations(message)[:, None].astype(np.float32), confidences, None, False)
 
 
 def _positions(

@@ -74,6 +74,18 @@ class Worker:
             self.buffer.clear("deactivated")
             self.depth.clear("deactivated")
 
+    def reset(self) -> dict[str, int]:
+        """Count all that waits as reset, and let the frame in work finish: after it nothing older is published.
+
+        Returns how many images, detections and depth images waited.
+        """
+        with self._condition:
+            waiting = {**self.buffer.pending, "depth": self.depth.pending}
+            self.buffer.clear("reset")
+            self.depth.clear("reset")
+            self._condition.wait_for(lambda: not self._in_work)
+        return waiting
+
     def add_image(self, stamp: int, frame_id: str, message: Any) -> None:
         """Store an image message (stamp in ns)."""
         with self._condition:
@@ -136,6 +148,7 @@ class Worker:
                 self._statistics.count("lost_with_frame", objects)
             else:
                 self._published.update({"poses": 1, "objects": objects})
+            self._condition.notify_all()
 
     def _process(
         self, pair: Pair, depth: Any, frames: FrameEstimator, publish: Callable[[Frame], None]

@@ -23,8 +23,10 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, ObjectHypothesisWithPose, VisionInfo
 
+from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.player import spinning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,7 @@ class Peer(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._keep_status, 10)
         self._change = self.create_client(ChangeState, "shared_pose_node/change_state")
         self._get = self.create_client(GetState, "shared_pose_node/get_state")
+        self._reset = self.create_client(Trigger, "shared_pose_node/reset")
         self._set = self.create_client(SetParameters, "shared_pose_node/set_parameters")
         self._stamp = time.time_ns()
 
@@ -138,6 +141,12 @@ class Peer(Node):
     def state(self) -> str:
         return self.call(self._get, GetState.Request()).current_state.label
 
+    def reset(self) -> str:
+        """Call ~/reset; returns what it says."""
+        answer = self.call(self._reset, Trigger.Request())
+        assert answer.success
+        return answer.message
+
     def set_parameter(self, name: str, value: Any) -> Any:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         return self.call(self._set, request).results[0]
@@ -160,6 +169,13 @@ class Peer(Node):
             "diagnostics without pending detections",
         )
         return self.values()
+
+
+def books_balance(values: dict[str, str]) -> bool:
+    """Received arrays = published poses + counters of arrays + pending."""
+    lost = sum(int(values[f"counter/{name}"]) for name, info in COUNTERS.items() if info.stream == "detections")
+    published, pending = int(values["published/poses"]), int(values["pending/detections"])
+    return int(values["received/detections"]) == published + lost + pending
 
 
 def wait_quietly(condition: Callable[[], bool], seconds: float) -> bool:

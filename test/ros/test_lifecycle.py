@@ -28,6 +28,7 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
             assert "configure failed" in peer.diagnostics[-1].message
             assert "missing.pose.pt" in peer.diagnostics[-1].message
             assert peer.state() == "unconfigured"
+            assert peer.reset() == "dropped 0 images, 0 detection arrays, 0 depth images, 0 tracks"
             peer.ask_the_impossible(Transition.TRANSITION_ACTIVATE)
             assert peer.state() == "unconfigured"
             wait_for(lambda: "in a callback" in node.log, "error in the log")
@@ -44,6 +45,7 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
 
             assert peer.set_parameter("device", "cpu").successful
             assert peer.transition("configure") and peer.state() == "inactive"
+            assert peer.reset() == "dropped 0 images, 0 detection arrays, 0 depth images, 0 tracks"
             assert peer.transition("activate") and peer.state() == "active"
             peer.greet(class_ids[0], compressed_image())
 

@@ -9,7 +9,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from harness import FRAME_ID, PIXELS, SIZE, Peer, camera_info, detection, detections, image, wait_for, wait_quietly
+from harness import (
+    FRAME_ID,
+    PIXELS,
+    SIZE,
+    Peer,
+    books_balance,
+    camera_info,
+    detection,
+    detections,
+    image,
+    wait_for,
+    wait_quietly,
+)
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -17,13 +29,6 @@ from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.parameters import BY_NAME
-
-
-def books_balance(values: dict[str, str]) -> bool:
-    """Received arrays = published poses + counters of arrays + pending."""
-    lost = sum(int(values[f"counter/{name}"]) for name, info in COUNTERS.items() if info.stream == "detections")
-    published, pending = int(values["published/poses"]), int(values["pending/detections"])
-    return int(values["received/detections"]) == published + lost + pending
 
 
 def test_poses_echo_header_id_and_class(node, peer: Peer, class_ids: list[str]) -> None:
