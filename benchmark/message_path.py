@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -36,10 +37,13 @@ def publish(size: str) -> None:
     import rclpy
     from node_input import SIZES, image_message, stamped
     from rclpy.qos import qos_profile_sensor_data
+    from rclpy.signals import SignalHandlerOptions
     from rclpy.serialization import serialize_message
     from sensor_msgs.msg import Image
 
-    rclpy.init(args=[])
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    # A killed process leaves its shared memory behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     node = rclpy.create_node("message_path_camera")
     data = serialize_message(image_message(SIZES[size], "raw"))
     outlets = [node.create_publisher(Image, topic, qos_profile_sensor_data) for topic in TOPICS.values()]
@@ -49,19 +53,19 @@ def publish(size: str) -> None:
             time.sleep(1 / RATE)
 
 
+def _aligned(place: int) -> int:
+    """The next multiple of four, as CDR counts: after the four bytes of encapsulation."""
+    return place + -place % 4
+
+
 def view_of_cdr(data: bytes) -> np.ndarray:
     """View (H, W, 3) of a little-endian serialised sensor_msgs/Image with rgb8 pixels, just enough for the comparison."""
-    place = 4 + 8
-    for _ in range(2):  # frame_id; then height and width, and encoding
-        (length,) = struct.unpack_from("<I", data, place)
-        place += 4 + length
-        place += -(place - 4) % 4
-        if _ == 0:
-            height, width = struct.unpack_from("<II", data, place)
-            place += 8
-    place += 1  # is_bigendian
-    place += -(place - 4) % 4
-    step, _ = struct.unpack_from("<II", data, place)
+    (frame_id,) = struct.unpack_from("<I", data, 12)
+    place = _aligned(16 + frame_id)
+    height, width, encoding = struct.unpack_from("<III", data, place)
+    # After the encoding one byte, is_bigendian; step and the length of the data stand before the pixels.
+    place = _aligned(place + 12 + encoding + 1)
+    (step,) = struct.unpack_from("<I", data, place)
     return np.ndarray((height, width, 3), np.uint8, data, offset=place + 8, strides=(step, 3, 1))
 
 

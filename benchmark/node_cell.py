@@ -89,9 +89,9 @@ class Cell:
             if entry.key.startswith(prefix)
         }
 
-    def watch(self) -> ProcessWatch:
+    def watch(self, period: float = 0.2) -> ProcessWatch:
         """Memory and processor time of the node, sampled while the block runs."""
-        return ProcessWatch(self.node.pid)
+        return ProcessWatch(self.node.pid, period)
 
     def _begin(self, frame: Input) -> Run:
         self.player.play("camera_info", frame.camera_info)

@@ -232,6 +232,7 @@ class SharedPoseNode(LifecycleNode):
             **{f"age/{name}_s": now - when for name, when in self._latest.items() if when},
             **{f"received/{name}": number for name, number in snapshot.received.items()},
             "received/camera_info": self._camera_infos,
+            **{f"used/{name}": number for name, number in snapshot.used.items()},
             **{f"published/{name}": number for name, number in snapshot.published.items()},
             **{f"pending/{name}": number for name, number in snapshot.pending.items()},
             "lateness_max_s": snapshot.lateness,

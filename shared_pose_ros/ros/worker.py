@@ -28,11 +28,12 @@ TICK = 0.1
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All counters with the latest reasons, and what has been received, published and is pending, by stream."""
+    """All counters with the latest reasons, and what has been received, used, published and is pending, by stream."""
 
     counters: Counter[str]
     reasons: dict[str, str]
     received: dict[str, int]
+    used: dict[str, int]
     published: dict[str, int]
     pending: dict[str, int]
     lateness: float
@@ -97,6 +98,7 @@ class Worker:
                 counters + self.buffer.counters,
                 reasons,
                 dict(self.buffer.received),
+                {"images": self.buffer.taken["images"]},
                 {"poses": self._published["poses"], "objects": self._published["objects"]},
                 pending,
                 self.buffer.lateness,
