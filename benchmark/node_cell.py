@@ -129,7 +129,9 @@ class Cell:
 
 
 @contextmanager
-def cell(bundle: Path, metadata: BundleMetadata, log: Path, transport: str = "raw", **parameters: Any) -> Iterator[Cell]:
+def cell(
+    bundle: Path, metadata: BundleMetadata, log: Path, transport: str = "raw", **parameters: Any
+) -> Iterator[Cell]:
     """Start the node with `parameters` and wait until it hears the player; on leaving, end it.
 
     Raises:
