@@ -37,8 +37,8 @@ def publish(size: str) -> None:
     import rclpy
     from node_input import SIZES, image_message, stamped
     from rclpy.qos import qos_profile_sensor_data
-    from rclpy.signals import SignalHandlerOptions
     from rclpy.serialization import serialize_message
+    from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import Image
 
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -59,7 +59,7 @@ def _aligned(place: int) -> int:
 
 
 def view_of_cdr(data: bytes) -> np.ndarray:
-    """View (H, W, 3) of a little-endian serialised sensor_msgs/Image with rgb8 pixels, just enough for the comparison."""
+    """View (H, W, 3) of a little-endian serialised sensor_msgs/Image of rgb8, just enough for the comparison."""
     (frame_id,) = struct.unpack_from("<I", data, 12)
     place = _aligned(16 + frame_id)
     height, width, encoding = struct.unpack_from("<III", data, place)

@@ -28,7 +28,7 @@ LADDER = (1, 2, 3, 5, 7.5, 10, 12.5, 15, 20, 25, 30, 40, 50, 60, 75, 90, 120, 15
 MOST_LOST = 0.05
 """ros2_benchmark's acceptable frame loss."""
 SENDER_PACE = 0.95
-"""Below this part of the rate asked for it is the sender that cannot keep up, and the trial says nothing of the node."""
+"""Below this part of the rate asked for it is the sender that cannot keep up; the trial says nothing of the node."""
 
 
 @dataclass(frozen=True)

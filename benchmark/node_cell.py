@@ -32,7 +32,7 @@ GRACE_SECONDS = 2.0
 
 @dataclass
 class Run:
-    """What went out and what came back, by stamp: when the image went out, when the detections, when the answer came."""
+    """When the image went out, when the detections, when the answer came; each by stamp."""
 
     images: dict[int, float] = field(default_factory=dict)
     detections: dict[int, float] = field(default_factory=dict)

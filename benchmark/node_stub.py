@@ -1,8 +1,8 @@
 """A bundle whose network answers at once: what a frame costs without it, the node's own overhead.
 
-The file passes every check of `bundle.load_bundle`: it has the real bundle's metadata, weights (a few numbers) with their
-hash, and an example. Everything around the network (decoding, boxes, tensors, the call into TorchScript, viewing ray,
-translation, covariances, messages) stays.
+The file passes every check of `bundle.load_bundle`: it has the real bundle's metadata, weights (a few numbers) with
+their hash, and an example. Everything around the network stays: decoding, boxes, tensors, the call into TorchScript,
+viewing ray, translation, covariances, messages.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from shared_pose_ros.ros.counters import COUNTERS
 
 MEMORY_SLOPE = 1.0
 """Most MiB a minute that the resident memory may grow after warming up."""
+MEMORY_STEP = 8.0
+"""Growth of so many MiB in all is no leak: buffers find their size once, which a run of two minutes sees as a slope."""
 MEMORY_LIMIT = 1024.0
 """Most resident MiB at any time."""
 WARM_UP = 1 / 3
@@ -42,10 +44,11 @@ def memory_fit(samples: Sequence[tuple[float, float]]) -> Fit:
 
 
 def memory_problems(samples: Sequence[tuple[float, float]]) -> list[str]:
-    """Growth that its own scatter does not explain (two standard errors), and an excess; one sentence each."""
+    """Growth above `MEMORY_SLOPE` and `MEMORY_STEP` that scatter does not explain, and an excess; a sentence each."""
     fit, highest = memory_fit(samples), max(value for _, value in samples)
+    minutes = (1 - WARM_UP) * (samples[-1][0] - samples[0][0]) / 60
     found = []
-    if fit.slope - 2 * fit.slope_error > MEMORY_SLOPE:
+    if fit.slope - 2 * fit.slope_error > MEMORY_SLOPE and fit.slope * minutes > MEMORY_STEP:
         found.append(f"memory grows by {fit.slope:.2f} ± {fit.slope_error:.2f} MiB a minute, limit {MEMORY_SLOPE:g}")
     if highest > MEMORY_LIMIT:
         found.append(f"resident memory reached {highest:.0f} MiB, limit {MEMORY_LIMIT:g}")
@@ -66,17 +69,22 @@ def counter_problems(counters: Mapping[str, int]) -> list[str]:
 def transport(sent: int, inactive: int, received: int, name: str) -> tuple[dict[str, int], list[str]]:
     """What became of one topic's messages between sender and node, and what is wrong with it.
 
-    Best effort may lose messages; which of those sent around a transition reached the node nobody knows, so `lost` may
-    be off by these few, and is then not below zero.
+    Best effort may lose messages. How many of those sent around a transition reached the node nobody knows, so what the
+    transport lost lies between two numbers.
 
     Args:
         sent: all messages sent.
-        inactive: of them, sent while the node did not listen.
+        inactive: of them, sent while the node may not have listened.
         received: by the node's diagnostics.
         name: of the topic.
     """
-    figures = {"sent": sent, "sent_while_inactive": inactive, "received": received}
-    figures["lost_in_transport"] = max(sent - inactive - received, 0)
+    figures = {
+        "sent": sent,
+        "sent_around_inactive": inactive,
+        "received": received,
+        "lost_in_transport_at_least": max(sent - inactive - received, 0),
+        "lost_in_transport_at_most": sent - received,
+    }
     problems = []
     if received > sent:
         problems.append(f"{name}: {received} received of {sent} sent")

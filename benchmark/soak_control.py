@@ -61,13 +61,20 @@ class Operator(Node):
         self._thread.join()
 
     def _run(self) -> None:
+        # Everything once at the beginning: what the node makes the first time is not taken for growth.
+        for name in TOPICS:
+            self._churn(name)
+        for _ in range(2):
+            self._cycle()
+        for name in TOPICS:
+            self._churn(name)
         actions: tuple[Callable[[], None], ...] = (self._churn, self._churn, self._churn, self._tune, self._cycle)
         while not self._ending.wait(float(self._random.uniform(*PAUSE))):
             actions[int(self._random.integers(len(actions)))]()
 
-    def _churn(self) -> None:
-        """A subscriber more, or one less."""
-        name = str(self._random.choice(list(TOPICS)))
+    def _churn(self, name: str = "") -> None:
+        """A subscriber more, or one less, of the topic or of one at random."""
+        name = name or str(self._random.choice(list(TOPICS)))
         held = self._subscriptions_now.pop(name, None)
         if held is not None:
             self.destroy_subscription(held)
@@ -105,6 +112,10 @@ class Operator(Node):
         self.done["deactivated and activated"] += 1
 
     def _call(self, client: Any, request: Any) -> Any:
+        # A request that goes out before both sides know each other is lost.
+        if not client.wait_for_service(ANSWER_SECONDS):
+            self.problems.append(f"no service {client.srv_name} within {ANSWER_SECONDS:g} s")
+            return None
         future = client.call_async(request)
         if not wait(future.done, ANSWER_SECONDS):
             self.problems.append(f"{client.srv_name} did not answer within {ANSWER_SECONDS:g} s")

@@ -14,7 +14,7 @@ from node_input import camera_info_message, detections_message, image_message, s
 from rclpy.serialization import serialize_message
 
 SIZES = ((480, 640), (640, 480), (512, 600))
-"""(height, width) of the camera's modes, of nearly the same bytes: the image buffer's share of the memory must not move."""
+"""(height, width) of the camera's modes, of nearly the same bytes: the buffer's share of the memory must not move."""
 BAD = 0.05
 """Part of the frames that has a bad message."""
 BAD_IMAGES = ("bad_encoding", "truncated_image", "empty_image")
