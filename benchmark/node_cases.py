@@ -27,6 +27,8 @@ LADDER = (1, 2, 3, 5, 7.5, 10, 12.5, 15, 20, 25, 30, 40, 50, 60, 75, 90, 120, 15
 """Rates in Hz; a camera's, or between."""
 MOST_LOST = 0.05
 """ros2_benchmark's acceptable frame loss."""
+TRIAL_GRACE_SECONDS = 1.0
+"""After a trial of a rate an answer that has not come so long after the last one is missing."""
 SENDER_PACE = 0.95
 """Below this part of the rate asked for it is the sender that cannot keep up; the trial says nothing of the node."""
 
@@ -118,7 +120,7 @@ def rate(bench: Bench) -> list[dict[str, Any]]:
                     for count in (1, 8):
                         bench.say(f"rate: {bundle}, {transport}, {size}, {count}")
                         rows.append({"bundle": bundle, "transport": transport, "size": size, "detections": count}
-                                    | _highest_rate(made, size, transport, count, bench.seconds / 6))  # fmt: skip
+                                    | _highest_rate(made, size, transport, count, bench.seconds / 9))  # fmt: skip
     return rows
 
 
@@ -129,7 +131,7 @@ def _highest_rate(made: Cell, size: str, transport: str, count: int, seconds: fl
     limits = {}
 
     def passes(hertz: float) -> bool:
-        run = made.play(frame, hertz, max(seconds, 5 / hertz))
+        run = made.play(frame, hertz, max(seconds, 5 / hertz), TRIAL_GRACE_SECONDS)
         row = trials[f"{hertz:g}fps"] = performance(run.images, run.answers)
         paced = row["BasicPerformanceMetrics.MEAN_PLAYBACK_FRAME_RATE"] >= SENDER_PACE * hertz
         limits[hertz] = "" if paced and run.lost < MOST_LOST else "node" if paced else "sender"

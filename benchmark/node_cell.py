@@ -58,13 +58,13 @@ class Cell:
         """From the start of the process to the announcement of its classes, the moment that it is active."""
         self._stamp = time.time_ns()
 
-    def play(self, frame: Input, rate: float, seconds: float) -> Run:
+    def play(self, frame: Input, rate: float, seconds: float, grace: float = GRACE_SECONDS) -> Run:
         """Publish the frame at `rate` Hz for so long, each time with a new stamp, and wait for the answers."""
         run, first = self._begin(frame), time.monotonic()
         for number in range(max(round(rate * seconds), 1)):
             self._sleep_until(first + number / rate)
             self._send(run, frame)
-        self._collect(run)
+        self._collect(run, grace)
         return run
 
     def ask(self, frame: Input, times: int) -> Run:
@@ -107,12 +107,12 @@ class Cell:
         run.detections[self._stamp] = time.monotonic()
         self.player.play("detections", detections)
 
-    def _collect(self, run: Run) -> None:
+    def _collect(self, run: Run, grace: float = GRACE_SECONDS) -> None:
         """Wait until all are answered or none has come for a while."""
         answers = self.player.answers
         last = time.monotonic()
         while len(answers) < len(run.images):
-            if time.monotonic() - (max(last, answers[-1][0]) if answers else last) > GRACE_SECONDS:
+            if time.monotonic() - (max(last, answers[-1][0]) if answers else last) > grace:
                 break
             self.node.check()
             time.sleep(0.01)
