@@ -25,6 +25,7 @@ from node_process import hardware, system_seconds
 
 from shared_pose_ros.bundle import load_bundle
 from shared_pose_ros.cli.demo_ros import prepare_environment
+from shared_pose_ros.network.allocator import tune_allocator
 from shared_pose_ros.resources import share_folder
 from shared_pose_ros.training.provenance import source_commit
 
@@ -96,6 +97,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     prepare_environment()
+    # As the node does, for the network measured alone.
+    tune_allocator()
     text = json.dumps(run(options), indent=1)
     print(text)
     if options.json:
