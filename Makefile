@@ -7,6 +7,7 @@ VENV_PYTORCH3D ?= .venv-pytorch3d
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCHMARK_ARGS ?=
+SOAK_ARGS ?= --minutes 2 --json out/soak/soak.json
 
 BIN := $(VENV)/bin
 
@@ -20,12 +21,14 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity benchmark-renderers lint lock clean distclean
+.PHONY: help setup setup-pytorch3d demo test parity soak benchmark-node benchmark-renderers lint lock clean distclean
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
 	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
 	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
+	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
+	@echo "make benchmark-node        latency, start-up, memory, rates of the node: benchmark/results, docs/benchmarks.md"
 	@echo "make benchmark-renderers   the speed of both, on the CPU: benchmark/results/renderers_cpu.json"
 	@echo "make lint       ruff and the package manifest"
 	@echo "make setup      only set up $(VENV)"
@@ -50,6 +53,14 @@ test: setup
 
 parity: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python -m pytest test/parity $(PYTEST_ARGS)
+
+soak: setup
+	$(BIN)/python benchmark/soak.py $(SOAK_ARGS)
+
+benchmark-node: setup
+	$(BIN)/python benchmark/message_path.py --json benchmark/results/message_path.json
+	$(BIN)/python benchmark/node.py --json benchmark/results/node_cpu.json $(BENCHMARK_ARGS)
+	$(BIN)/python benchmark/node_tables.py
 
 benchmark-renderers: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)

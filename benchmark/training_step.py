@@ -24,9 +24,10 @@ from torch import Tensor
 
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.network.allocator import tune_allocator
 from shared_pose_ros.training.config import TrainingConfig, load_preset
 from shared_pose_ros.training.provenance import processor_name
-from shared_pose_ros.training.trainer import Trainer, tune_allocator
+from shared_pose_ros.training.trainer import Trainer
 
 REPETITIONS = 15
 

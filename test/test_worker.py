@@ -218,7 +218,7 @@ class Cell:
                 for name, number in snapshot.counters.items()
                 if name in COUNTERS and COUNTERS[name].stream == ("image" if stream == "images" else stream)
             )
-            used = self.worker.buffer.taken["images"] if output is None else snapshot.published[output]
+            used = snapshot.used["images"] if output is None else snapshot.published[output]
             assert snapshot.received[stream] == used + lost + snapshot.pending[stream]
         lost = sum(snapshot.counters[name] for name, info in COUNTERS.items() if info.stream == "depth")
         assert snapshot.received["depth"] == snapshot.used["depth"] + lost + snapshot.pending["depth"]

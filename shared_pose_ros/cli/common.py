@@ -132,7 +132,7 @@ def prepare_training(threads: int) -> None:
     """Threads of torch, 0 for half this process' share of the cores (synthesis has as many), and the allocator."""
     import torch
 
-    from shared_pose_ros.training.trainer import tune_allocator
+    from shared_pose_ros.network.allocator import tune_allocator
 
     processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))

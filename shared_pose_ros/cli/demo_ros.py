@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -21,6 +21,7 @@ from shared_pose_ros.evaluation.replay import CAMERA_INFO_TOPIC, DETECTIONS_TOPI
 from shared_pose_ros.resources import share_folder
 from shared_pose_ros.ros.player import Player, play, spinning, wait
 
+REMAPS = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "detections": DETECTIONS_TOPIC}
 TYPES = {CAMERA_INFO_TOPIC: bag.CAMERA_INFO, IMAGE_TOPIC: bag.COMPRESSED_IMAGE, DETECTIONS_TOPIC: bag.DETECTIONS_2D}
 START_SECONDS = 90.0
 """The node loads torch and warms its network within this time, also on a busy machine."""
@@ -44,16 +45,20 @@ def prepare_environment() -> None:
 class NodeProcess:
     """`python -m shared_pose_ros.ros.node` with its log in a file; a context manager that leaves no process behind."""
 
-    def __init__(self, bundle: Path, log: Path) -> None:
+    def __init__(self, log: Path, remaps: Mapping[str, str], parameters: Mapping[str, object]) -> None:
+        """Start it; `remaps` gives the topic by the node's name for it, `parameters` values by name."""
         self.log = log
-        remaps = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "detections": DETECTIONS_TOPIC}
-        values = {"bundle": bundle.resolve(), "image_transport": "compressed"}
-        arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         arguments += [word for name, topic in remaps.items() for word in ("-r", f"{name}:={topic}")]
         command = [sys.executable, "-m", "shared_pose_ros.ros.node", "--ros-args", *arguments]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as stream:
             self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     def check(self) -> None:
         """Raise DemoError with the log's last line if the process has ended."""
@@ -91,7 +96,8 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
     Raises:
         DemoError: the node does not start, does not hear the player, or does not stop.
     """
-    with NodeProcess(bundle, log) as node, spinning(lambda context: Player(context, TYPES)) as cell:
+    parameters = {"bundle": bundle.resolve(), "image_transport": "compressed"}
+    with NodeProcess(log, REMAPS, parameters) as node, spinning(lambda context: Player(context, TYPES)) as cell:
         say(f"node started, log in {log}")
         _wait_until_active(node, cell, frames[0])
         say(f"node active; playing {len(frames)} frames at {rate:g} Hz")

@@ -57,12 +57,12 @@ def counter_table() -> str:
 GENERATED: Mapping[str, Callable[[], str]] = {"parameters": parameter_table, "counters": counter_table}
 
 
-def fill(text: str) -> str:
+def fill(text: str, tables: Mapping[str, Callable[[], str]] = GENERATED) -> str:
     """The Markdown text with everything between `<!-- generated: NAME -->` and `<!-- end -->` written anew.
 
-    Raises ValueError if one of the parts of `GENERATED` has no place in the text.
+    Raises ValueError if one of the `tables` has no place in the text.
     """
-    for name, table in GENERATED.items():
+    for name, table in tables.items():
         pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise ValueError(

@@ -12,6 +12,7 @@ Topics, QoS, parameters, counters and diagnostics: docs/node.md.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from typing import Any, Optional
@@ -87,6 +88,10 @@ class SharedPoseNode(LifecycleNode):
             self._problem = f"configure failed: {error}"
             self.get_logger().error(self._problem)
             return TransitionCallbackReturn.FAILURE
+        # What is loaded now stays. Left to the garbage collector, its full passes look at all of torch and the message
+        # packages, 0.1 s each, in the middle of a frame.
+        gc.collect()
+        gc.freeze()
         self._problem, self._state = "", "inactive"
         return super().on_configure(state)
 
@@ -177,6 +182,7 @@ class SharedPoseNode(LifecycleNode):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._estimator = self._frames = self._writer = self._tracks = None
+        gc.unfreeze()
         self._state = "unconfigured"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -26,8 +26,10 @@ def main(args: Optional[list[str]] = None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
+    from shared_pose_ros.network.allocator import tune_allocator
     from shared_pose_ros.ros.lifecycle_node import NODE_NAME, SharedPoseNode
 
+    tune_allocator()
     _raise_on_signals()
     node = executor = None
     try:

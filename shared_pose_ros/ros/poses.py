@@ -23,6 +23,7 @@ from shared_pose_ros.estimator import PoseEstimate
 from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_symmetry
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
 from shared_pose_ros.geometry.spread import MEDIAN_ANGLE, orientation_covariance
+from shared_pose_ros.ros.blanks import blank_makers, fill_pose
 from shared_pose_ros.ros.conversions import Objects
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class PosesWriter:
     def __init__(self, metadata: Any, types: Optional[Mapping[str, Any]] = None) -> None:
         """`metadata`: the bundle's. `types`: message classes by full name, `ros_types()` by default."""
         self._types = types or ros_types()
+        self._blank_result, self._blank_bbox = blank_makers(self._types)
         self._extents = [[float(extent) for extent in item.extents] for item in metadata.objects]
         self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float64)
         self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
@@ -126,15 +128,16 @@ class PosesWriter:
                 origins = origins + offsets
                 boxes = origins[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
         quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count])).numpy()
+        # Numbers as Python's own, all at once: one at a time they cost more than the messages.
+        places, turns = origins[:, :count].tolist(), quaternions.tolist()
+        scores = np.asarray(estimate.confidences)[:, :count].tolist()
         detections = []
         for number, index in enumerate(objects.object_index):
-            rows = zip(origins[number], quaternions[number], covariances[number], estimate.confidences[number])
+            rows = zip(places[number], turns[number], covariances[number], scores[number])
             results = [self._result(objects.class_ids[number], *row) for row in rows]
-            x, y, z = self._extents[index]
-            bbox = self._types["vision_msgs/msg/BoundingBox3D"](
-                center=self._pose(boxes[number], quaternions[number, 0]),
-                size=self._types["geometry_msgs/msg/Vector3"](x=x, y=y, z=z),
-            )
+            bbox = self._blank_bbox()
+            fill_pose(bbox.center, boxes[number].tolist(), turns[number][0])
+            bbox.size.x, bbox.size.y, bbox.size.z = self._extents[index]
             detections.append(
                 self._types["vision_msgs/msg/Detection3D"](
                     header=header, results=results, bbox=bbox, id=objects.ids[number]
@@ -164,22 +167,13 @@ class PosesWriter:
         return rotations @ motions[..., :3, :3], (rotations @ motions[..., :3, 3:])[..., 0]
 
     def _result(
-        self, class_id: str, position: np.ndarray, quaternion: np.ndarray, covariance: np.ndarray, score: float
+        self, class_id: str, position: list[float], quaternion: list[float], covariance: np.ndarray, score: float
     ) -> Any:
-        return self._types["vision_msgs/msg/ObjectHypothesisWithPose"](
-            hypothesis=self._types["vision_msgs/msg/ObjectHypothesis"](class_id=class_id, score=float(score)),
-            pose=self._types["geometry_msgs/msg/PoseWithCovariance"](
-                pose=self._pose(position, quaternion), covariance=covariance
-            ),
-        )
-
-    def _pose(self, position: np.ndarray, quaternion: np.ndarray) -> Any:
-        x, y, z = position.tolist()
-        qx, qy, qz, qw = quaternion.tolist()
-        return self._types["geometry_msgs/msg/Pose"](
-            position=self._types["geometry_msgs/msg/Point"](x=x, y=y, z=z),
-            orientation=self._types["geometry_msgs/msg/Quaternion"](x=qx, y=qy, z=qz, w=qw),
-        )
+        result = self._blank_result()
+        result.hypothesis.class_id, result.hypothesis.score = class_id, score
+        fill_pose(result.pose.pose, position, quaternion)
+        result.pose.covariance = covariance
+        return result
 
 
 def published_rotations(message: Detection3DArray) -> np.ndarray:

@@ -34,7 +34,7 @@ def test_a_node_that_cannot_configure_is_reported_and_ended(tmp_path):
 
 def test_a_process_that_ends_is_reported_with_its_last_words(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_ros.sys, "executable", "/bin/false")
-    with demo_ros.NodeProcess(tmp_path / "any.pose.pt", tmp_path / "node.log") as node:
+    with demo_ros.NodeProcess(tmp_path / "node.log", {}, {}) as node:
         assert node._process.wait(10) == 1
         with pytest.raises(demo_ros.DemoError, match="ended with exit code 1"):
             node.check()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from pathlib import Path
 
 import harness
 import pytest
+import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import NodeProcess, compressed_image, detections, wait_for
 from lifecycle_msgs.msg import Transition
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage
+
+from shared_pose_ros.ros.lifecycle_node import SharedPoseNode
 
 
 def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bundle, class_ids, tmp_path: Path) -> None:
@@ -77,3 +82,18 @@ def test_an_impossible_parameter_ends_with_one_sentence(tmp_path: Path) -> None:
     wait_for(lambda: not node.alive, "end of the process")
     assert node.process.returncode == 2
     assert "max_batch" in node.log and "Traceback" not in node.log
+
+
+def test_the_garbage_collector_leaves_alone_what_configure_loaded_until_cleanup(tiny_bundle) -> None:
+    rclpy.init(args=["--ros-args", "-p", f"bundle:={tiny_bundle}", "-p", "max_batch:=1"])
+    node = SharedPoseNode()
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        # A full pass would look at every object of torch and the message packages.
+        assert gc.get_freeze_count() > 10_000 and len(gc.get_objects()) < 1_000
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert gc.get_freeze_count() == 0
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.shutdown()

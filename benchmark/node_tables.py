@@ -1,0 +1,163 @@
+"""Writes the tables of docs/benchmarks.md from benchmark/results/*.json.
+
+python benchmark/node_tables.py        from the root of the source tree, after a measurement
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shared_pose_ros.ros.documents import fill
+
+PAGE = Path("docs/benchmarks.md")
+RESULTS = Path("benchmark/results")
+QUIET = 10.0
+"""Percent of the processors: with more in use before anything was started, the page says that figures are too high."""
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Markdown; numbers to three digits, None as a dash."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *(f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows)])
+
+
+def machine(result: Mapping[str, Any]) -> str:
+    """One sentence on where and when; a warning if the machine was busy."""
+    about = result["metadata"]
+    found = (
+        f"{about['hardware']['processor']}, {about['hardware']['cores']} cores, torch {about['torch']}, commit "
+        f"{about['commit'][:9]}, bundle `{about['bundle']}`; `{about['command']}`."
+    )
+    busy = about["BenchmarkMetadata.IDLE_CPU_UTIL"]
+    if busy > QUIET:
+        found += (
+            f"\n\n**Provisional: other work kept {busy:.0f} % of the processors busy, so these figures are too high "
+            "and to be measured again.**"
+        )
+    return found
+
+
+def overhead_table(result: Mapping[str, Any]) -> str:
+    """Overhead: from outside, then by the node's own stages."""
+    case = result["overhead"]
+    prefix, rows = "BasicPerformanceMetrics.", []
+    for bundle, name in (("stub", "without network"), ("network", "with network")):
+        row = case[bundle]
+        asked, missed = row[f"{prefix}NUM_FRAMES_SENT"], row[f"{prefix}NUM_MISSED_FRAMES"]
+        outside = [row["from_detections"][f"p{p}_ms"] for p in (50, 90, 99)]
+        stages = [row["stages"][f"{stage}_p50_ms"] for stage in ("wait", "decode", "estimate", "publish", "total")]
+        rows.append([name, f"{asked - missed} of {asked}", *outside, *stages, row["stages"]["total_p99_ms"]])
+    head = ["", "answered", "median", "90 %", "99 %", "wait", "decode", "estimate", "publish", "total", "total, 99 %"]
+    return table(head, rows)
+
+
+def detections_table(result: Mapping[str, Any]) -> str:
+    """Latency by objects, and the straight lines through it."""
+    case = result["detections"]
+    rows = []
+    for count, row in case["network"].items():
+        stub, alone = case["stub"][count], row["network_alone_p50_ms"]
+        rows.append([count, stub["p50_ms"], stub["p99_ms"], row["p50_ms"], row["p99_ms"], alone, row["p50_ms"] - alone])
+    for key, name in (("ms_per_object", "**each object**"), ("ms_per_frame", "**each frame**")):
+        fits = [case[f"{which}_fit"][key] for which in ("stub", "network", "network_alone")]
+        rows.append([name, fits[0], None, fits[1], None, fits[2], fits[1] - fits[2]])
+    head = ["objects", "without network", "99 %", "with network", "99 %", "network alone", "difference"]
+    return table(head, rows)
+
+
+def startup_table(result: Mapping[str, Any]) -> str:
+    """Start-up and memory."""
+    case = result["startup"]
+    full = case["full_buffer_1280x1024"]
+    rows = [
+        ["start of the process to active, median of three", f"{_text(case['start_to_active_median_s'])} s", "8 s"],
+        ["of it, configure", f"{_text(sorted(case['configure_s'])[1])} s", ""],
+        ["resident memory, image buffer full", f"{_text(full['node_resident_mib'])} MiB", "954 MiB (1 GB)"],
+        ["its highest value", f"{_text(full['node_resident_highest_mib'])} MiB", ""],
+    ]
+    return table(["", "measured", "target"], rows)
+
+
+def rate_table(result: Mapping[str, Any]) -> str:
+    """The highest rates; without network in brackets what held it back."""
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for row in result["rate"]:
+        limit = "" if row["limited_by"] == "node" else f" ({row['limited_by']})"
+        rate = row["highest_rate_hz"]
+        shown = f"{rate:g}{limit}" if rate is not None else "below 1"
+        rows.setdefault((row["transport"], row["size"]), []).append((row["bundle"], row["detections"], shown))
+    order = [(bundle, count) for bundle in ("network", "stub") for count in (1, 8)]
+    lines = [
+        [transport, size, *(next(s for b, c, s in cells if (b, c) == place) for place in order)]
+        for (transport, size), cells in rows.items()
+    ]
+    return table(["transport", "size", "1 object", "8 objects", "no network, 1", "no network, 8"], lines)
+
+
+def message_table(result: Mapping[str, Any]) -> str:
+    """Stages of the message path, both ways."""
+    rows = []
+    for stage in ("take", "view", "tensor", "arrival_to_tensor", "crop", "arrival_to_crops"):
+        ways = [result[way][stage] for way in ("message", "raw")]
+        rows.append([stage.replace("_", " "), *(way[key] for way in ways for key in ("p50_ms", "p99_ms"))])
+    return table(["", "message, median", "99 %", "raw, median", "99 %"], rows)
+
+
+def soak_table(result: Mapping[str, Any]) -> str:
+    """The soak's figures."""
+    image, detections = result["topics"]["image"], result["topics"]["detections"]
+    rows = [
+        ["time", f"{result['seconds'] / 60:.1f} min"],
+        ["problems", "; ".join(result["problems"]) or "none"],
+        ["images sent, received", f"{image['sent']}, {image['received']}"],
+        ["detection arrays sent, received", f"{detections['sent']}, {detections['received']}"],
+        ["poses published", result["published"]["poses"]],
+        ["diagnostics whose books were checked", result["diagnostics_checked"]],
+        ["bad messages and other faults", sum(result["faults"].values())],
+        ["deactivated and activated", result["operator"].get("deactivated and activated", 0)],
+        [
+            "memory, MiB a minute",
+            f"{result['memory_mib_a_minute']:.2f} ± {result['memory_mib_a_minute_standard_error']:.2f}",
+        ],
+        ["highest resident memory", f"{_text(result['node_resident_highest_mib'])} MiB"],
+    ]
+    return table(["", ""], rows)
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "–"
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+
+
+def page(root: Path) -> str:
+    """The text of the page under `root` with all tables written anew."""
+
+    def read(name: str) -> Any:
+        return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
+
+    node, path, soak = read("node_cpu.json"), read("message_path.json"), read("soak.json")
+    tables: dict[str, Callable[[], str]] = {
+        "machine": lambda: machine(node),
+        "overhead": lambda: overhead_table(node),
+        "detections": lambda: detections_table(node),
+        "startup": lambda: startup_table(node),
+        "rate": lambda: rate_table(node),
+        "message path": lambda: message_table(path),
+        "soak": lambda: soak_table(soak),
+    }
+    return fill((root / PAGE).read_text(encoding="utf-8"), tables)
+
+
+def main(root: Path = Path()) -> None:
+    """Rewrite the page under `root`, the source tree."""
+    (root / PAGE).write_text(page(root), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
