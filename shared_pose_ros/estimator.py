@@ -46,6 +46,8 @@ class PoseEstimator:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self._module, self.device = bundle.module, device
         self.metadata: BundleMetadata = bundle.metadata
+        self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
+        """For pictures: a DisplayMesh, or None, for each object."""
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }
