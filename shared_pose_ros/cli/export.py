@@ -26,7 +26,6 @@ from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
 from shared_pose_ros.training.config import TrainingConfig, config_from_dict
 
-
 # An object whose CAD is larger or smaller than the bundle says by more than this is another one, or in another unit.
 _EXTENT_TOLERANCE = 0.02
 

@@ -47,6 +47,8 @@ class Frame:
     objects: Objects
     estimate: Any
     camera_matrix: Optional[np.ndarray]
+    completed: Optional[float] = None
+    """When its pair was complete (s, the worker's clock)."""
 
 
 class FrameEstimator:

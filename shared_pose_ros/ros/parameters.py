@@ -138,6 +138,13 @@ TABLE: tuple[Parameter, ...] = (
         "camera, x right, y down, z away (camera).",
         choices=("facing", "camera"),
     ),
+    Parameter(
+        "publish_tf",
+        False,
+        "Publish each object whose position is known as a transform on `/tf`, from the image's frame to "
+        "`<node name>/<class_id>_<id>`.",
+        read_only=True,
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {row.name: row for row in TABLE}
