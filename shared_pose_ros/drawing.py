@@ -26,6 +26,7 @@ _SHIFT = 4
 """Fractional bits of the coordinates given to OpenCV."""
 # An edge is drawn where neighbouring pixels' surfaces differ by more than this.
 _CREASE = math.cos(math.radians(30.0))
+_LEAST_LUMINANCE = 0.45
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _DARK = (20, 20, 20)
 
@@ -35,8 +36,12 @@ Colour = tuple[int, int, int]
 def object_colour(object_index: int) -> Colour:
     """RGB of an object: bright, always the same, and far in hue from those with near indices (golden ratio)."""
     hue = (0.09 + 0.618034 * object_index) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.85, 0.6)[object_index // 7 % 2], 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    colour = np.array(colorsys.hsv_to_rgb(hue, (0.85, 0.55)[object_index // 7 % 2], 1.0))
+    luminance = colour @ (0.299, 0.587, 0.114)
+    # Blue and violet are dark: as much white is added as makes them readable on dark ground.
+    white = max(0.0, (_LEAST_LUMINANCE - luminance) / (1.0 - luminance))
+    red, green, blue = (255 * (colour + white * (1.0 - colour))).round().astype(int).tolist()
+    return red, green, blue
 
 
 def draw_estimates(

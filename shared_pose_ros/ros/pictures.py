@@ -15,7 +15,7 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros.drawing import Painter, debug_image, image_message
 from shared_pose_ros.ros.frames import Frame
 from shared_pose_ros.ros.markers import MarkerWriter
-from shared_pose_ros.ros.transforms import transforms_message
+from shared_pose_ros.ros.transforms import transforms, transforms_type
 
 MARKER_PERIOD = 0.1
 """Least time between two marker arrays (s): 0.7 MB at 20 objects of 500 faces."""
@@ -45,9 +45,7 @@ class Pictures:
         self._image_painter = Painter(self._paint_image, report)
         self._transform_painter = None
         if self._transforms is not None:
-            self._transform_painter = Painter(
-                lambda poses: self._transforms.publish(transforms_message(poses, node_name)), report
-            )
+            self._transform_painter = Painter(lambda poses: self._send_transforms(poses, node_name), report)
 
     def show(self, frame: Frame, poses: Detection3DArray) -> None:
         """Take a frame whose poses have just been published; returns at once."""
@@ -64,6 +62,11 @@ class Pictures:
         for painter in (self._marker_painter, self._image_painter, self._transform_painter):
             if painter is not None:
                 painter.stop()
+
+    def _send_transforms(self, poses: Detection3DArray, node_name: str) -> None:
+        found = transforms(poses, node_name)
+        if found:
+            self._transforms.publish(transforms_type()(transforms=found))
 
     def _paint_image(self, frame: Frame, poses: Detection3DArray, latency: Optional[float]) -> None:
         picture = debug_image(frame, poses, self._meshes, latency)

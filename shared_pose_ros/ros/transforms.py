@@ -22,11 +22,6 @@ def transforms_type() -> type:
     return TFMessage
 
 
-def transforms_message(poses: Detection3DArray, node_name: str) -> Any:
-    """The TFMessage of an array of poses, see `transforms`."""
-    return transforms_type()(transforms=transforms(poses, node_name))
-
-
 def transforms(poses: Detection3DArray, node_name: str) -> list[TransformStamped]:
     """The first hypothesis of each object: header the image's, child `<node_name>/<class_id>_<id>`, see `object_names`.
 
