@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
+from shared_pose_ros.geometry.box_fit import fit_box
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, translation_from_box, viewing_ray
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class PoseEstimate:
         rotations: ``(B, n, 3, 3)`` float32 R_m2c, most confident first.
         confidences: ``(B, n)`` float32, rows sum to 1.
         translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, estimated
-            from the box (METHOD 7); None without a camera matrix.
+            from the box (METHOD 7) and the mesh, where the bundle has one; None without a camera matrix.
         ray_corrected: rotations include the viewing-ray correction; false without a camera matrix.
     """
 
@@ -55,6 +57,8 @@ class PoseEstimator:
         self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
         self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
         self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
+        self._has_mesh = torch.tensor([mesh is not None for mesh in self.meshes])
+        self._vertices = _padded_vertices(self.meshes) - self._centres[:, None]
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> PoseEstimator:
@@ -123,8 +127,17 @@ class PoseEstimator:
             position = translation_from_box(box_tensor, camera, rotations[:, 0], self._extents[index_tensor])
             correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
             rotations = correction[:, None] @ rotations
+            fitted = fit_box(box_tensor, camera, rotations[:, 0], position, self._vertices[index_tensor])
+            position = torch.where(self._has_mesh[index_tensor, None], fitted, position)
             origin = position - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
         return PoseEstimate(rotations.numpy(), confidences.numpy(), origin.numpy(), True)
+
+
+def _padded_vertices(meshes: Sequence[DisplayMesh | None]) -> torch.Tensor:
+    """``(k, V, 3)``, as many as the largest mesh has, the last one of a smaller mesh repeated; zeros for none."""
+    vertices = [np.zeros((1, 3), np.float32) if mesh is None else mesh.vertices for mesh in meshes]
+    count = max(len(item) for item in vertices)
+    return torch.from_numpy(np.stack([np.pad(item, ((0, count - len(item)), (0, 0)), "edge") for item in vertices]))
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
