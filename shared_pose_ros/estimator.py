@@ -127,8 +127,9 @@ class PoseEstimator:
             position = translation_from_box(box_tensor, camera, rotations[:, 0], self._extents[index_tensor])
             correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
             rotations = correction[:, None] @ rotations
-            fitted = fit_box(box_tensor, camera, rotations[:, 0], position, self._vertices[index_tensor])
-            position = torch.where(self._has_mesh[index_tensor, None], fitted, position)
+            if self._has_mesh.any():
+                fitted = fit_box(box_tensor, camera, rotations[:, 0], position, self._vertices[index_tensor])
+                position = torch.where(self._has_mesh[index_tensor, None], fitted, position)
             origin = position - (rotations[:, 0] @ self._centres[index_tensor][:, :, None])[:, :, 0]
         return PoseEstimate(rotations.numpy(), confidences.numpy(), origin.numpy(), True)
 
