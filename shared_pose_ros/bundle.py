@@ -1,9 +1,9 @@
 """The bundle: one file, ``name.pose.pt``, that holds a trained network from pixels to sorted hypotheses, and its facts.
 
-A TorchScript archive with three extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (an input and
-the output that the exporting machine computed for it). Loading checks schema, weights and example, so that a damaged
-or foreign file is refused with a reason instead of giving wrong poses. TorchScript is deprecated upstream: only this
-module names it.
+A TorchScript archive with extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (an input and
+the output that the exporting machine computed for it) and, where the CAD was at hand, ``meshes.npz`` (for pictures, see
+``geometry.display_mesh``). Loading checks schema, weights, example and meshes, so that a damaged or foreign file is
+refused with a reason instead of giving wrong poses. TorchScript is deprecated upstream: only this module names it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shared_pose_ros.geometry.display_mesh import DisplayMesh, pack_meshes, unpack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
@@ -94,10 +96,11 @@ class BundleMetadata:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded, verified bundle: the scripted module on its device, and the facts."""
+    """A loaded, verified bundle: the scripted module on its device, the facts, and a mesh or None for each object."""
 
     module: nn.Module
     metadata: BundleMetadata
+    meshes: tuple[DisplayMesh | None, ...] = ()
 
 
 class PixelsToHypotheses(nn.Module):
@@ -134,13 +137,19 @@ class PixelsToHypotheses(nn.Module):
         return torch.gather(rotations, 1, order[:, :, None, None].expand_as(rotations)), confidences
 
 
-def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Path) -> BundleMetadata:
+def export_bundle(
+    network: PoseNetwork,
+    metadata: BundleMetadata,
+    path: str | Path,
+    meshes: Sequence[DisplayMesh | None] = (),
+) -> BundleMetadata:
     """Script the network, check it against the eager one, and write the file atomically.
 
     Args:
         network: trained; it is moved to the CPU and put in evaluation mode.
         metadata: facts; torch_version and weights_sha256 are filled in.
         path: must end in ``.pose.pt``.
+        meshes: for pictures, one or None for each object; empty for none.
 
     Returns:
         The metadata as written.
@@ -149,9 +158,7 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, a scripted
             output that differs from the eager one, or a file that cannot be written.
     """
-    path = Path(path)
-    if not path.name.endswith(SUFFIX):
-        raise BundleError(f"bundle file {path.name!r} must end in {SUFFIX}; rename it")
+    path = _named(path)
     if len(metadata.objects) != network.head.objects:
         raise BundleError(
             f"metadata names {len(metadata.objects)} objects, the network has {network.head.objects}; correct them"
@@ -179,33 +186,62 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
     example = io.BytesIO()
     torch.save({"rotations": expected[0], "confidences": expected[1]}, example)
     extra = {"metadata.json": json.dumps(dataclasses.asdict(metadata)), "example.pt": example.getvalue()}
+    _write(scripted, path, extra, meshes, len(metadata.objects))
+    return metadata
+
+
+def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[DisplayMesh | None]) -> None:
+    """Write the bundle ``source`` again with these meshes, one or None for each object; nothing else changes.
+
+    Raises:
+        BundleError: a bundle that cannot be used, a wrong file name, or a file that cannot be written.
+    """
+    path, objects = _named(path), len(load_bundle(source).metadata.objects)
+    module, extra = _read(Path(source), "cpu")
+    _write(module, path, {name: extra[name] for name in ("metadata.json", "example.pt")}, meshes, objects)
+
+
+def _named(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.name.endswith(SUFFIX):
+        raise BundleError(f"bundle file {path.name!r} must end in {SUFFIX}; rename it")
+    return path
+
+
+def _write(
+    module: nn.Module,
+    path: Path,
+    extra: dict[str, str | bytes],
+    meshes: Sequence[DisplayMesh | None],
+    objects: int,
+) -> None:
+    """Atomically: a failure leaves the file that was there."""
+    if meshes and len(meshes) != objects:
+        raise BundleError(f"{len(meshes)} meshes for {objects} objects; give one or None for each")
+    if any(mesh is not None for mesh in meshes):
+        extra = {**extra, "meshes.npz": pack_meshes(meshes)}
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.jit.save(scripted, str(partial), _extra_files=extra)
+        torch.jit.save(module, str(partial), _extra_files=extra)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise BundleError(f"{path} could not be written ({error}); free space or choose another --out") from error
-    return metadata
 
 
 def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
-    """Read a bundle and verify schema, weights and example.
+    """Read a bundle and verify schema, weights, example and meshes.
 
     Raises:
-        BundleError: no file, not a bundle, another schema, changed weights, or an example that comes out differently.
+        BundleError: no file, not a bundle, another schema, changed weights, an example that comes out differently, or
+            meshes that are none.
     """
     path = Path(path)
     if not path.is_file():
         raise BundleError(f"no bundle at {path}; give the path of a {SUFFIX} file")
-    extra = {"metadata.json": "", "example.pt": ""}
-    try:
-        module = torch.jit.load(str(path), map_location=device, _extra_files=extra).eval()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"{path} is damaged or not a bundle ({reason}); export or copy it again") from error
+    module, extra = _read(path, device)
     metadata = _read_metadata(path, extra["metadata.json"])
     found = weights_sha256(module)
     if found != metadata.weights_sha256:
@@ -213,7 +249,27 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
             f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy again"
         )
     _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
-    return Bundle(module, metadata)
+    return Bundle(module, metadata, _verified_meshes(path, extra["meshes.npz"], len(metadata.objects)))
+
+
+def _read(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, str | bytes]]:
+    """The module and the extra entries, empty where the file has none."""
+    extra: dict[str, str | bytes] = {"metadata.json": "", "example.pt": "", "meshes.npz": ""}
+    try:
+        return torch.jit.load(str(path), map_location=device, _extra_files=extra).eval(), extra
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"{path} is damaged or not a bundle ({reason}); export or copy it again") from error
+
+
+def _verified_meshes(path: Path, data: str | bytes, objects: int) -> tuple[DisplayMesh | None, ...]:
+    """Those of the file; all None in a bundle from before there were any, or from a training without CAD at hand."""
+    if not data:
+        return (None,) * objects
+    try:
+        return unpack_meshes(data if isinstance(data, bytes) else data.encode(), objects)
+    except ValueError as error:
+        raise BundleError(f"display meshes of {path} are damaged ({error}); export or copy it again") from error
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.positions import estimate_positions
 
 
@@ -51,6 +52,8 @@ class PoseEstimator:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self._module, self.device = bundle.module, device
         self.metadata: BundleMetadata = bundle.metadata
+        self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
+        """For pictures: a DisplayMesh, or None, for each object."""
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }
@@ -58,6 +61,8 @@ class PoseEstimator:
         self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
         self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
         self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
+        self._has_mesh = torch.tensor([mesh is not None for mesh in self.meshes])
+        self._vertices = _padded_vertices(self.meshes) - self._centres[:, None]
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> PoseEstimator:
@@ -141,6 +146,13 @@ class PoseEstimator:
             positions.covariances.numpy(),
             positions.problems,
         )
+
+
+def _padded_vertices(meshes: Sequence[DisplayMesh | None]) -> torch.Tensor:
+    """``(k, V, 3)``, as many as the largest mesh has, the last one of a smaller mesh repeated; zeros for none."""
+    vertices = [np.zeros((1, 3), np.float32) if mesh is None else mesh.vertices for mesh in meshes]
+    count = max(len(item) for item in vertices)
+    return torch.from_numpy(np.stack([np.pad(item, ((0, count - len(item)), (0, 0)), "edge") for item in vertices]))
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:

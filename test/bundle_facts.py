@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+from shapes import box
+
 from shared_pose_ros.bundle import BundleMetadata, BundleObject
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 
 
 def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32) -> BundleMetadata:
@@ -23,3 +27,13 @@ def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32) ->
         name="tiny", objects=described, hypotheses=hypotheses, crop_pad=1.2, crop_size=crop_size,
         encoder_width="compact", tuning="full", normalize_code=False, preset="test", samples=0, seed=0, commit="none",
     )  # fmt: skip
+
+
+def make_meshes() -> tuple[DisplayMesh, DisplayMesh, None]:
+    """Display meshes of three such objects, the last without."""
+    vertices, faces = box(0.06, 0.04, 0.02)
+    boxes = [
+        DisplayMesh((vertices + (0.0, 0.0, 0.01 * index)).astype(np.float32), faces.astype(np.uint16))
+        for index in range(2)
+    ]
+    return (*boxes, None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_facts import make_metadata
+from bundle_facts import make_meshes, make_metadata
 from training_run import make_trainer, write_photographs
 
 from shared_pose_ros.bundle import export_bundle
@@ -22,9 +22,9 @@ def tiny_network() -> PoseNetwork:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_network: PoseNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of a verified bundle of ``tiny_network``."""
+    """Path of a verified bundle of ``tiny_network``; its last object has no display mesh."""
     path = tmp_path_factory.mktemp("bundle") / "tiny.pose.pt"
-    export_bundle(tiny_network, make_metadata(), path)
+    export_bundle(tiny_network, make_metadata(), path, make_meshes())
     return path
 
 

@@ -38,8 +38,8 @@ def recorded(request, tmp_path, image):
 
 
 def test_types_are_those_of_the_real_vision_msgs():
-    builder = Path(__file__).parents[1] / "tools" / "pip_ros" / "build_vision_msgs.py"
-    known = runpy.run_path(str(builder), run_name="not_main")["TYPE_HASHES"]
+    builder = Path(__file__).parents[1] / "tools" / "pip_ros" / "build_interfaces.py"
+    known = runpy.run_path(str(builder), run_name="not_main")["TYPE_HASHES"]["vision_msgs"]
     assert {"Detection2DArray", "Detection3DArray"} <= set(known)
     store = bag.message_types()
     for name, expected in known.items():

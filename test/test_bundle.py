@@ -7,9 +7,17 @@ import zipfile
 
 import pytest
 import torch
-from bundle_facts import make_metadata
+from bundle_facts import make_meshes, make_metadata
 
-from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, export_bundle, load_bundle, weights_sha256
+from shared_pose_ros.bundle import (
+    BundleError,
+    PixelsToHypotheses,
+    copy_with_meshes,
+    export_bundle,
+    load_bundle,
+    weights_sha256,
+)
+from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.network.turns import merge_hypotheses, turn_back
@@ -242,3 +250,35 @@ def test_the_digest_sees_names_values_and_buffers():
     assert first == weights_sha256(network) and len(first) == 64
     network.head.layer1[1].running_mean[0] += 1e-3
     assert weights_sha256(network) != first
+
+
+def test_meshes_make_the_round_trip_and_can_be_added_later(tiny_network, tmp_path):
+    plain, meshes = tmp_path / "plain.pose.pt", make_meshes()
+    metadata = export_bundle(tiny_network, make_metadata(), plain)
+    old = load_bundle(plain)
+    assert old.meshes == (None, None, None)
+    export_bundle(tiny_network, make_metadata(), tmp_path / "with.pose.pt", meshes)
+    copy_with_meshes(plain, tmp_path / "added.pose.pt", meshes)
+    for name in ("with", "added"):
+        found = load_bundle(tmp_path / f"{name}.pose.pt")
+        assert [mesh is None for mesh in found.meshes] == [False, False, True]
+        assert pack_meshes(found.meshes) == pack_meshes(meshes)
+        assert found.metadata == metadata
+        with torch.no_grad():
+            for one, other in zip(found.module(*scene()), old.module(*scene())):
+                assert torch.equal(one, other)
+    copy_with_meshes(tmp_path / "added.pose.pt", tmp_path / "added.pose.pt", (None, None, None))
+    assert load_bundle(tmp_path / "added.pose.pt").meshes == (None, None, None)
+    with pytest.raises(BundleError, match="2 meshes for 3 objects"):
+        copy_with_meshes(plain, tmp_path / "x.pose.pt", meshes[:2])
+    assert not (tmp_path / "x.pose.pt").exists()
+
+
+def test_damaged_meshes_are_named(tiny_bundle, tmp_path):
+    extra = {"metadata.json": "", "example.pt": ""}
+    module = torch.jit.load(str(tiny_bundle), _extra_files=extra)
+    fourth = pack_meshes([None, None, None, make_meshes()[0]])
+    for data, message in ((b"\xff\x00", "no readable .npz"), (fourth, "'vertices_3' belongs to none of the 3 objects")):
+        torch.jit.save(module, str(tmp_path / "x.pose.pt"), _extra_files={**extra, "meshes.npz": data})
+        with pytest.raises(BundleError, match=f"display meshes of .* are damaged.*{message}"):
+            load_bundle(tmp_path / "x.pose.pt")

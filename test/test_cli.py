@@ -20,6 +20,7 @@ from shared_pose_ros.cli.common import parse_camera, parse_duration, read_image
 from shared_pose_ros.cli.main import COMMANDS, main
 from shared_pose_ros.evaluation.bop import write_bop_targets
 from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.geometry.rotations import rotation_from_quaternion
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import load_checkpoint
@@ -118,11 +119,15 @@ def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs
     before, after = load_bundle(old), load_bundle(new)
     assert [entry.class_id for entry in after.metadata.objects] == ["spike", "angle"]
     assert after.metadata.samples == 16 + 24
+    assert pack_meshes(after.meshes[:1]) == pack_meshes(before.meshes) and after.meshes[1] is not None
     image, boxes = torch.from_numpy(read_image(photograph)), torch.tensor([[60.0, 50.0, 40.0, 30.0]])
     poses = [bundle.module(image, boxes, torch.tensor([0])) for bundle in (before, after)]
     torch.testing.assert_close(poses[0], poses[1])
     capsys.readouterr()
     mistake(capsys, train(tmp_path / "c", object_folder, photographs, "--extend", old), "knows spike already")
+    mistake(capsys, command("export", new, "--out", tmp_path / "x.pose.pt"), "is a bundle: give --objects")
+    assert command("export", old, "--objects", object_folder, "--out", tmp_path / "x.pose.pt") == 0
+    assert before.metadata.weights_sha256 in capsys.readouterr().out
 
 
 def test_several_presets_are_stages_of_one_training(object_folder, photographs, tmp_path, capsys):

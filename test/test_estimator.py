@@ -10,7 +10,7 @@ import torch
 from bundle_facts import make_metadata
 from evaluation_scene import box_mesh
 
-from shared_pose_ros.bundle import Bundle, BundleError
+from shared_pose_ros.bundle import Bundle, BundleError, export_bundle
 from shared_pose_ros.estimator import PoseEstimator, choose_device
 from shared_pose_ros.geometry.boxes import box_from_mask
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
@@ -144,6 +144,23 @@ def test_bad_inputs_are_refused_by_name(estimator, changes, message):
     values = {"image": IMAGE, "boxes": BOXES, "object_index": INDEX, "camera_matrix": CAMERA, **changes}
     with pytest.raises(ValueError, match=message):
         estimator.estimate(**values)
+
+
+def test_where_there_is_a_mesh_it_fills_the_box(tiny_network, tiny_bundle, tmp_path):
+    export_bundle(tiny_network, make_metadata(), tmp_path / "plain.pose.pt")
+    camera = np.array([[300.0, 0.0, 80.0], [0.0, 310.0, 60.0], [0.0, 0.0, 1.0]])
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    boxes = np.array([[90.0, 50.0, 40.0, 30.0], [40.0, 70.0, 30.0, 50.0]])
+    with_mesh, plain = (PoseEstimator.load(path, "cpu") for path in (tiny_bundle, tmp_path / "plain.pose.pt"))
+    found, rough = (one.estimate(image, boxes, np.array([1, 2]), camera) for one in (with_mesh, plain))
+    np.testing.assert_array_equal(found.rotations, rough.rotations)
+    np.testing.assert_array_equal(found.translations[1], rough.translations[1])  # object 2 has no mesh
+    points = with_mesh.meshes[1].vertices @ found.rotations[0, 0].T + found.translations[0]
+    pixels = ((points / points[:, 2:]) @ camera.T)[:, :2]
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    np.testing.assert_allclose((low + high) / 2, boxes[0, :2], atol=0.05)
+    assert np.linalg.norm(high - low) == pytest.approx(50.0, abs=0.05)
+    assert abs(found.translations[0] - rough.translations[0]).max() > 1e-3
 
 
 def test_translation_and_rotation_of_a_rendered_object():

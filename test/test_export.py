@@ -1,5 +1,6 @@
 """From a training folder to a bundle."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -9,7 +10,9 @@ from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, load_bundle
-from shared_pose_ros.cli.export import export_folder
+from shared_pose_ros.cli.export import add_cad, export_folder
+from shared_pose_ros.geometry.display_mesh import pack_meshes
+from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint, save_checkpoint
 from shared_pose_ros.training.provenance import describe_object, source_commit
@@ -20,6 +23,8 @@ def test_the_bundle_is_the_trained_network_with_its_facts(tiny_run, photographs,
     bundle = load_bundle(tmp_path / "parts.pose.pt")
     metadata = bundle.metadata
     assert metadata == written
+    for mesh, model in zip(bundle.meshes, tiny_objects()):
+        np.testing.assert_array_equal(mesh.vertices[mesh.faces], model.mesh.vertices[model.mesh.faces])
     assert (metadata.name, metadata.samples, metadata.seed, metadata.preset) == ("parts", 48, 0, "tiny")
     assert (metadata.crop_size, metadata.hypotheses, metadata.encoder_width) == (32, 2, "compact")
     assert metadata.crop_pad == TINY.synthesis.crop_pad and metadata.tuning == "full"
@@ -61,6 +66,36 @@ def test_folders_without_a_usable_checkpoint_are_refused(tiny_run, tmp_path):
     with pytest.raises(CheckpointError, match="does not fit its own configuration"):
         export_folder(tmp_path, tmp_path / "x.pose.pt")
     assert not (tmp_path / "x.pose.pt").exists()
+
+
+def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
+    shutil.copy(tiny_run / CHECKPOINT_NAME, tmp_path)
+    state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    del state["display_meshes"]  # as an older training left it
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, state)
+    old, new = tmp_path / "old.pose.pt", tmp_path / "new.pose.pt"
+    written = export_folder(tmp_path, old)
+    assert load_bundle(old).meshes == (None, None)
+    only_spike = ObjectSet((tiny_objects()[1],))
+    assert add_cad(old, only_spike, new) == written
+    assert [mesh is None for mesh in load_bundle(new).meshes] == [True, False]
+    add_cad(new, ObjectSet((tiny_objects()[0],)), new)
+    assert [mesh is None for mesh in load_bundle(new).meshes] == [False, False]
+    export_folder(tmp_path, tmp_path / "given.pose.pt", objects=tiny_objects())
+    assert pack_meshes(load_bundle(tmp_path / "given.pose.pt").meshes) == pack_meshes(load_bundle(new).meshes)
+
+
+def test_cad_of_other_objects_or_sizes_is_refused(tiny_run, tmp_path):
+    bundle = tmp_path / "a.pose.pt"
+    export_folder(tiny_run, bundle)
+    spike = tiny_objects()[1]
+    larger = dataclasses.replace(spike, extents=spike.extents * 25.4)
+    with pytest.raises(ValueError, match=r"CAD of spike is .* mm, trained were .* mm"):
+        add_cad(bundle, ObjectSet((larger,)), tmp_path / "b.pose.pt")
+    other = dataclasses.replace(spike, class_id="cup", aliases=())
+    with pytest.raises(ValueError, match="CAD is of cup, the bundle of other objects"):
+        add_cad(bundle, ObjectSet((other,)), tmp_path / "b.pose.pt")
+    assert not (tmp_path / "b.pose.pt").exists()
 
 
 def test_the_bundles_name_must_say_what_it_is(tiny_run, tmp_path):

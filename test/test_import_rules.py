@@ -50,6 +50,7 @@ ROS_PACKAGES = (
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "tf2_msgs",
     "tf2_ros",
     "vision_msgs",
     "visualization_msgs",

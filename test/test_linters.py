@@ -9,7 +9,7 @@ from pathlib import Path
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parents[1]
-MANIFESTS = (ROOT / "package.xml", ROOT / "tools" / "pip_ros" / "vision_msgs" / "package.xml")
+MANIFESTS = (ROOT / "package.xml", *sorted((ROOT / "tools" / "pip_ros").glob("*/package.xml")))
 REQUIRED = ("name", "version", "description", "maintainer", "license")
 # REP 149: what may stand in a package.xml of format 3, in this order for the first ones.
 ALLOWED = {

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rosbags.typesys import Stores, get_typestore
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools" / "pip_ros"
@@ -20,7 +21,7 @@ def load(name):
 
 
 preflight = load("preflight")
-builder = load("build_vision_msgs")
+builder = load("build_interfaces")
 setup_environment = load("setup_environment")
 
 
@@ -79,22 +80,30 @@ def test_exported_paths_become_those_of_this_machine(tmp_path):
     assert builder.rewrite_exported_paths(tmp_path, "/here/python", "/here/numpy") == 0
 
 
-def test_the_installed_vision_msgs_is_the_real_one():
-    builder.check_type_hashes(Path(sys.prefix))
-    builder.check_import(sys.executable)
+@pytest.mark.parametrize("package", ["vision_msgs", "tf2_msgs"])
+def test_the_installed_packages_are_the_real_ones(package):
+    builder.check_type_hashes(package, Path(sys.prefix))
+    builder.check_import(package, sys.executable)
+
+
+def test_the_hash_of_tf2_msgs_is_that_of_another_implementation():
+    found = get_typestore(Stores.ROS2_JAZZY).hash_rihs01("tf2_msgs/msg/TFMessage")
+    assert found == builder.TYPE_HASHES["tf2_msgs"]["TFMessage"]
 
 
 def test_another_type_hash_is_refused(tmp_path):
     folder = tmp_path / "share" / "vision_msgs" / "msg"
     folder.mkdir(parents=True)
-    for name, value in builder.TYPE_HASHES.items():
+    for name, value in builder.TYPE_HASHES["vision_msgs"].items():
         entry = {"type_name": f"vision_msgs/msg/{name}", "hash_string": value}
         (folder / f"{name}.json").write_text(json.dumps({"type_hashes": [entry]}))
-    builder.check_type_hashes(tmp_path)
+    builder.check_type_hashes("vision_msgs", tmp_path)
     entry["hash_string"] = "RIHS01_0"
     (folder / f"{name}.json").write_text(json.dumps({"type_hashes": [entry]}))
     with pytest.raises(builder.BuildError, match=f"{name} has the type hash RIHS01_0"):
-        builder.check_type_hashes(tmp_path)
+        builder.check_type_hashes("vision_msgs", tmp_path)
+    with pytest.raises(builder.BuildError, match="TFMessage.json was not installed"):
+        builder.check_type_hashes("tf2_msgs", tmp_path)
 
 
 @pytest.fixture

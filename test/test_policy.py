@@ -45,6 +45,7 @@ def test_only_camera_and_detector_speak_to_the_node(allowed):
 
 def test_only_the_node_publishes_poses(allowed):
     assert allowed["publish", "/shared_pose_node/poses"] == {"/cell/shared_pose"}
+    assert allowed["publish", "/tf"] == {"/cell/shared_pose"}
 
 
 def test_only_the_operator_changes_the_node(allowed):
@@ -55,8 +56,8 @@ def test_only_the_operator_changes_the_node(allowed):
 
 def test_the_node_may_open_everything_that_it_opens(allowed):
     source = NODE.read_text(encoding="utf-8")
-    published = re.findall(r'create_(?:lifecycle_)?publisher\(\w+, "([^"]+)"', source)
-    assert "~/poses" in published
+    published = re.findall(r'create_(?:lifecycle_)?publisher\([\w()]+, "([^"]+)"', source)
+    assert "~/poses" in published and "/tf" in published
     for topic in published:
         assert "/cell/shared_pose" in allowed["publish", topic.replace("~", "/shared_pose_node")], topic
     subscribed = re.findall(r'create_subscription\([^"]+"([^"]+)"', source)

@@ -216,7 +216,17 @@ def test_every_choice_of_reference_is_known() -> None:
 def test_pictures_show_the_published_orientation() -> None:
     message = write(OBJECTS, estimate(None), representative="reference")
     shown = published_estimate(message)
+    assert np.isnan(shown.translations).all()
     np.testing.assert_allclose(shown.rotations[:, 0], matrices(message)[:, 0, :3, :3], atol=1e-6)
     np.testing.assert_allclose(shown.confidences, [[0.7], [0.5]])
     message.detections = []
     assert published_estimate(message).rotations.shape == (0, 1, 3, 3)
+    assert published_estimate(message).translations.shape == (0, 3)
+
+
+def test_pictures_show_the_published_position_where_it_is_known() -> None:
+    message = write(OBJECTS, estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])), representative="reference")
+    message.detections[1].results[0].pose.covariance[0] = -1.0
+    shown = published_estimate(message)
+    np.testing.assert_allclose(shown.translations[0], matrices(message)[0, 0, :3, 3], atol=1e-6)
+    assert np.isnan(shown.translations[1]).all()

@@ -135,9 +135,9 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
-    album, frame = replay.Album(), type("Frame", (), {"image": None, "objects": None})
+    album, frame = replay.Album(()), type("Frame", (), {"image": None, "objects": None, "camera_matrix": None})
     monkeypatch.setattr(replay, "draw_estimates", lambda *_: None)
-    frame.objects = type("Objects", (), {"boxes": None, "class_ids": None})
+    frame.objects = type("Objects", (), {"boxes": None, "class_ids": None, "object_index": None})
     for number in range(100):
         answer, message = type("Answer", (), {"stamp": number}), type("Message", (), {"detections": []})
         reply = type("Reply", (), {"picture": frame, "frame": answer, "message": message})

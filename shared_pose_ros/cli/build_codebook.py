@@ -11,6 +11,7 @@ from shared_pose_ros.baselines.codebook import IN_PLANE, VIEWPOINTS, build_codeb
 from shared_pose_ros.bundle import SUFFIX, BundleMetadata, BundleObject, export_bundle
 from shared_pose_ros.cli.common import add_object_arguments, load_objects
 from shared_pose_ros.estimator import choose_device
+from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.training.config import EncoderConfig, config_from_dict
 from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.transfer import encoder_of_checkpoint
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         seed=config.seed,
         commit=source_commit(),
     )
-    export_bundle(network, metadata, options.out)
+    export_bundle(network, metadata, options.out, [display_mesh(model.mesh) for model in objects])
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(objects)} objects, {len(rotations)} views each, {size:.1f} MB")
     return 0

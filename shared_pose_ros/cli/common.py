@@ -26,9 +26,15 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 def add_object_arguments(parser: argparse.ArgumentParser) -> None:
     """--objects, --unit and --subset: which object set."""
-    parser.add_argument("--objects", required=True, help="objects.yaml, a BOP models folder, or a folder of mesh files")
-    parser.add_argument("--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm or in")
+    add_cad_arguments(parser, required=True)
     parser.add_argument("--subset", default=None, help="class ids to keep, comma-separated, in the network's order")
+
+
+def add_cad_arguments(parser: argparse.ArgumentParser, required: bool, purpose: str = "") -> None:
+    """--objects and --unit: where CAD is; ``purpose`` goes before the help."""
+    source = "objects.yaml, a BOP models folder, or a folder of mesh files"
+    parser.add_argument("--objects", required=required, help=f"{purpose}{source}")
+    parser.add_argument("--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm or in")
 
 
 def load_objects(options: argparse.Namespace) -> ObjectSet:

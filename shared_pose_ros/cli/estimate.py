@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from shared_pose_ros.cli.common import parse_camera, read_image
 from shared_pose_ros.drawing import draw_estimates
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 
 CONVENTION = "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first"
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, required=True, help="where the poses go")
     parser.add_argument("--overlay", type=Path, help="picture of the poses over the image")
-    parser.add_argument("--models", type=Path, help="object set: draw CAD outlines in the overlay instead of axes")
+    parser.add_argument(
+        "--models", type=Path, help="object set: CAD for the overlay's outlines, where the bundle has none"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
 
 
@@ -47,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     image = read_image(options.image)
     camera = parse_camera(options.camera) if options.camera else None
     detections = [parse_detection(text) for text in options.detection]
+    if options.models and camera is None:
+        raise ValueError("CAD outlines need --camera; give it, or leave --models out")
     class_ids = [class_id for class_id, _ in detections]
     index = [_object_index(estimator, class_id) for class_id in class_ids]
     boxes = np.array([box for _, box in detections])
@@ -68,7 +74,10 @@ def run(options: argparse.Namespace) -> int:
         quaternion = np.round(best["quaternion"], 4).tolist()
         print(f"{pose['class_id']}: quaternion {quaternion} confidence {best['confidence']:.2f}")
     if options.overlay:
-        _write_overlay(options, image, boxes, class_ids, estimate, camera)
+        meshes = estimator.meshes if options.models is None else _models(options.models, estimator, class_ids)
+        picture = draw_estimates(image, boxes, class_ids, estimate, index, meshes, camera)
+        if not cv2.imwrite(str(options.overlay), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise ValueError(f"{options.overlay} cannot be written; give a .png or .jpg in an existing folder")
     return 0
 
 
@@ -117,39 +126,17 @@ def _check_inside(class_id: str, box: list[float], image: np.ndarray) -> None:
         raise ValueError(f"the box of {class_id} {box} lies outside the image of {width}×{height} pixels")
 
 
-def _write_overlay(
-    options: argparse.Namespace,
-    image: np.ndarray,
-    boxes: np.ndarray,
-    class_ids: list[str],
-    estimate: PoseEstimate,
-    camera: np.ndarray | None,
-) -> None:
-    if options.models is None:
-        picture = draw_estimates(image, boxes, class_ids, estimate)
-    elif camera is None:
-        raise ValueError("CAD outlines need --camera; give it, or leave --models out")
-    else:
-        picture = _draw_outlines(options.models, image, class_ids, estimate, camera)
-    if not cv2.imwrite(str(options.overlay), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise ValueError(f"{options.overlay} cannot be written; give a .png or .jpg in an existing folder")
-
-
-def _draw_outlines(
-    models: Path, image: np.ndarray, class_ids: list[str], estimate: PoseEstimate, camera: np.ndarray
-) -> np.ndarray:
+def _models(path: Path, estimator: PoseEstimator, class_ids: Sequence[str]) -> list[DisplayMesh | None]:
+    """Display meshes of the CAD for the objects detected, by the network's index."""
     # Imported here: a cell without the training extras still has `estimate`.
-    from shared_pose_ros.evaluation.report_poses import DrawnPose, draw_poses
-    from shared_pose_ros.evaluation.scoring import PoseScorer
+    from shared_pose_ros.meshes.display import display_mesh
     from shared_pose_ros.meshes.object_set import ObjectSet
 
-    objects = ObjectSet.load(models)
-    scorer = PoseScorer(objects)
-    poses = []
-    for row, class_id in enumerate(class_ids):
+    objects = ObjectSet.load(path)
+    meshes: list[DisplayMesh | None] = [None] * len(estimator.metadata.objects)
+    for class_id in dict.fromkeys(class_ids):
         index = objects.index(class_id)
         if index is None:
-            raise ValueError(f"{models} has no object {class_id!r}; it has {', '.join(objects.class_ids)}")
-        label = f"{class_id} {estimate.confidences[row, 0]:.2f}"
-        poses.append(DrawnPose(index, estimate.rotations[row, 0], estimate.translations[row], label=label))
-    return draw_poses(image, camera, poses, scorer.meshes, scorer.rasterizer)
+            raise ValueError(f"{path} has no object {class_id!r}; it has {', '.join(objects.class_ids)}")
+        meshes[estimator.object_index(class_id)] = display_mesh(objects[index].mesh)
+    return meshes

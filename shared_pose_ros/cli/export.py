@@ -1,50 +1,123 @@
-"""``shared_pose export``: a training folder becomes one bundle file."""
+"""``shared_pose export``: a training folder becomes one bundle file; or a bundle gets the CAD that pictures show."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shared_pose_ros.baselines.object_specific import combine_networks
-from shared_pose_ros.bundle import SUFFIX, TURNS, BundleMetadata, BundleObject, export_bundle
+from shared_pose_ros.bundle import (
+    SUFFIX,
+    TURNS,
+    BundleMetadata,
+    BundleObject,
+    copy_with_meshes,
+    export_bundle,
+    load_bundle,
+)
+from shared_pose_ros.cli.common import add_cad_arguments
+from shared_pose_ros.geometry.display_mesh import DisplayMesh, unpack_meshes
+from shared_pose_ros.meshes.display import display_mesh
+from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
 from shared_pose_ros.training.config import TrainingConfig, config_from_dict
 
+# An object whose CAD is larger or smaller than the bundle says by more than this is another one, or in another unit.
+_EXTENT_TOLERANCE = 0.02
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.epilog = "example:\n  shared_pose export runs/parts --out models/parts.pose.pt"
-    parser.add_argument("folder", type=Path, help="the folder of shared_pose train --out")
+    parser.epilog = (
+        "examples:\n  shared_pose export runs/parts --out models/parts.pose.pt\n"
+        "  shared_pose export old.pose.pt --objects models/parts --out new.pose.pt"
+    )
+    parser.add_argument(
+        "source", type=Path, help="the folder of shared_pose train --out; or a bundle, to give it the CAD of --objects"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the bundle to write, NAME.pose.pt")
     parser.add_argument(
-        "--turns", type=int, choices=TURNS, default=4,
+        "--turns", type=int, choices=TURNS,
         help="looks at each crop: 4 (default), in four quarter turns, more accurate; 1, as the paper, faster",
     )  # fmt: skip
+    add_cad_arguments(parser, required=False, purpose="CAD for the pictures, where the training has not kept it: ")
 
 
 def run(options: argparse.Namespace) -> int:
     """Export, verify and describe."""
-    metadata = export_folder(options.folder, options.out, options.turns)
+    objects = None
+    if options.objects:
+        objects = ObjectSet.load(options.objects, unit=options.unit)
+    if options.source.name.endswith(SUFFIX):
+        if objects is None or options.turns:
+            raise ValueError(f"{options.source} is a bundle: give --objects with the CAD to add, and no --turns")
+        metadata = add_cad(options.source, objects, options.out)
+    else:
+        metadata = export_folder(options.source, options.out, options.turns or 4, objects)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
+    bare = [item.class_id for item, mesh in zip(metadata.objects, load_bundle(options.out).meshes) if mesh is None]
+    if bare:
+        print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")
     return 0
 
 
-def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
+def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
+    """Write a bundle again with display meshes of the CAD; objects that the CAD lacks keep what they have.
+
+    Raises:
+        BundleError: the bundle cannot be used or written.
+        ValueError: CAD of another size, or of none of the bundle's objects.
+    """
+    bundle = load_bundle(source)
+    copy_with_meshes(source, out, _meshes(bundle.metadata.objects, bundle.meshes, objects))
+    return bundle.metadata
+
+
+def _meshes(
+    described: Sequence[BundleObject], kept: Sequence[DisplayMesh | None], objects: ObjectSet | None
+) -> list[DisplayMesh | None]:
+    """The mesh of each described object: of the CAD where given, else the one that was kept."""
+    meshes = list(kept) or [None] * len(described)
+    if objects is None:
+        return meshes
+    found = [_model(item, objects) for item in described]
+    if not any(found):
+        raise ValueError(f"the CAD is of {', '.join(objects.class_ids)}, the bundle of other objects; give its CAD")
+    for place, (item, model) in enumerate(zip(described, found)):
+        if model is not None:
+            limit = _EXTENT_TOLERANCE * max(item.extents)
+            if any(abs(one - other) > limit for one, other in zip(model.extents, item.extents)):
+                sizes = [" × ".join(f"{1e3 * side:.1f}" for side in sides) for sides in (model.extents, item.extents)]
+                raise ValueError(f"the CAD of {item.class_id} is {sizes[0]} mm, trained were {sizes[1]} mm; check it")
+            meshes[place] = display_mesh(model.mesh)
+    return meshes
+
+
+def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
+    """CAD of the class id, else of an alias."""
+    places = [objects.index(label) for label in (item.class_id, *item.aliases)]
+    return next((objects[place] for place in places if place is not None), None)
+
+
+def export_folder(folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None) -> BundleMetadata:
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
         folder: of ``shared_pose train --out``.
         out: the bundle's path.
         turns: 1, or 4 to look at each crop in four quarter turns.
+        objects: CAD for pictures, in place of what the training has kept.
 
     Raises:
         CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
         BundleError: the bundle cannot be made or written.
+        ValueError: CAD of another size, or of none of the objects.
     """
     folder = Path(folder)
     trained = [] if (folder / CHECKPOINT_NAME).exists() else _separate_networks(folder)
@@ -70,16 +143,18 @@ def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
         turns=turns,
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
-    return export_bundle(network, metadata, Path(out))
+    kept = [mesh for one in trained for mesh in one.meshes]
+    return export_bundle(network, metadata, Path(out), _meshes(metadata.objects, kept, objects))
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """A checkpoint: its network, settings, objects, samples, and everything else in it."""
+    """A checkpoint: its network, settings, objects and their display meshes, samples, and everything else in it."""
 
     network: PoseNetwork
     config: TrainingConfig
     objects: tuple[BundleObject, ...]
+    meshes: tuple[DisplayMesh | None, ...]
     samples: int
     state: dict[str, Any]
 
@@ -101,4 +176,6 @@ def _load(folder: Path) -> _Trained:
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint in {folder} does not fit its own configuration ({error})") from error
     samples = state.get("earlier_samples", 0) + state["step"] * config.batch_size
-    return _Trained(network, config, objects, samples, state)
+    packed = state.get("display_meshes", b"")  # older checkpoints have none
+    meshes = unpack_meshes(packed, len(objects)) if packed else (None,) * len(objects)
+    return _Trained(network, config, objects, meshes, samples, state)

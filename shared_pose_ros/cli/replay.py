@@ -6,7 +6,7 @@ import argparse
 import functools
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from shared_pose_ros.evaluation.protocols import PROTOCOLS
 from shared_pose_ros.evaluation.recording import BagTopics, Recording, choose_topics, open_recording
 from shared_pose_ros.evaluation.report import write_report
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.frames import load_estimator
@@ -104,15 +105,20 @@ def _check(options: argparse.Namespace) -> None:
 class Album:
     """Pictures spread over a bag of unknown length: every second one is dropped when there are too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, meshes: Sequence[DisplayMesh | None]) -> None:
+        """`meshes`: of the bundle's objects."""
         self.pictures: list[Picture] = []
+        self._meshes = meshes
         self._step, self._count = 1, 0
 
     def show(self, reply: Reply) -> None:
         """Draw the frame's estimates, if it is its turn."""
         if self._count % self._step == 0:
             frame, shown = reply.picture, published_estimate(reply.message)
-            image = draw_estimates(frame.image, frame.objects.boxes, frame.objects.class_ids, shown)
+            image = draw_estimates(
+                frame.image, frame.objects.boxes, frame.objects.class_ids, shown, frame.objects.object_index,
+                self._meshes, frame.camera_matrix,
+            )  # fmt: skip
             self.pictures.append(Picture(image, f"frame {self._count}, stamp {reply.frame.stamp} ns"))
             if len(self.pictures) > PICTURES:
                 self.pictures, self._step = self.pictures[::2], 2 * self._step
@@ -125,7 +131,7 @@ def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopic
     from_bag = {"image_transport": "compressed" if compressed else "raw", "use_depth": str(topics.depth is not None)}
     settings = parameters.from_text({**given, **from_bag})
     estimator = load_estimator(settings)
-    replies, album = [], Album()
+    replies, album = [], Album(estimator.meshes)
     with bag.BagWriter(options.report / "poses") as writer:
 
         def keep(reply: Reply) -> None:

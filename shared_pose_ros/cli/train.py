@@ -209,7 +209,7 @@ def _extension(path: Path, objects: ObjectSet) -> tuple[Extension, BundleMetadat
     if twice:
         raise ValueError(f"{path} knows {', '.join(twice)} already; leave them out with --subset or rename them")
     described = tuple(asdict(entry) for entry in bundle.metadata.objects)
-    return Extension(_bundle_weights(bundle), described), bundle.metadata
+    return Extension(_bundle_weights(bundle), described, bundle.meshes), bundle.metadata
 
 
 def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfig:

@@ -1,13 +1,11 @@
 """Outlines of CAD models over images.
 
 Convention: images ``(H, W, 3)`` uint8 RGB; K in pixels, metres, X_cam = R X_model + t. Outlines come from the
-rasterised face ids: the silhouette, and thinner the edges where the surface turns, which tell apart poses
-of equal silhouette.
+rasterised face ids, see ``drawing.draw_outline``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,12 +13,11 @@ import cv2
 import numpy as np
 import torch
 
+from shared_pose_ros.drawing import draw_outline
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
 
 TRUTH_COLOUR = (40, 220, 60)
 ESTIMATE_COLOUR = (255, 120, 0)
-# An edge is drawn where neighbouring pixels' surfaces differ by more than this.
-_CREASE = math.cos(math.radians(30.0))
 
 
 @dataclass(frozen=True)
@@ -71,21 +68,15 @@ def draw_poses(
         index = torch.tensor([pose.object_index], device=device)
         face = rasterizer.rasterize(meshes, index, r[None], t[None], k, size)[0]
         normals = (meshes.normals[face.clamp(min=0)] @ r.T).cpu().numpy()
-        _draw_outline(drawn, (face >= 0).cpu().numpy(), normals, pose)
+        mask = (face >= 0).cpu().numpy()
+        draw_outline(drawn, mask, normals, pose.colour, 2)
+        if pose.label and mask.any():
+            _label(drawn, mask, pose)
     return drawn
 
 
-def _draw_outline(drawn: np.ndarray, mask: np.ndarray, normals: np.ndarray, pose: DrawnPose) -> None:
-    creases = np.zeros(mask.shape, dtype=bool)
-    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        # Both sides of a face are drawn, so the normal's sign means nothing.
-        turned = np.abs((normals[here] * normals[there]).sum(axis=-1)) < _CREASE
-        creases[here] |= turned & mask[here] & mask[there]
-    drawn[creases] = pose.colour
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, contours, -1, pose.colour, 2)
-    if pose.label and mask.any():
-        rows, columns = mask.nonzero()
-        place = int(columns.min()), max(int(rows.min()) - 6, 14)
-        cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, pose.colour, 1, cv2.LINE_AA)
+def _label(drawn: np.ndarray, mask: np.ndarray, pose: DrawnPose) -> None:
+    rows, columns = mask.nonzero()
+    place = int(columns.min()), max(int(rows.min()) - 6, 14)
+    cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(drawn, pose.label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, pose.colour, 1, cv2.LINE_AA)

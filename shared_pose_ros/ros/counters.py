@@ -167,7 +167,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "drawing_error": CounterInfo(
         "note",
-        "markers or debug image could not be drawn (in the log); poses are not affected",
+        "markers, debug image or transforms could not be made; poses are not affected",
         "report it with the log",
     ),
 }

@@ -51,6 +51,8 @@ class Frame:
     camera_matrix: Optional[np.ndarray]
     tracked: Optional[Tracked] = None
     """What its objects have to do with the tracks; None without a memory."""
+    completed: Optional[float] = None
+    """When its pair was complete (s, the worker's clock)."""
 
 
 class FrameEstimator:

@@ -30,20 +30,23 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.ros import drawing, parameters
+from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.conversions import nanoseconds, vision_info_message
 from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
 from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
+from shared_pose_ros.ros.pictures import Pictures
 from shared_pose_ros.ros.poses import PosesWriter, published_rotations
 from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.tracks import Tracks
+from shared_pose_ros.ros.transforms import transforms_type
 from shared_pose_ros.ros.worker import Worker
 
 NODE_NAME = "shared_pose_node"
 INPUT_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 POSES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 SILENT_SECONDS = 3.0
 """Diagnostics warn about an input that has been silent for so long."""
 
@@ -60,7 +63,7 @@ class SharedPoseNode(LifecycleNode):
         self._frames: Optional[FrameEstimator] = None
         self._writer: Optional[PosesWriter] = None
         self._tracks: Optional[Tracks] = None
-        self._painter: Optional[drawing.Painter] = None
+        self._pictures: Optional[Pictures] = None
         self._problem = ""
         self._state = "unconfigured"
         self._statistics = Statistics()
@@ -79,7 +82,7 @@ class SharedPoseNode(LifecycleNode):
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Allocate the bundle, its warmed module, the publishers and the painter; FAILURE leaves nothing behind."""
+        """Allocate bundle, warmed module, publishers and the pictures' threads; FAILURE leaves nothing behind."""
         # Whatever is wrong with the bundle, the device or memory is the user's to read, not the process's end.
         try:
             self._load()
@@ -153,9 +156,12 @@ class SharedPoseNode(LifecycleNode):
         self._vision_info = self.create_lifecycle_publisher(VisionInfo, "~/vision_info", LATCHED_QOS)
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", LATCHED_QOS)
         self._debug_image = self.create_lifecycle_publisher(Image, "~/debug_image", LATCHED_QOS)
-        self._painter = drawing.Painter(
-            self._paint, lambda error: self._statistics.count("drawing_error", 1, str(error))
-        )
+        if settings.publish_tf:
+            self._tf = self.create_lifecycle_publisher(transforms_type(), "/tf", TF_QOS)
+        self._pictures = Pictures(
+            estimator, (self._markers, self._debug_image, self.__dict__.get("_tf")), self.get_name(),
+            lambda error: self._statistics.count("drawing_error", 1, f"{type(error).__name__}: {error}"),
+        )  # fmt: skip
         self._estimator, self._writer = estimator, PosesWriter(estimator.metadata)
         self._tracks = Tracks(estimator.metadata)
         self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics, self._tracks)
@@ -174,10 +180,10 @@ class SharedPoseNode(LifecycleNode):
             self._tracks.clear()
 
     def _release(self) -> None:
-        if self._painter is not None:
-            self._painter.stop()
-        self._painter = None
-        for name in ("_poses", "_vision_info", "_markers", "_debug_image"):
+        if self._pictures is not None:
+            self._pictures.stop()
+        self._pictures = None
+        for name in ("_poses", "_vision_info", "_markers", "_debug_image", "_tf"):
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
@@ -217,25 +223,18 @@ class SharedPoseNode(LifecycleNode):
         self.get_logger().info(f"reset: {response.message}")
         return response
 
-    # In the worker's and the painter's thread
+    # In the worker's thread
 
     def _publish(self, frame: Frame) -> None:
         poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings, frame.tracked.last)
         self._poses.publish(poses)
         self._tracks.remember(frame.tracked, published_rotations(poses))
-        if self._markers.get_subscription_count() or self._debug_image.get_subscription_count():
-            self._painter.show(frame, poses)
+        self._pictures.show(frame, poses)
 
     def _log_error(self, text: str) -> None:
         # After a signal the frame in work cannot be published any more, and nothing is wrong.
         if self.context.ok():
             self.get_logger().error(text)
-
-    def _paint(self, frame: Frame, poses: Detection3DArray) -> None:
-        if self._markers.get_subscription_count():
-            self._markers.publish(drawing.marker_array(frame, poses))
-        if self._debug_image.get_subscription_count():
-            self._debug_image.publish(drawing.image_message(frame.header, drawing.debug_image(frame, poses)))
 
     # Parameters and diagnostics
 

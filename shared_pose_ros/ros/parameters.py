@@ -168,6 +168,13 @@ TABLE: tuple[Parameter, ...] = (
         (0.01, 3600.0),
         unit="s",
     ),
+    Parameter(
+        "publish_tf",
+        False,
+        "Publish each object whose position is known as a transform on `/tf`, from the image's frame to "
+        "`<node name>/<class_id>_<id>`.",
+        read_only=True,
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {row.name: row for row in TABLE}

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Optional
@@ -184,10 +187,35 @@ def published_rotations(message: Detection3DArray) -> np.ndarray:
 
 
 def published_estimate(message: Detection3DArray) -> PoseEstimate:
-    """The first hypothesis of each detection as an estimate with n = 1, without positions: what pictures draw."""
-    scores = [[entry.results[0].hypothesis.score] for entry in message.detections]
-    confidences = np.array(scores, dtype=np.float32).reshape(-1, 1)
-    return PoseEstimate(published_rotations(message)[:, None].astype(np.float32), confidences, None, False)
+    """The first hypothesis of each detection as an estimate with n = 1, unknown positions NaN: what pictures draw."""
+    first = [entry.results[0] for entry in message.detections]
+    confidences = np.array([[result.hypothesis.score] for result in first], dtype=np.float32).reshape(-1, 1)
+    places = [result.pose.pose.position for result in first]
+    positions = np.array([[p.x, p.y, p.z] for p in places], dtype=np.float32).reshape(-1, 3)
+    positions[[not position_known(result.pose) for result in first]] = np.nan
+    return PoseEstimate(published_rotations(message)[:, None].astype(np.float32), confidences, positions, False)
+
+
+def position_known(pose: Any) -> bool:
+    """Whether a PoseWithCovariance states a position."""
+    return pose.covariance[0] != UNKNOWN
+
+
+def object_names(message: Detection3DArray) -> list[str]:
+    """A name for each detection, unique in the message: `<class_id>_<id>`, of letters, digits and underscores.
+
+    A detection without an id is numbered within its class (from 0, in the order of the array); a name that is taken
+    already gets a number behind it. So a tracked object keeps its name, and one without id may not.
+    """
+    names: list[str] = []
+    counts: Counter[str] = Counter()
+    for detection in message.detections:
+        class_id = detection.results[0].hypothesis.class_id
+        stem = re.sub(r"[^A-Za-z0-9_]", "_", f"{class_id}_{detection.id or counts[class_id]}")
+        counts[class_id] += 1
+        tries = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        names.append(next(name for name in tries if name not in names))
+    return names
 
 
 def _positions(

@@ -9,6 +9,7 @@ depth images. Times are seconds of the steady clock.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 import traceback
@@ -157,6 +158,7 @@ class Worker:
         started, lost, stage = time.monotonic(), len(pair.detections.payload.detections), "estimator_error"
         try:
             frame = frames.run(pair.image.payload, pair.detections.payload, depth)
+            frame = dataclasses.replace(frame, completed=pair.completed)
             stage, estimated = "publish_error", time.monotonic()
             publish(frame)
         except ImageError as error:

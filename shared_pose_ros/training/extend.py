@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.transfer import TrainedWeights, output_rows
 
@@ -19,10 +20,12 @@ class Extension:
     Attributes:
         weights: what it has learnt.
         objects: descriptions of its objects, as ``provenance.describe_object`` gives them, in order.
+        meshes: for pictures, one or None for each of them.
     """
 
     weights: TrainedWeights
     objects: tuple[dict[str, Any], ...]
+    meshes: tuple[DisplayMesh | None, ...]
 
 
 class NewObjects(nn.Module):

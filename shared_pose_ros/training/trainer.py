@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from shared_pose_ros.geometry.display_mesh import pack_meshes
+from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
@@ -121,6 +123,8 @@ class Trainer:
         else:
             set_tuning(self.network, config.tuning)
         self.optimizer = TrainingOptimizer(self.network, self.objective, config)
+        self._known_meshes = extend.meshes if extend else ()
+        self._packed_meshes = b""
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
@@ -217,6 +221,7 @@ class Trainer:
                 "earlier_samples": self.earlier_samples,
                 "metrics": self.metrics,
                 **self.record,
+                "display_meshes": self._display_meshes(),
                 "fingerprint": self.fingerprint,
             },
         )
@@ -250,6 +255,14 @@ class Trainer:
         self.step = state["step"]
         self.earlier_samples = state.get("earlier_samples", 0)
         self.record["encoder_source"] = state.get("encoder_source")
+        self._packed_meshes = state.get("display_meshes", b"")
+
+    def _display_meshes(self) -> bytes:
+        """For the bundle, packed: made when the first checkpoint needs them, half a second an object."""
+        if not self._packed_meshes:
+            new = [display_mesh(model.mesh) for model in self.objects]
+            self._packed_meshes = pack_meshes([*self._known_meshes, *new])
+        return self._packed_meshes
 
     def _start_from(self, source: TrainedWeights) -> None:
         """Take the weights of another training; its samples count as earlier ones."""

@@ -39,7 +39,9 @@ def class_ids(tiny_bundle) -> list[str]:
 @pytest.fixture(scope="module")
 def node(tiny_bundle, tmp_path_factory):
     """An active node, shared by the tests of a module; it must end with exit code 0."""
-    process = harness.NodeProcess(tmp_path_factory.mktemp("node") / "log.txt", bundle=tiny_bundle, max_batch=8)
+    process = harness.NodeProcess(
+        tmp_path_factory.mktemp("node") / "log.txt", bundle=tiny_bundle, max_batch=8, publish_tf=True
+    )
     yield process
     code = process.end()
     assert code == 0, process.log

@@ -24,8 +24,9 @@ from harness import (
 )
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2D, Detection2DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from shared_pose_ros.ros.counters import COUNTERS
 from shared_pose_ros.ros.parameters import BY_NAME
@@ -157,17 +158,50 @@ def test_an_empty_frame_is_answered_with_an_empty_array(node, peer: Peer) -> Non
 
 
 def test_pictures_are_drawn_for_subscribers(node, peer: Peer, class_ids: list[str]) -> None:
-    markers, pictures = [], []
+    """Markers, debug image and transforms of one frame, with a camera; without one only the debug image."""
+    markers, pictures, trees = [], [], []
     subscriptions = [
         peer.create_subscription(MarkerArray, "shared_pose_node/markers", markers.append, 1),
         peer.create_subscription(Image, "shared_pose_node/debug_image", pictures.append, 1),
+        peer.create_subscription(TFMessage, "/tf", trees.append, 100),
     ]
 
-    def drawn() -> bool:
-        peer.send(image(), detections(class_ids[:1]))
-        return wait_quietly(lambda: bool(markers and pictures), 0.2)
+    def solid() -> bool:
+        peer.camera_info.publish(peer.stamp(camera_info()))
+        peer.send(image(), detections(class_ids))
+        return wait_quietly(lambda: bool(trees) and any(len(array.markers) > 3 for array in markers), 0.3)
 
-    wait_for(drawn, "markers and debug image")
+    wait_for(solid, "markers and transforms with a camera")
+    wait_for(lambda: bool(pictures), "debug image")
+    frame, array = trees[0].transforms, next(array for array in markers if len(array.markers) > 3)
+    assert [entry.child_frame_id for entry in frame] == [
+        f"shared_pose_node/{class_id}_track_{number}" for number, class_id in enumerate(class_ids)
+    ]
+    answer = peer.answer(frame[0].header)
+    for entry, detection_ in zip(frame, answer.detections):
+        pose = detection_.results[0].pose.pose
+        assert entry.header == answer.header and entry.transform.rotation == pose.orientation
+        assert entry.transform.translation.z == pose.position.z > 0
+    solids = [marker for marker in array.markers if marker.ns == "mesh" and marker.action == Marker.ADD]
+    # The tiny bundle's last object has no mesh.
+    assert [marker.type for marker in solids] == [Marker.TRIANGLE_LIST, Marker.TRIANGLE_LIST, Marker.CUBE]
+    assert [len(marker.points) for marker in solids] == [36, 36, 0]
+
+    def blind() -> bool:
+        peer.camera_info.publish(peer.stamp(camera_info(k=[0.0] * 9)))
+        peer.send(image(), Detection2DArray())
+        return peer.settle()["camera"] != "K known"
+
+    wait_for(blind, "frame without a camera")
+    del markers[:], trees[:], pictures[:]
+
+    def drawn() -> bool:
+        peer.send(image(), detections(class_ids))
+        return wait_quietly(lambda: bool(markers and pictures), 0.3)
+
+    wait_for(drawn, "markers and debug image without a camera")
+    assert not any(marker.action == Marker.ADD for array in markers for marker in array.markers)
+    assert not trees
     for subscription in subscriptions:
         peer.destroy_subscription(subscription)
     assert (pictures[0].height, pictures[0].width, pictures[0].encoding) == (*SIZE, "rgb8")

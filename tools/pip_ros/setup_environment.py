@@ -31,7 +31,7 @@ LOCKED = tuple(ROOT / "requirements" / f"{use}.txt" for use in USES)
 LOCKED_PYTORCH3D = (ROOT / "requirements" / "pytorch3d.txt",)
 RECORD = "setup.json"
 MAKE_ENVIRONMENT = ("-m", "venv")
-RESTARTABLE = ("vision_msgs",)  # steps that clean up after an interrupted run of their own
+RESTARTABLE = ("interfaces",)  # steps that clean up after an interrupted run of their own
 
 
 class SetupError(RuntimeError):
@@ -49,10 +49,14 @@ class Step(NamedTuple):
 
 def steps() -> list[Step]:
     """The steps in order; each assumes those before it."""
-    builder = TOOLS / "build_vision_msgs.py"
-    interfaces = (builder, *sorted(path for path in (TOOLS / "vision_msgs").rglob("*") if path.is_file()))
+    builder = TOOLS / "build_interfaces.py"
+    sources = (path for folder in ("vision_msgs", "tf2_msgs") for path in (TOOLS / folder).rglob("*") if path.is_file())
+    interfaces = (builder, *sorted(sources))
     compiled = Step(
-        "vision_msgs", "building vision_msgs (a minute)", interfaces, lambda python: [str(python), str(builder)]
+        "interfaces",
+        "building vision_msgs and tf2_msgs (a minute)",
+        interfaces,
+        lambda python: [str(python), str(builder)],
     )
     return [_packages(LOCKED), compiled, _this_package()]
 
