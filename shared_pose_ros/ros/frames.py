@@ -18,19 +18,32 @@ import numpy as np
 import torch
 
 from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.ros.batches import REMEDY, WARM_UP_SIZE, Batches
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
 from shared_pose_ros.ros.images import rgb_from_compressed, rgb_from_image
+from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.ros.statistics import Statistics
-
-WARM_UP_SIZE = (480, 640)
 
 
 def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
     """The bundle that the parameters name, on their device and threads, warmed for every batch size.
 
     The threads and the warmed batch sizes decide the last bits of an answer on a CPU, so the node and the replay
-    both start here. Raises BundleError or ValueError for a bundle or device that cannot be used.
+    both start here. Raises BundleError or ValueError for a bundle or device that cannot be used, MemoryError (with the
+    remedy) where it does not fit.
     """
+    try:
+        return _warm_estimator(settings)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = cause(error)
+    # Outside of `except`: the first error's traceback holds the network.
+    release_cached()
+    raise MemoryError(f"not enough memory for the bundle with max_batch {settings.max_batch} ({problem}); {REMEDY}")
+
+
+def _warm_estimator(settings: SimpleNamespace) -> PoseEstimator:
     if settings.cpu_threads:
         torch.set_num_threads(settings.cpu_threads)
     estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
@@ -53,7 +66,7 @@ class FrameEstimator:
     """Runs the estimator on pairs of messages and counts what is left out, by object and by note."""
 
     def __init__(self, estimator: Any, settings: Callable[[], SimpleNamespace], statistics: Statistics) -> None:
-        """`settings()` gives the current parameters (parameters.read)."""
+        """`settings()` gives the current parameters (parameters.read); the estimator is warmed up to their max_batch."""
         self.estimator = estimator
         self.camera_info: Any = None
         """The latest CameraInfo, or None."""
@@ -61,6 +74,11 @@ class FrameEstimator:
         """For people: whether K is known, and if not, why."""
         self._settings = settings
         self._statistics = statistics
+        self._batches = Batches(estimator, statistics, settings().max_batch)
+
+    def prepare(self) -> None:
+        """Warm what a changed max_batch needs; the worker calls it between frames, so that none pays for it."""
+        self._batches.prepare(self._settings().max_batch)
 
     def run(self, image_message: Any, detections: Any) -> Frame:
         """The estimate for one image and one Detection2DArray; objects that cannot be used are counted, not raised.
@@ -86,10 +104,7 @@ class FrameEstimator:
         self, image: np.ndarray, objects: Objects, camera_matrix: Optional[np.ndarray], max_batch: int
     ) -> tuple[Objects, Any]:
         """All objects in one batch, or in as few of at most max_batch as it takes; without those answered with NaN."""
-        parts = []
-        for start in range(0, max(len(objects.ids), 1), max_batch):
-            part = slice(start, start + max_batch)
-            parts.append(self.estimator.estimate(image, objects.boxes[part], objects.object_index[part], camera_matrix))
+        parts = self._batches.run(image, objects.boxes, objects.object_index, camera_matrix, max_batch)
         arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _ARRAYS}
         sound = np.isfinite(arrays["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(arrays["confidences"]).all(axis=1)
         if arrays["translations"] is not None:

@@ -101,6 +101,10 @@ class PairingBuffer:
         self.taken = {"images": 0, "detections": 0}
         self.lateness = 0.0
         """Greatest delay (s) of a detection array behind its image seen so far, matched or too late."""
+        self.latest_lateness = 0.0
+        """That delay (s) of the latest array."""
+        self.last_pair: Optional[float] = None
+        """When (s) the latest complete pair came about."""
         self._images: OrderedDict[Key, Item] = OrderedDict()
         self._waiting: list[Item] = []
         self._ready: list[Pair] = []
@@ -146,7 +150,7 @@ class PairingBuffer:
             self.counters["duplicate_detection"] += 1
         else:
             if array.key in self._dropped:
-                self.lateness = max(self.lateness, now - self._dropped[array.key])
+                self._note_lateness(now - self._dropped[array.key])
             self._waiting.append(array)
         self.expire(now)
 
@@ -215,7 +219,8 @@ class PairingBuffer:
             self.counters["duplicate_detection"] += 1
             return
         image.arrays = [*image.arrays[-self.limits.max_count :], array.payload]
-        self.lateness = max(self.lateness, array.arrival - image.arrival)
+        self._note_lateness(array.arrival - image.arrival)
+        self.last_pair = now
         pair = Pair(image, array, now)
         waiting = self._ready[0].image if self._ready else None
         if waiting is None or waiting is image:
@@ -228,6 +233,10 @@ class PairingBuffer:
                 self._supersede(old)
         else:
             self._supersede(pair)
+
+    def _note_lateness(self, seconds: float) -> None:
+        self.latest_lateness = max(0.0, seconds)
+        self.lateness = max(self.lateness, seconds)
 
     def _supersede(self, pair: Pair) -> None:
         self.counters["superseded"] += 1
