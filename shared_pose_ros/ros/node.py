@@ -98,7 +98,9 @@ def _spin(node: SharedPoseNode, executor: SingleThreadedExecutor) -> None:
             return
         # For instance rclpy's own service for a lifecycle transition that is not possible now.
         except Exception as error:
-            node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
+            # A callback that a signal has cut short finds no context any more, and nothing is wrong.
+            if rclpy.ok():
+                node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

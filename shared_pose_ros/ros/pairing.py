@@ -12,6 +12,8 @@ Rules
 - Exact match of stamp and frame_id; with a slop, the nearest buffered stamp within it (exact first).
 - One pair waits at a time: the newest. A pair with a newer stamp supersedes it; arrays for the same image wait
   together, so that two detectors on one camera are both served.
+- The limits of count and bytes hold beside the one image whose pairs wait; an image larger than max_bytes is dropped
+  at once if no array waits for it.
 - An image stays buffered after its use until it is too old or the buffer is full: a second, slower detector may still
   need it.
 - When image stamps jump back by more than `time_jump_seconds` (a bag loop, a clock set back), all that waits from the
@@ -175,14 +177,19 @@ class PairingBuffer:
         while len(self._waiting) > self.limits.max_count:
             self._waiting.pop(0)
             self.counters["detection_buffer_full"] += 1
-        protected = {id(pair.image) for pair in self._ready}
-        for item in [item for item in self._images.values() if id(item) not in protected]:
+        # All waiting pairs are of one image. It is kept beside the limits, so that it costs no other image.
+        protected = self._ready[0].image if self._ready else None
+        max_bytes = self.limits.max_bytes + (protected.nbytes if protected else 0)
+        max_count = self.limits.max_count + (protected is not None)
+        for item in [item for item in self._images.values() if item is not protected]:
             if item.arrival < oldest:
                 self._drop_image(item, "unmatched_image")
-            elif len(self._images) > self.limits.max_count or self._image_bytes > self.limits.max_bytes:
+            elif item.nbytes > self.limits.max_bytes:
                 self._drop_image(item, "image_buffer_full")
-            else:
+        for item in [item for item in self._images.values() if item is not protected]:
+            if len(self._images) <= max_count and self._image_bytes <= max_bytes:
                 break
+            self._drop_image(item, "image_buffer_full")
 
     def clear(self, reason: str) -> None:
         """Drop everything that waits, counted under `<reason>_image` and `<reason>_detection`."""
