@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.pairing import RECENT_ARRAYS
 from shared_pose_ros.ros.statistics import STAGES, WINDOW
 
 RATE_SECONDS = 5
@@ -32,8 +33,8 @@ VALUES: Mapping[str, str] = {
     "published/objects": "objects in them",
     "pending/images": "images that wait for detections",
     "pending/detections": "arrays that wait for their image or for the network, or are in work",
-    "lateness_last_s": "delay of the latest array behind its image",
-    "lateness_max_s": "greatest such delay: `image_buffer_seconds` must be above it",
+    "lateness_recent_s": f"greatest delay behind their image of the latest {RECENT_ARRAYS} arrays",
+    "lateness_max_s": "greatest since the start: `image_buffer_seconds` must be above it",
 }
 LATENCIES: Mapping[str, str] = {
     "wait": "complete pair to start",

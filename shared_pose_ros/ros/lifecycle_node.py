@@ -221,8 +221,8 @@ class SharedPoseNode(LifecycleNode):
             frames=self._frames,
             activated=self._activated,
             unknown=self._unknown,
-            publishers=[publisher for publisher in publishers if publisher is not None],
-            subscriptions=self._inputs,
+            published=[publisher.topic_name for publisher in publishers if publisher is not None],
+            subscribed=[subscription.topic_name for subscription in self._inputs],
         )
 
 

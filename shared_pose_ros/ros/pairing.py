@@ -22,11 +22,13 @@ Rules
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+import math
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 Key = tuple[int, str]
+RECENT_ARRAYS = 64
 REMEMBERED_KEYS = 1024
 """How many keys of dropped images are remembered, to tell a late detection from one that never had an image."""
 
@@ -103,8 +105,7 @@ class PairingBuffer:
         self.taken = {"images": 0, "detections": 0}
         self.lateness = 0.0
         """Greatest delay (s) of a detection array behind its image seen so far, matched or too late."""
-        self.latest_lateness = 0.0
-        """That delay (s) of the latest array."""
+        self._latest_delays: deque[float] = deque([0.0], maxlen=RECENT_ARRAYS)
         self.last_pair: Optional[float] = None
         """When (s) the latest complete pair came about."""
         self._images: OrderedDict[Key, Item] = OrderedDict()
@@ -118,6 +119,11 @@ class PairingBuffer:
     def image_bytes(self) -> int:
         """Bytes of the buffered images' payloads."""
         return self._image_bytes
+
+    @property
+    def recent_lateness(self) -> float:
+        """Greatest delay (s) among the latest `RECENT_ARRAYS` arrays whose image is known."""
+        return max(0.0, max(self._latest_delays))
 
     @property
     def pending(self) -> dict[str, int]:
@@ -151,8 +157,9 @@ class PairingBuffer:
         elif any(other.key == array.key and other.payload == payload for other in self._waiting):
             self.counters["duplicate_detection"] += 1
         else:
-            if array.key in self._dropped:
-                self._note_lateness(now - self._dropped[array.key])
+            arrival = self._arrival_of_dropped(array)
+            if arrival is not None:
+                self._note_lateness(now - arrival)
             self._waiting.append(array)
         self.expire(now)
 
@@ -242,7 +249,7 @@ class PairingBuffer:
             self._supersede(pair)
 
     def _note_lateness(self, seconds: float) -> None:
-        self.latest_lateness = max(0.0, seconds)
+        self._latest_delays.append(seconds)
         self.lateness = max(self.lateness, seconds)
 
     def _supersede(self, pair: Pair) -> None:
@@ -263,12 +270,25 @@ class PairingBuffer:
 
     def _why_unmatched(self, array: Item) -> str:
         """The counter of an array that waited in vain."""
-        if array.key in self._dropped:
+        if self._arrival_of_dropped(array) is not None:
             return "late_detection"
+        slop = self.limits.slop_seconds * 1e9
         keys = list(self._images) + list(self._dropped)
-        if any(stamp == array.stamp and frame != array.frame_id for stamp, frame in keys):
+        if any(abs(stamp - array.stamp) <= slop and frame != array.frame_id for stamp, frame in keys):
             return "frame_id_mismatch"
         return "unmatched_detection"
+
+    def _arrival_of_dropped(self, array: Item) -> Optional[float]:
+        """When (s) the array's image came, if that was dropped meanwhile."""
+        if array.key in self._dropped or self.limits.slop_seconds == 0:
+            return self._dropped.get(array.key)
+        near = [
+            (abs(stamp - array.stamp), arrival)
+            for (stamp, frame_id), arrival in self._dropped.items()
+            if frame_id == array.frame_id
+        ]
+        distance, arrival = min(near, default=(math.inf, None))
+        return arrival if distance <= self.limits.slop_seconds * 1e9 else None
 
     def _notice_time_jump(self, stamp: int) -> None:
         """Drop the old time line when an image's stamp lies far before the newest one's."""

@@ -42,8 +42,9 @@ class Condition:
     activated: float = 0.0
     unknown: Mapping[str, str] = field(default_factory=dict)
     """parameters.take_back_unknown's."""
-    publishers: Sequence[Any] = ()
-    subscriptions: Sequence[Any] = ()
+    published: Sequence[str] = ()
+    """Topics."""
+    subscribed: Sequence[str] = ()
 
 
 class Reporter:
@@ -122,7 +123,7 @@ class Reporter:
             "received/camera_info": self._camera_infos,
             **{f"published/{name}": number for name, number in published.items()},
             **{f"pending/{name}": number for name, number in snapshot.pending.items()},
-            "lateness_last_s": snapshot.latest_lateness,
+            "lateness_recent_s": snapshot.recent_lateness,
             "lateness_max_s": snapshot.lateness,
             **{
                 f"latency/{stage}_p{percent}_s": percentiles.get(f"{stage}_p{percent}_s", "")
@@ -154,14 +155,14 @@ class Reporter:
                 count = self._node.count_publishers(topic)
                 cause = f"{count} publish there, check that they send" if count else "check that it is published there"
                 hints.append(f"nothing on '{topic}': {cause}")
-        limit, late = condition.settings.image_buffer_seconds, snapshot.latest_lateness
+        limit, late = condition.settings.image_buffer_seconds, snapshot.recent_lateness
         recent = now - self._latest.get("detections", 0.0) < SILENT_SECONDS
         if recent and late > NEAR * limit:
             hints.append(
                 f"detections arrive {1000 * late:.0f} ms after their image, which is kept {1000 * limit:.0f} ms: raise "
                 "image_buffer_seconds (and image_buffer_mib with it)"
             )
-        return [*hints, *wiring.problems(self._node, condition.publishers, condition.subscriptions)]
+        return [*hints, *wiring.problems(self._node, condition.published, condition.subscribed)]
 
 
 def device_reason(asked: str, device: str) -> str:

@@ -11,33 +11,34 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
-def problems(node: Node, publishers: Iterable[Any], subscriptions: Iterable[Any]) -> list[str]:
-    """One sentence for each peer that cannot hear a publisher of the node, or be heard by a subscription of it."""
+
+def problems(node: Node, published: Iterable[str], subscribed: Iterable[str]) -> list[str]:
+    """One sentence for each peer that cannot hear the node on a topic it publishes, or be heard on one it subscribes."""
     found = []
-    for subscription in subscriptions:
-        topic = subscription.topic_name
-        for peer in node.get_publishers_info_by_topic(topic):
-            found += _problem(topic, peer, subscription.msg_type, peer.qos_profile, subscription.qos_profile)
-    for publisher in publishers:
-        topic = publisher.topic_name
-        for peer in node.get_subscriptions_info_by_topic(topic):
-            found += _problem(topic, peer, publisher.msg_type, publisher.qos_profile, peer.qos_profile)
+    for topics, publishes in ((published, True), (subscribed, False)):
+        for topic in topics:
+            senders, receivers = node.get_publishers_info_by_topic(topic), node.get_subscriptions_info_by_topic(topic)
+            ours = [end for end in (senders if publishes else receivers) if _is_of(node, end)]
+            peers = [end for end in (receivers if publishes else senders) if not _is_of(node, end)]
+            for end in ours[:1]:
+                found += [text for peer in peers if (text := _problem(topic, end, peer, publishes))]
     return sorted(set(found))
 
 
-def type_name(message_class: type) -> str:
-    """The interface's name of a message class: sensor_msgs/msg/Image."""
-    return f"{message_class.__module__.split('.')[0]}/msg/{message_class.__name__}"
+def _is_of(node: Node, end: Any) -> bool:
+    return (end.node_name, end.node_namespace) == (node.get_name(), node.get_namespace())
 
 
-def _problem(topic: str, peer: Any, message_class: type, offered: Any, requested: Any) -> list[str]:
-    name = f"'{topic}': node '{peer.node_name}'"
-    ours = type_name(message_class)
-    if peer.topic_type != ours:
-        hint = "; set image_transport" if {"Image", "CompressedImage"} & {ours.split("/")[-1]} else ""
-        return [f"{name} has the type {peer.topic_type} there, this node {ours}{hint}"]
-    compatibility, reason = qos_check_compatible(offered, requested)
-    if compatibility == QoSCompatibility.ERROR:
-        return [f"{name} has an incompatible QoS ({reason.removeprefix('ERROR: ').strip(' ;')}): change it there"]
-    return []
+def _problem(topic: str, ours: Any, peer: Any, publishes: bool) -> str:
+    if peer.topic_type != ours.topic_type:
+        remedy = "set image_transport" if {peer.topic_type, ours.topic_type} == set(IMAGE_TYPES) else "remap one of them"
+        return f"'{topic}': node '{peer.node_name}' has the type {peer.topic_type}, this node {ours.topic_type}: {remedy}"
+    # Both as the graph tells them: a deadline that nobody set is infinite there, and 0 in a QoSProfile made here.
+    sender, receiver = (ours, peer) if publishes else (peer, ours)
+    compatibility, reason = qos_check_compatible(sender.qos_profile, receiver.qos_profile)
+    if compatibility != QoSCompatibility.ERROR:
+        return ""
+    clashes = ", ".join(text.removeprefix("ERROR:").strip() for text in reason.split(";") if "ERROR" in text)
+    return f"'{topic}': the QoS of node '{peer.node_name}' is incompatible ({clashes}): change it there"

@@ -39,7 +39,7 @@ class Snapshot:
     published: dict[str, int]
     pending: dict[str, int]
     lateness: float
-    latest_lateness: float
+    recent_lateness: float
     last_pair: Optional[float]
 
 
@@ -117,7 +117,7 @@ class Worker:
                 {"poses": self._published["poses"], "objects": self._published["objects"]},
                 pending,
                 self.buffer.lateness,
-                self.buffer.latest_lateness,
+                self.buffer.recent_lateness,
                 self.buffer.last_pair,
             )
 
