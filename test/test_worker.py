@@ -240,3 +240,61 @@ def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, frames: FrameEsti
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
     assert len(cell.published) == 1
+
+
+def test_memory_that_runs_out_has_a_name_of_its_own(cell: Cell, estimator: FakeEstimator) -> None:
+    estimator.error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    cell.frame(image(), detections(3))
+    cell.wait(cell.settled)
+    estimator.error = None
+    cell.frame(image(), detections(3))
+    cell.wait(cell.settled)
+    snapshot = cell.worker.snapshot()
+    lost = {name: snapshot.counters[name] for name in ("out_of_memory", "batch_halved", "lost_with_frame")}
+    assert lost == {"out_of_memory": 1, "batch_halved": 1, "lost_with_frame": 3} and len(cell.published) == 1
+    assert "can't allocate memory" in snapshot.reasons["out_of_memory"]
+
+
+def test_the_same_error_again_and_again_does_not_flood_the_log(cell: Cell, estimator: FakeEstimator) -> None:
+    for error in (ValueError("first"), ValueError("first"), ValueError("second"), ValueError("first")):
+        estimator.error = error
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+    assert cell.worker.snapshot().counters["estimator_error"] == 4
+    assert [text.splitlines()[0] for text in cell.errors] == [
+        "estimator_error: ValueError: first", "estimator_error: ValueError: second",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["latency", "log"])
+def test_errors_in_the_bookkeeping_itself_do_not_end_the_worker(
+    cell: Cell, estimator: FakeEstimator, statistics: Statistics, monkeypatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError(broken)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "latency", fail) if broken == "latency" else patch.setattr(
+            cell.worker, "_log_error", fail
+        )
+        estimator.error = ValueError("broken")
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+        estimator.error = None
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    assert cell.published and cell.worker.snapshot().published["poses"] >= 1
+
+
+def test_a_raised_max_batch_is_warmed_by_the_idle_worker(
+    cell: Cell, frames: FrameEstimator, estimator: FakeEstimator
+) -> None:
+    warmed: list[int] = []
+    estimator.warm_up = lambda size, sizes: warmed.extend(sizes)
+    frames._settings().max_batch = 7
+    cell.wait(lambda: warmed == [5, 6, 7])
+    cell.frame(image(), detections(7))
+    cell.wait(cell.settled)
+    assert estimator.batches == [7] and warmed == [5, 6, 7]

@@ -39,7 +39,7 @@ def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
             raise
         problem = cause(error)
     # Outside of `except`: the first error's traceback holds the network.
-    release_cached()
+    release_cached(cycles=True)
     raise MemoryError(f"not enough memory for the bundle with max_batch {settings.max_batch} ({problem}); {REMEDY}")
 
 

@@ -168,7 +168,7 @@ class SharedPoseNode(LifecycleNode):
                 self.destroy_lifecycle_publisher(publisher)
         self._estimator = self._frames = self._writer = None
         self._state = "unconfigured"
-        release_cached()
+        release_cached(cycles=True)
 
     # Callbacks only store
 

@@ -41,12 +41,13 @@ def cause(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *told[:1]])
 
 
-def release_cached() -> None:
-    """Give back what nothing refers to any more: Python's cycles, and the blocks that torch keeps of a GPU's memory.
+def release_cached(cycles: bool = False) -> None:
+    """Give back the GPU memory that torch keeps for later, with `cycles` that of Python's cycles too (0.1 s).
 
     Call it outside of `except`: an error's traceback keeps the tensors of its functions alive.
     """
-    gc.collect()
+    if cycles:
+        gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -13,6 +13,7 @@ from typing import Any
 import harness
 import numpy as np
 import pytest
+import torch
 from bundle_facts import make_metadata
 from diagnostic_msgs.msg import DiagnosticStatus
 from harness import FRAME_ID, NodeProcess, Peer, camera_info, detection, wait_for, wait_quietly
@@ -138,10 +139,13 @@ def test_unknown_parameters_are_named_with_the_nearest_known_one(node: NodeProce
 def test_the_values_published_are_the_documented_ones(node: NodeProcess, peer: Peer) -> None:
     values = peer.settle()
     assert list(values) == list(documented())
-    assert (values["device"], values["state"]) == ("cpu", "active")
+    assert (values["device"], values["state"]) == ("cuda" if torch.cuda.is_available() else "cpu", "active")
+    if not torch.cuda.is_available():
+        assert values["device_reason"] == "auto: torch finds no GPU that it can use"
+        assert "on cpu (auto: torch finds no GPU that it can use)" in node.log
     for key in ("rate/image_hz", "age/pair_s", "memory/resident_mib", "batch/mean", "threads/torch", "latency/wait_p99_s"):
         assert float(values[key] or 0) > 0, key
-    assert values["memory/gpu_allocated_mib"] == ""
+    assert (values["memory/gpu_allocated_mib"] == "") == (values["device"] == "cpu")
 
 
 def test_every_fault_of_camera_and_detectors_is_answered_or_named(
