@@ -69,17 +69,20 @@ class Seeds:
         self._bytes = picture.tobytes()
 
     def image(self) -> Image:
+        """In any encoding that is read without cv_bridge, most often of the camera_info's size."""
         encoding = self._chance.choice(ENCODINGS)
         channels = {"rgb8": 3, "bgr8": 3, "8uc3": 3, "rgba8": 4, "bgra8": 4, "8uc4": 4}.get(encoding, 1)
-        height, width = self._chance.choice(((24, 32), (8, 8), (1, 1), (3, 5)))
+        height, width = self._chance.choice(((24, 32),) * 4 + ((8, 8), (1, 1), (3, 5)))
         data = array.array("B", (self._bytes * 2)[: height * width * channels])
         return Image(height=height, width=width, step=width * channels, encoding=encoding, data=data)
 
     def compressed(self) -> CompressedImage:
+        """JPEG or PNG."""
         name, data = self._chance.choice(self._files)
         return CompressedImage(format=name, data=array.array("B", data))
 
     def detections(self) -> Detection2DArray:
+        """None to five boxes that the estimator answers."""
         message = Detection2DArray()
         for number in range(self._chance.choice((0, 1, 1, 2, 3, 5))):
             entry = Detection2D(id=str(number))
@@ -92,6 +95,7 @@ class Seeds:
         return message
 
     def camera_info(self) -> CameraInfo:
+        """Of the largest image, with K and P."""
         k = [30.0, 0.0, 15.5, 0.0, 30.0, 11.5, 0.0, 0.0, 1.0]
         return CameraInfo(height=24, width=32, k=k, p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0], d=[0.0] * 5)
 
@@ -334,6 +338,7 @@ class _Counting:
         self._fuzz = fuzz
 
     def run(self, image: Any, detections: Any) -> Frame:
+        """FrameEstimator.run."""
         self._fuzz.taken_objects += len(detections.detections)
         return self._fuzz.frames.run(image, detections)
 

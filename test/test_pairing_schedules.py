@@ -211,7 +211,13 @@ def test_a_slop_wider_than_the_jitter_pairs_each_array_with_its_own_image(arrays
     """Stamps of another clock, off by less than the slop, which is below half a period."""
     books = Books(PairingLimits(slop_seconds=0.01))
     frames = [
-        {"image": "once", "size": 0, "frame_id": "left", "arrays": [(latency, 1, error, False, "answer")], "event": None}
+        {
+            "image": "once",
+            "size": 0,
+            "frame_id": "left",
+            "arrays": [(latency, 1, error, False, "answer")],
+            "event": None,
+        }
         for latency, error in arrays
     ]
     for time_ms, kind, arguments in schedule(frames):

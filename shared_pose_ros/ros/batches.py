@@ -1,4 +1,4 @@
-"""The batches of a frame: as few as max_batch allows, each size warmed before it is needed, halved when memory is short.
+"""The batches of a frame: as few as max_batch allows, warmed before they are needed, halved when memory is short.
 
 No thread, no node, no messages. Shapes are those of estimator.PoseEstimator.
 """
@@ -78,4 +78,3 @@ class Batches:
             if len(boxes) < 2 or not is_out_of_memory(error):
                 raise
             return None, cause(error)
-

@@ -13,7 +13,7 @@ RATE_SECONDS = 5
 
 VALUES: Mapping[str, str] = {
     "state": "unconfigured, inactive or active",
-    "bundle": "name of the bundle; empty while unconfigured, as the next three",
+    "bundle": "name of the bundle; empty while unconfigured, as the next four",
     "weights_sha256": "hash of its weights",
     "device": "cpu or cuda",
     "device_reason": "why this device, where `device: auto` found no GPU",
@@ -51,7 +51,7 @@ RESOURCES: Mapping[str, str] = {
     "memory/images_mib": "data of the buffered images",
     "memory/gpu_allocated_mib": "GPU memory in tensors; empty on the CPU",
     "memory/gpu_reserved_mib": "GPU memory that torch holds; empty on the CPU",
-    "threads/process": "threads of Python in the process",
+    "threads/process": "all threads of the process; empty where the system does not tell",
     "threads/torch": "threads of the network on the CPU",
 }
 

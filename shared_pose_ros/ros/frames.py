@@ -66,7 +66,7 @@ class FrameEstimator:
     """Runs the estimator on pairs of messages and counts what is left out, by object and by note."""
 
     def __init__(self, estimator: Any, settings: Callable[[], SimpleNamespace], statistics: Statistics) -> None:
-        """`settings()` gives the current parameters (parameters.read); the estimator is warmed up to their max_batch."""
+        """`settings()` gives the current parameters (parameters.read), to whose max_batch the estimator is warmed."""
         self.estimator = estimator
         self.camera_info: Any = None
         """The latest CameraInfo, or None."""

@@ -1,4 +1,4 @@
-"""Memory: whether an error says that there is none left, and how much the process holds. No ROS. MiB is 2**20 bytes.
+"""Memory: whether an error says that there is none left, and what the process holds. No ROS. MiB is 2**20 bytes.
 
 Errors of allocation have no class in common: torch on a GPU raises torch.OutOfMemoryError, on the CPU a RuntimeError
 ("DefaultCPUAllocator: can't allocate memory"), inside TorchScript either one as another RuntimeError that holds its
@@ -34,8 +34,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """The line of an error's text that tells most: the one about memory, or the last one, since TorchScript puts its own
-    stack before the cause; with the error's class."""
+    """An error's class and the line of its text that tells most.
+
+    That is the one about memory, or the last one, since TorchScript puts its own stack before the cause.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if any(phrase in line.lower() for phrase in _PHRASES)] or lines[-1:]
     return ": ".join([type(error).__name__, *told[:1]])
@@ -58,6 +60,14 @@ def resident_mib() -> Optional[float]:
         with open("/proc/self/statm", encoding="ascii") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
     except (OSError, ValueError, IndexError):
+        return None
+
+
+def thread_count() -> Optional[int]:
+    """Threads of this process, also those of torch and the middleware; None where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
         return None
 
 

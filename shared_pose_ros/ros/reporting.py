@@ -5,13 +5,12 @@ What the values mean is in diagnostic_keys.py, what the counters mean in counter
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,7 +20,7 @@ from rclpy.node import Node
 from shared_pose_ros.ros import wiring
 from shared_pose_ros.ros.diagnostic_keys import RATE_SECONDS
 from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
-from shared_pose_ros.ros.memory import MIB, gpu_mib, resident_mib
+from shared_pose_ros.ros.memory import MIB, gpu_mib, resident_mib, thread_count
 from shared_pose_ros.ros.statistics import STAGES, Statistics
 from shared_pose_ros.ros.worker import Snapshot, Worker
 
@@ -50,9 +49,7 @@ class Condition:
 class Reporter:
     """Publishes /diagnostics and logs counters from its creation on, in every lifecycle state."""
 
-    def __init__(
-        self, node: Node, worker: Worker, statistics: Statistics, condition: Callable[[], Condition]
-    ) -> None:
+    def __init__(self, node: Node, worker: Worker, statistics: Statistics, condition: Callable[[], Condition]) -> None:
         """Create publisher and timer on the node; `condition()` is asked at each report."""
         self._node, self._worker, self._statistics, self._condition = node, worker, statistics, condition
         self._log, self._reported = CounterLog(), Counter()
@@ -139,7 +136,7 @@ class Reporter:
             "memory/resident_mib": resident_mib(),
             "memory/images_mib": self._worker.buffer.image_bytes / MIB,
             **dict(zip(("memory/gpu_allocated_mib", "memory/gpu_reserved_mib"), gpu_mib(device))),
-            "threads/process": threading.active_count(),
+            "threads/process": thread_count(),
             "threads/torch": torch.get_num_threads(),
         }
         return {key: "" if number is None else number for key, number in numbers.items()}

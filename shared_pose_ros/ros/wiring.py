@@ -15,7 +15,7 @@ IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
 def problems(node: Node, published: Iterable[str], subscribed: Iterable[str]) -> list[str]:
-    """One sentence for each peer that cannot hear the node on a topic it publishes, or be heard on one it subscribes."""
+    """One sentence for each peer that cannot hear the node on a published topic, or be heard on a subscribed one."""
     found = []
     for topics, publishes in ((published, True), (subscribed, False)):
         for topic in topics:
@@ -33,8 +33,12 @@ def _is_of(node: Node, end: Any) -> bool:
 
 def _problem(topic: str, ours: Any, peer: Any, publishes: bool) -> str:
     if peer.topic_type != ours.topic_type:
-        remedy = "set image_transport" if {peer.topic_type, ours.topic_type} == set(IMAGE_TYPES) else "remap one of them"
-        return f"'{topic}': node '{peer.node_name}' has the type {peer.topic_type}, this node {ours.topic_type}: {remedy}"
+        remedy = (
+            "set image_transport" if {peer.topic_type, ours.topic_type} == set(IMAGE_TYPES) else "remap one of them"
+        )
+        return (
+            f"'{topic}': node '{peer.node_name}' has the type {peer.topic_type}, this node {ours.topic_type}: {remedy}"
+        )
     # Both as the graph tells them: a deadline that nobody set is infinite there, and 0 in a QoSProfile made here.
     sender, receiver = (ours, peer) if publishes else (peer, ours)
     compatibility, reason = qos_check_compatible(sender.qos_profile, receiver.qos_profile)

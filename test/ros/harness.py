@@ -160,7 +160,10 @@ class Peer(Node):
         called, seen = time.time_ns(), len(self.diagnostics)
         # With simulated time the stamps tell nothing, but the second one from now on was made later.
         wait_for(
-            lambda: (self.diagnosed > called or len(self.diagnostics) > seen + 1) and self.values()["pending/detections"] == "0",
+            lambda: (
+                (self.diagnosed > called or len(self.diagnostics) > seen + 1)
+                and self.values()["pending/detections"] == "0"
+            ),
             "diagnostics without pending detections",
         )
         return self.values()

@@ -143,7 +143,14 @@ def test_the_values_published_are_the_documented_ones(node: NodeProcess, peer: P
     if not torch.cuda.is_available():
         assert values["device_reason"] == "auto: torch finds no GPU that it can use"
         assert "on cpu (auto: torch finds no GPU that it can use)" in node.log
-    for key in ("rate/image_hz", "age/pair_s", "memory/resident_mib", "batch/mean", "threads/torch", "latency/wait_p99_s"):
+    for key in (
+        "rate/image_hz",
+        "age/pair_s",
+        "memory/resident_mib",
+        "batch/mean",
+        "threads/torch",
+        "latency/wait_p99_s",
+    ):
         assert float(values[key] or 0) > 0, key
     assert (values["memory/gpu_allocated_mib"] == "") == (values["device"] == "cpu")
 
@@ -169,7 +176,13 @@ def test_every_fault_of_camera_and_detectors_is_answered_or_named(
     for stream, number in recording.sent.items():
         assert number - 3 <= grown(f"received/{stream}") <= number
     assert grown("counter/time_jumps") == 2
-    for name in ("duplicate_image", "duplicate_detection", "late_detection", "frame_id_mismatch", "unmatched_detection"):
+    for name in (
+        "duplicate_image",
+        "duplicate_detection",
+        "late_detection",
+        "frame_id_mismatch",
+        "unmatched_detection",
+    ):
         assert grown(f"counter/{name}") > 0, name
     assert grown("counter/estimator_error") == grown("counter/publish_error") == 0
     assert grown("published/poses") > FRAMES
@@ -229,7 +242,9 @@ def test_peers_that_cannot_hear_or_be_heard_are_named(node: NodeProcess, peer: P
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     subscription = peer.create_subscription(Detection3DArray, "shared_pose_node/poses", lambda _: None, latched)
     with harness.peer(CompressedImage):
-        wait_for(lambda: told(peer, "/CompressedImage, this node sensor_msgs/msg/Image: set image_transport"), "the type")
+        wait_for(
+            lambda: told(peer, "/CompressedImage, this node sensor_msgs/msg/Image: set image_transport"), "the type"
+        )
         clash = "(Volatile publisher and transient local subscription)"
         assert told(peer, f"'/shared_pose_node/poses': the QoS of node 'peer' is incompatible {clash}")
         assert not told(peer, "vision_info")
