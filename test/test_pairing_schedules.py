@@ -143,7 +143,7 @@ class Books:
         assert len(buffer._dropped) <= REMEMBERED_KEYS
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     st.lists(FRAME, max_size=30),
     st.sampled_from([0.0, 0.005, 0.02]),
@@ -182,7 +182,7 @@ PLAIN = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(PLAIN, max_size=30))
 def test_a_free_worker_answers_every_array_whose_image_came(frames: list[dict]) -> None:
     """Exact stamps, latency below image_buffer_seconds, any order: none is lost but those without an image."""
@@ -240,3 +240,16 @@ def test_one_image_too_large_for_the_buffer_does_not_cost_the_others() -> None:
     buffer.add_detections(6, "left", "boxes", 0.0)
     buffer.add_image(6, "left", "huge", 1001, 0.0)
     assert buffer.take(0.0).image.payload == "huge"
+
+
+def test_hours_of_lonely_images_and_a_detector_gone_wild_stay_within_the_bounds() -> None:
+    """More images without detections than keys are remembered, and more arrays on one image than may wait."""
+    books = Books(PairingLimits(max_count=8))
+    for number in range(REMEMBERED_KEYS + 200):
+        books.now += 0.5
+        books.feed("image", (number, "left", number, 100))
+    for number in range(40):
+        books.feed("detections", (REMEMBERED_KEYS + 199, "left", Boxes("wild", number)))
+    books.drain()
+    assert len(books.answers) == 8 and books.buffer.counters["superseded"] == 32
+    assert len(books.buffer._dropped) == REMEMBERED_KEYS
