@@ -55,7 +55,7 @@ class Reporter:
         self._log, self._reported = CounterLog(), Counter()
         self._latest: dict[str, float] = {}
         self._camera_infos = 0
-        self._history: deque[tuple[float, int, int, int]] = deque(maxlen=RATE_SECONDS + 1)
+        self._history = deque([(time.monotonic(), 0, 0, 0)], maxlen=RATE_SECONDS + 1)
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # The steady clock: diagnostics must not stop with a simulated clock.
         self._timer = node.create_timer(1.0, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))

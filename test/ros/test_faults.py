@@ -136,7 +136,9 @@ def test_unknown_parameters_are_named_with_the_nearest_known_one(node: NodeProce
     assert not peer.set_parameter("score_treshold", 0.4).successful
 
 
-def test_the_values_published_are_the_documented_ones(node: NodeProcess, peer: Peer) -> None:
+def test_the_values_published_are_the_documented_ones(node: NodeProcess, peer: Peer, class_ids: list[str]) -> None:
+    header = peer.send(small_image(), boxes(class_ids[0]))
+    wait_for(lambda: peer.answer(header) is not None, "poses")
     values = peer.settle()
     assert list(values) == list(documented())
     assert (values["device"], values["state"]) == ("cuda" if torch.cuda.is_available() else "cpu", "active")
