@@ -88,7 +88,7 @@ def run(estimator: ShortOfMemory, count: int, max_batch: int) -> tuple[list[int]
     """Indices in the order of the answers, and the counters."""
     statistics = Statistics()
     batches = Batches(estimator, statistics, max_batch)
-    parts = batches.run(IMAGE, np.ones((count, 4)), np.arange(count), None, max_batch)
+    parts = batches.run(IMAGE, np.ones((count, 4)), np.arange(count), (None,), max_batch)
     return np.concatenate([part.index for part in parts]).tolist(), statistics.snapshot()[0]
 
 
@@ -151,5 +151,5 @@ def test_batch_sizes_are_kept_for_diagnostics() -> None:
     assert statistics.batches() == (None, None, None)
     batches = Batches(ShortOfMemory(9), statistics, 4)
     for count in (4, 0, 5):
-        batches.run(IMAGE, np.ones((count, 4)), np.arange(count), None, 4)
+        batches.run(IMAGE, np.ones((count, 4)), np.arange(count), (None,), 4)
     assert statistics.batches() == (1, 3.0, 4)

@@ -6,7 +6,7 @@ No thread, no node, no messages. Shapes are those of estimator.PoseEstimator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -44,13 +44,14 @@ class Batches:
         image: np.ndarray,
         boxes: np.ndarray,
         object_index: np.ndarray,
-        camera_matrix: Optional[np.ndarray],
+        of_the_frame: Sequence[Any],
         max_batch: int,
     ) -> Sequence[Any]:
         """PoseEstimates that together answer all objects, in their order; one, with B = 0, for none.
 
         A batch that memory does not suffice for is halved, and so are the frame's following ones (counter
-        batch_halved); the next frame begins with max_batch again.
+        batch_halved); the next frame begins with max_batch again. `of_the_frame` are the further arguments of
+        PoseEstimator.estimate, the same for all batches.
 
         Raises:
             Exception: whatever the estimator raises; for lack of memory only with a single object.
@@ -58,7 +59,7 @@ class Batches:
         parts, start, size = [], 0, max_batch
         while not parts or start < len(boxes):
             chosen = slice(start, start + size)
-            answer, problem = self._attempt(image, boxes[chosen], object_index[chosen], camera_matrix)
+            answer, problem = self._attempt(image, boxes[chosen], object_index[chosen], *of_the_frame)
             if answer is None:
                 size = len(boxes[chosen]) // 2
                 self._statistics.count("batch_halved", 1, f"to {size}: {problem}")

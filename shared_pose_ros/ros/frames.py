@@ -104,7 +104,7 @@ class FrameEstimator:
         self, image: np.ndarray, objects: Objects, camera_matrix: Optional[np.ndarray], max_batch: int
     ) -> tuple[Objects, Any]:
         """All objects in one batch, or in as few of at most max_batch as it takes; without those answered with NaN."""
-        parts = self._batches.run(image, objects.boxes, objects.object_index, camera_matrix, max_batch)
+        parts = self._batches.run(image, objects.boxes, objects.object_index, (camera_matrix,), max_batch)
         arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _ARRAYS}
         sound = np.isfinite(arrays["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(arrays["confidences"]).all(axis=1)
         if arrays["translations"] is not None:
