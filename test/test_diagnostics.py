@@ -5,8 +5,10 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.diagnostic_keys import LATENCIES, documented
 from shared_pose_ros.ros.diagnostics import CounterLog, status_message
-from shared_pose_ros.ros.statistics import WINDOW, Statistics
+from shared_pose_ros.ros.reporting import device_reason, unknown_parameter
+from shared_pose_ros.ros.statistics import STAGES, WINDOW, Statistics
 
 
 def test_percentiles_are_those_of_the_latest_window() -> None:
@@ -62,6 +64,18 @@ def test_status_warns_of_growth_only_where_something_is_wrong() -> None:
     assert message.level == DiagnosticStatus.WARN
     assert message.message.startswith("superseded: ") and "unmatched_image" not in message.message
     assert status(counters={"unmatched_image": 9}).level == DiagnosticStatus.OK
+    explained = status_message(
+        "node: poses",
+        "cpu",
+        "",
+        (),
+        {"camera_info_mismatch": 1},
+        {},
+        {},
+        {"camera_info_mismatch": "640x480, image 64x48"},
+    )
+    remedy = COUNTERS["camera_info_mismatch"].remedy
+    assert explained.message == f"camera_info_mismatch: 640x480, image 64x48; {remedy}"
     assert status(hints=["nothing on 'image'"]).message == "nothing on 'image'"
 
 
@@ -73,3 +87,16 @@ def test_a_problem_outranks_warnings() -> None:
 def test_every_counter_that_warns_says_what_to_do() -> None:
     assert [name for name, info in COUNTERS.items() if not info.normal and not info.remedy] == []
     assert {info.stream for info in COUNTERS.values()} == {"image", "detections", "object", "note"}
+
+
+def test_every_value_is_described() -> None:
+    assert set(LATENCIES) == set(STAGES)
+    assert all(text and key for key, text in documented().items())
+
+
+def test_what_needs_an_explanation_gets_one() -> None:
+    assert (
+        "no GPU" in device_reason("auto", "cpu") and device_reason("cpu", "cpu") == device_reason("auto", "cuda") == ""
+    )
+    assert unknown_parameter("hypothesis", "hypotheses").endswith("did you mean 'hypotheses'?")
+    assert "ros2 param list" in unknown_parameter("x", "")

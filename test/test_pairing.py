@@ -109,6 +109,20 @@ def test_late_unmatched_and_wrong_frame_have_their_own_names() -> None:
     assert buffer.lateness == pytest.approx(0.9)
 
 
+def test_with_a_slop_late_and_wrong_frames_keep_their_names() -> None:
+    buffer = PairingBuffer(PairingLimits(max_age_seconds=0.5, slop_seconds=0.002))
+    buffer.add_image(100 * MS, "camera", "image", 1, 0.0)
+    buffer.expire(0.6)
+    buffer.add_detections(101 * MS, "camera", "900 ms late, of another clock", 0.9)
+    buffer.add_detections(99 * MS, "other_camera", "wrong frame", 0.9)
+    buffer.add_detections(103 * MS, "camera", "beyond the slop", 0.9)
+    buffer.expire(2.0)
+    assert lost(buffer) == {
+        "unmatched_image": 1, "late_detection": 1, "frame_id_mismatch": 1, "unmatched_detection": 1,
+    }  # fmt: skip
+    assert buffer.lateness == buffer.recent_lateness == pytest.approx(0.9)
+
+
 def test_bytes_and_counts_are_bounded() -> None:
     buffer = PairingBuffer(PairingLimits(max_bytes=100, max_count=5))
     buffer.add_image(1, "camera", "bigger than the buffer", 101, 0.0)

@@ -248,7 +248,7 @@ def test_frames_are_published_and_bad_ones_counted(cell: Cell, estimator: FakeEs
 
 
 def test_errors_of_estimator_and_publisher_do_not_end_the_worker(cell: Cell, estimator: FakeEstimator) -> None:
-    estimator.error = RuntimeError("out of memory")
+    estimator.error = RuntimeError("a broken kernel")
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
     estimator.error = None
@@ -264,8 +264,8 @@ def test_errors_of_estimator_and_publisher_do_not_end_the_worker(cell: Cell, est
     cell.wait(cell.settled)
     counters = cell.worker.snapshot().counters
     assert (counters["estimator_error"], counters["publish_error"], len(cell.published)) == (1, 1, 1)
-    assert "out of memory" in cell.errors[0] and "no publisher" in cell.errors[1]
-    assert "out of memory" in cell.worker.snapshot().reasons["estimator_error"]
+    assert "a broken kernel" in cell.errors[0] and "no publisher" in cell.errors[1]
+    assert "a broken kernel" in cell.worker.snapshot().reasons["estimator_error"]
 
 
 def test_while_the_network_is_busy_only_the_newest_pair_waits(cell: Cell, estimator: FakeEstimator) -> None:
@@ -347,3 +347,61 @@ def test_depth_is_looked_up_by_the_image_s_stamp_and_never_waited_for(
     assert (snapshot.received["depth"], snapshot.used["depth"], snapshot.pending["depth"]) == (2, 1, 1)
     cell.worker.stop()
     assert cell.worker.snapshot().counters["deactivated_depth"] == 1 and cell.settled()
+
+
+def test_memory_that_runs_out_has_a_name_of_its_own(cell: Cell, estimator: FakeEstimator) -> None:
+    estimator.error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+    cell.frame(image(), detections(3))
+    cell.wait(cell.settled)
+    estimator.error = None
+    cell.frame(image(), detections(3))
+    cell.wait(cell.settled)
+    snapshot = cell.worker.snapshot()
+    lost = {name: snapshot.counters[name] for name in ("out_of_memory", "batch_halved", "lost_with_frame")}
+    assert lost == {"out_of_memory": 1, "batch_halved": 1, "lost_with_frame": 3} and len(cell.published) == 1
+    assert "can't allocate memory" in snapshot.reasons["out_of_memory"]
+
+
+def test_the_same_error_again_and_again_does_not_flood_the_log(cell: Cell, estimator: FakeEstimator) -> None:
+    for error in (ValueError("first"), ValueError("first"), ValueError("second"), ValueError("first")):
+        estimator.error = error
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+    assert cell.worker.snapshot().counters["estimator_error"] == 4
+    assert [text.splitlines()[0] for text in cell.errors] == [
+        "estimator_error: ValueError: first", "estimator_error: ValueError: second",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["latency", "log"])
+def test_errors_in_the_bookkeeping_itself_do_not_end_the_worker(
+    cell: Cell, estimator: FakeEstimator, statistics: Statistics, monkeypatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError(broken)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "latency", fail) if broken == "latency" else patch.setattr(
+            cell.worker, "_log_error", fail
+        )
+        estimator.error = ValueError("broken")
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+        estimator.error = None
+        cell.frame(image(), detections(1))
+        cell.wait(cell.settled)
+    cell.frame(image(), detections(1))
+    cell.wait(cell.settled)
+    assert cell.published and cell.worker.snapshot().published["poses"] >= 1
+
+
+def test_a_raised_max_batch_is_warmed_by_the_idle_worker(
+    cell: Cell, frames: FrameEstimator, estimator: FakeEstimator
+) -> None:
+    warmed: list[int] = []
+    estimator.warm_up = lambda size, sizes: warmed.extend(sizes)
+    frames._settings().max_batch = 7
+    cell.wait(lambda: warmed == [5, 6, 7])
+    cell.frame(image(), detections(7))
+    cell.wait(cell.settled)
+    assert estimator.batches == [7] and warmed == [5, 6, 7]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LARGEST_BOX = 8.0
 """A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
 
+SMALLEST_BOX = float(np.finfo(np.float32).tiny)
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -113,7 +115,8 @@ def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> Optional[
     text = f"box centre ({cx:.5g}, {cy:.5g}), size {w:.5g}x{h:.5g} pixels"
     if not np.isfinite(box).all():
         return "non_finite_box", f"{text} is not finite"
-    if not (w > 0 and h > 0):
+    # What float32, the network's type, rounds to 0 is empty too.
+    if not min(w, h) >= SMALLEST_BOX:
         return "empty_box", f"{text}: both sides must be greater than 0"
     # Pixel centres are at integers: the image reaches from -0.5 to W - 0.5.
     if cx + w / 2 <= -0.5 or cx - w / 2 >= width - 0.5 or cy + h / 2 <= -0.5 or cy - h / 2 >= height - 0.5:
@@ -132,7 +135,9 @@ def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[n
     values = np.array(message.p).reshape(3, 4)[:, :3] if rectified else np.array(message.k).reshape(3, 3)
     if not values.any():
         return None
-    matrix = values.astype(np.float32)
+    # What float32 cannot hold becomes infinite, and the check says so.
+    with np.errstate(over="ignore"):
+        matrix = values.astype(np.float32)
     check_camera_matrix(torch.from_numpy(matrix))
     return matrix
 

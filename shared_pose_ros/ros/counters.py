@@ -97,6 +97,11 @@ COUNTERS: Mapping[str, CounterInfo] = {
     "estimator_error": CounterInfo(
         "detections", "the estimator raised an error (in the log)", "report it with the log"
     ),
+    "out_of_memory": CounterInfo(
+        "detections",
+        "memory did not suffice for the frame, not even for one object at a time",
+        "free the GPU or the machine's memory, or take device: cpu",
+    ),
     "publish_error": CounterInfo(
         "detections", "the poses could not be published (in the log)", "report it with the log"
     ),
@@ -164,6 +169,16 @@ COUNTERS: Mapping[str, CounterInfo] = {
         "note",
         "detections of one class share an id in one array (smoothing, last): each answered by itself",
         "the tracker must give every part an id of its own",
+    ),
+    "batch_halved": CounterInfo(
+        "note",
+        "memory did not suffice for a batch: half of it was tried (each halving counts)",
+        "lower max_batch, or free the GPU",
+    ),
+    "warm_up_error": CounterInfo(
+        "note",
+        "the sizes that a raised max_batch added could not be warmed: their first frames are slower, or halved",
+        "lower max_batch",
     ),
     "drawing_error": CounterInfo(
         "note",

@@ -46,14 +46,17 @@ def status_message(
     counters: Mapping[str, int],
     before: Mapping[str, int],
     values: Mapping[str, object],
+    reasons: Optional[Mapping[str, str]] = None,
 ) -> DiagnosticStatus:
     """One DiagnosticStatus with `values` first, then each counter of `COUNTERS` as `counter/<name>`, also when zero.
 
     Its level is ERROR with `problem` as message if there is one; WARN if there are `hints` or a counter that is not
-    normal grew since `before`, with those and what to do about them as message; else OK.
+    normal grew since `before`, with those, their latest `reasons` and what to do about them as message; else OK.
     """
     grown = [key for key, info in COUNTERS.items() if not info.normal and counters.get(key, 0) > before.get(key, 0)]
-    hints = [*hints, *(f"{key}: {COUNTERS[key].remedy or COUNTERS[key].meaning}" for key in grown)]
+    for key in grown:
+        told = [(reasons or {}).get(key, ""), COUNTERS[key].remedy or COUNTERS[key].meaning]
+        hints = [*hints, f"{key}: {'; '.join(text for text in told if text)}"]
     status = DiagnosticStatus(level=DiagnosticStatus.OK, name=name, message="OK", hardware_id=hardware_id)
     if problem:
         status.level, status.message = DiagnosticStatus.ERROR, problem

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.diagnostic_keys import documented
 from shared_pose_ros.ros.parameters import TABLE, Parameter
 
 TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
@@ -54,7 +55,18 @@ def counter_table() -> str:
     return "\n".join(rows)
 
 
-GENERATED: Mapping[str, Callable[[], str]] = {"parameters": parameter_table, "counters": counter_table}
+def diagnostics_table() -> str:
+    """Markdown table of the values in /diagnostics, without the counters, which have their own."""
+    rows = ["| key | |", "|---|---|"]
+    rows += [f"| `{key}` | {text} |" for key, text in documented().items() if not key.startswith("counter/")]
+    return "\n".join([*rows, "| `counter/<name>` | each counter of the table above |"])
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "parameters": parameter_table,
+    "counters": counter_table,
+    "diagnostics": diagnostics_table,
+}
 
 
 def fill(text: str, tables: Mapping[str, Callable[[], str]] = GENERATED) -> str:

@@ -18,21 +18,34 @@ import numpy as np
 import torch
 
 from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.ros.batches import REMEDY, WARM_UP_SIZE, Batches
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
 from shared_pose_ros.ros.depth_images import UNUSABLE, depth_from_image
 from shared_pose_ros.ros.images import ImageError, rgb_from_compressed, rgb_from_image
+from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.tracks import Tracked, Tracks
-
-WARM_UP_SIZE = (480, 640)
 
 
 def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
     """The bundle that the parameters name, on their device and threads, warmed for every batch size.
 
     The threads and the warmed batch sizes decide the last bits of an answer on a CPU, so the node and the replay
-    both start here. Raises BundleError or ValueError for a bundle or device that cannot be used.
+    both start here. Raises BundleError or ValueError for a bundle or device that cannot be used, MemoryError (with the
+    remedy) where it does not fit.
     """
+    try:
+        return _warm_estimator(settings)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = cause(error)
+    # Outside of `except`: the first error's traceback holds the network.
+    release_cached(cycles=True)
+    raise MemoryError(f"not enough memory for the bundle with max_batch {settings.max_batch} ({problem}); {REMEDY}")
+
+
+def _warm_estimator(settings: SimpleNamespace) -> PoseEstimator:
     if settings.cpu_threads:
         torch.set_num_threads(settings.cpu_threads)
     estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
@@ -65,7 +78,10 @@ class FrameEstimator:
         statistics: Statistics,
         tracks: Optional[Tracks] = None,
     ) -> None:
-        """`settings()` gives the current parameters (parameters.read); without `tracks` there is no memory."""
+        """The estimator is warmed to max_batch of `settings()`, the current parameters (parameters.read).
+
+        Without `tracks` there is no memory between frames.
+        """
         self.estimator = estimator
         self.tracks = tracks
         self.camera_info: Any = None
@@ -74,6 +90,11 @@ class FrameEstimator:
         """For people: whether K is known, and if not, why."""
         self._settings = settings
         self._statistics = statistics
+        self._batches = Batches(estimator, statistics, settings().max_batch)
+
+    def prepare(self) -> None:
+        """Warm what a changed max_batch needs; the worker calls it between frames, so that none pays for it."""
+        self._batches.prepare(self._settings().max_batch)
 
     def run(self, image_message: Any, detections: Any, depth_message: Any = None) -> Frame:
         """The estimate for one image and one Detection2DArray; objects that cannot be used are counted, not raised.
@@ -128,11 +149,7 @@ class FrameEstimator:
         max_batch: int,
     ) -> tuple[Objects, Any]:
         """All objects in one batch, or in as few of at most max_batch as it takes; without those answered with NaN."""
-        parts = []
-        for start in range(0, max(len(objects.ids), 1), max_batch):
-            part = slice(start, start + max_batch)
-            given = image, objects.boxes[part], objects.object_index[part], camera_matrix
-            parts.append(self.estimator.estimate(*given, depth))
+        parts = self._batches.run(image, objects.boxes, objects.object_index, (camera_matrix, depth), max_batch)
         arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _ARRAYS}
         problems = [problem for part in parts for problem in part.depth_problems]
         sound = np.isfinite(arrays["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(arrays["confidences"]).all(axis=1)

@@ -14,13 +14,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
 from typing import Any, Optional
 
-import torch
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -32,11 +28,12 @@ from visualization_msgs.msg import MarkerArray
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.conversions import nanoseconds, vision_info_message
-from shared_pose_ros.ros.diagnostics import CounterLog, diagnostic_array, status_message
 from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
+from shared_pose_ros.ros.memory import release_cached
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
 from shared_pose_ros.ros.pictures import Pictures
 from shared_pose_ros.ros.poses import PosesWriter, published_rotations
+from shared_pose_ros.ros.reporting import Condition, Reporter, device_reason, unknown_parameter
 from shared_pose_ros.ros.statistics import Statistics
 from shared_pose_ros.ros.tracks import Tracks
 from shared_pose_ros.ros.transforms import transforms_type
@@ -45,10 +42,9 @@ from shared_pose_ros.ros.worker import Worker
 NODE_NAME = "shared_pose_node"
 INPUT_QOS = QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 POSES_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+PUBLISHERS = ("_poses", "_vision_info", "_markers", "_debug_image", "_tf")
 LATCHED_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TF_QOS = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-SILENT_SECONDS = 3.0
-"""Diagnostics warn about an input that has been silent for so long."""
 
 
 class SharedPoseNode(LifecycleNode):
@@ -56,7 +52,10 @@ class SharedPoseNode(LifecycleNode):
 
     def __init__(self) -> None:
         """Declare the parameters and start the diagnostics; raises for a parameter override that cannot be taken."""
-        super().__init__(NODE_NAME)
+        super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True)
+        self._unknown = parameters.take_back_unknown(self)
+        for name, nearest in self._unknown.items():
+            self.get_logger().warning(unknown_parameter(name, nearest))
         parameters.declare(self)
         self._settings = parameters.read(self)
         self._estimator: Optional[PoseEstimator] = None
@@ -68,13 +67,9 @@ class SharedPoseNode(LifecycleNode):
         self._state = "unconfigured"
         self._statistics = Statistics()
         self._worker = Worker(PairingBuffer(), self._statistics, self._log_error)
-        self._counter_log, self._reported = CounterLog(), Counter()
-        self._latest = {"image": 0.0, "detections": 0.0, "camera_info": 0.0, "depth": 0.0}
-        self._activated, self._camera_infos = 0.0, 0
+        self._activated = 0.0
         self._inputs: list[Any] = []
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # The steady clock: diagnostics must not stop with a simulated clock.
-        self._timer = self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._reporter = Reporter(self, self._worker, self._statistics, self._condition)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.add_on_set_parameters_callback(self._judge_parameters)
         self.add_post_set_parameters_callback(lambda _: setattr(self, "_settings", parameters.read(self)))
@@ -82,20 +77,23 @@ class SharedPoseNode(LifecycleNode):
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Allocate bundle, warmed module, publishers and the pictures' threads; FAILURE leaves nothing behind."""
+        """Allocate the bundle, its warmed module, the publishers and the painter; FAILURE leaves nothing behind."""
+        self._problem = ""
         # Whatever is wrong with the bundle, the device or memory is the user's to read, not the process's end.
         try:
             self._load()
         except Exception as error:
-            self._release()
             self._problem = f"configure failed: {error}"
+        if self._problem:
+            # Outside of `except`: the error's traceback holds what was loaded.
+            self._release()
             self.get_logger().error(self._problem)
             return TransitionCallbackReturn.FAILURE
         # What is loaded now stays. Left to the garbage collector, its full passes look at all of torch and the message
         # packages, 0.1 s each, in the middle of a frame.
         gc.collect()
         gc.freeze()
-        self._problem, self._state = "", "inactive"
+        self._state = "inactive"
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -166,9 +164,10 @@ class SharedPoseNode(LifecycleNode):
         self._tracks = Tracks(estimator.metadata)
         self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics, self._tracks)
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
+        reason = device_reason(settings.device, str(estimator.device))
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}, classes {classes}"
+            f"on {estimator.device}{f' ({reason})' if reason else ''}, classes {classes}"
         )
 
     def _stop(self) -> None:
@@ -183,33 +182,31 @@ class SharedPoseNode(LifecycleNode):
         if self._pictures is not None:
             self._pictures.stop()
         self._pictures = None
-        for name in ("_poses", "_vision_info", "_markers", "_debug_image", "_tf"):
+        for name in PUBLISHERS:
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._estimator = self._frames = self._writer = self._tracks = None
         gc.unfreeze()
         self._state = "unconfigured"
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached(cycles=True)
 
     # Callbacks only store
 
     def _on_image(self, message: Any) -> None:
-        self._latest["image"] = time.monotonic()
+        self._reporter.arrived("image")
         self._worker.add_image(nanoseconds(message.header), message.header.frame_id, message)
 
     def _on_detections(self, message: Detection2DArray) -> None:
-        self._latest["detections"] = time.monotonic()
+        self._reporter.arrived("detections")
         self._worker.add_detections(nanoseconds(message.header), message.header.frame_id, message)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._latest["camera_info"] = time.monotonic()
-        self._camera_infos += 1
+        self._reporter.arrived("camera_info")
         self._frames.camera_info = message
 
     def _on_depth(self, message: Image) -> None:
-        self._latest["depth"] = time.monotonic()
+        self._reporter.arrived("depth")
         self._worker.add_depth(nanoseconds(message.header), message.header.frame_id, message)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -229,7 +226,7 @@ class SharedPoseNode(LifecycleNode):
         poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings, frame.tracked.last)
         self._poses.publish(poses)
         self._tracks.remember(frame.tracked, published_rotations(poses))
-        self._pictures.show(frame, poses)
+        self._pictures.show(frame, poses, self._settings.debug_drawing)
 
     def _log_error(self, text: str) -> None:
         # After a signal the frame in work cannot be published any more, and nothing is wrong.
@@ -244,41 +241,16 @@ class SharedPoseNode(LifecycleNode):
         )
         return SetParametersResult(successful=problem is None, reason=problem or "")
 
-    def _report(self) -> None:
-        now, snapshot = time.monotonic(), self._worker.snapshot()
-        for warning, line in self._counter_log.lines(snapshot.counters, snapshot.reasons, now):
-            # Two lines, because rclpy allows one severity per calling line.
-            if warning:
-                self.get_logger().warning(line)
-            else:
-                self.get_logger().info(line)
-        metadata = self._estimator.metadata if self._estimator else None
-        values = {
-            "state": self._state,
-            "bundle": metadata.name if metadata else "",
-            "weights_sha256": metadata.weights_sha256 if metadata else "",
-            "device": str(self._estimator.device) if self._estimator else "",
-            "camera": self._frames.camera_state if self._frames else "",
-            **{f"age/{name}_s": now - when for name, when in self._latest.items() if when},
-            **{f"received/{name}": number for name, number in snapshot.received.items()},
-            "received/camera_info": self._camera_infos,
-            **{f"used/{name}": number for name, number in snapshot.used.items()},
-            **{f"published/{name}": number for name, number in snapshot.published.items()},
-            **{f"pending/{name}": number for name, number in snapshot.pending.items()},
-            "tracks": 0 if self._tracks is None else len(self._tracks),
-            "lateness_max_s": snapshot.lateness,
-            **{f"latency/{name}": seconds for name, seconds in self._statistics.percentiles().items()},
-        }
-        status = status_message(
-            f"{self.get_fully_qualified_name()}: poses", str(values["device"]), self._problem, self._hints(now),
-            snapshot.counters, self._reported, values,
-        )  # fmt: skip
-        self._reported = snapshot.counters
-        self._diagnostics.publish(diagnostic_array(status, self.get_clock().now().to_msg()))
-
-    def _hints(self, now: float) -> list[str]:
-        if self._state != "active":
-            return [f"{self._state}: no poses are published"]
-        needed = ("image", "detections", "depth") if self._settings.use_depth else ("image", "detections")
-        silent = [name for name in needed if now - max(self._latest[name], self._activated) > SILENT_SECONDS]
-        return [f"nothing on '{self.resolve_topic_name(name)}': check that it is published there" for name in silent]
+    def _condition(self) -> Condition:
+        publishers = (getattr(self, name, None) for name in PUBLISHERS)
+        return Condition(
+            settings=self._settings,
+            state=self._state,
+            problem=self._problem,
+            frames=self._frames,
+            activated=self._activated,
+            unknown=self._unknown,
+            published=[publisher.topic_name for publisher in publishers if publisher is not None],
+            subscribed=[subscription.topic_name for subscription in self._inputs],
+            tracks=0 if self._tracks is None else len(self._tracks),
+        )

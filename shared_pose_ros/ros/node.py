@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from shared_pose_ros.ros.lifecycle_node import SharedPoseNode
 
 
+LARGEST_COMPRESSED = 2**28
+"""Pixels; OpenCV's own limit of 2**30 would let one damaged header take 3 GiB."""
+
+
 def main(args: Optional[list[str]] = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
     _end_at_once_on_signals()
     # torch's threads spin while they wait for each other. Where camera and detector want the same cores, that makes a
     # batch 10 times slower (measured: 2 cores, load 8). Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A compressed image of a few bytes may claim to be of any size. Read when OpenCV is imported.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_COMPRESSED))
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -100,10 +106,9 @@ def _spin(node: SharedPoseNode, executor: SingleThreadedExecutor) -> None:
             return
         # For instance rclpy's own service for a lifecycle transition that is not possible now.
         except Exception as error:
-            # A signal between two callbacks: what is made for the next wait finds the context shut down.
-            if not rclpy.ok():
-                return
-            node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
+            # A callback that a signal has cut short finds no context any more, and nothing is wrong.
+            if rclpy.ok():
+                node.get_logger().error(f"in a callback: {type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ Rules
 - Exact match of stamp and frame_id; with a slop, the nearest buffered stamp within it (exact first).
 - One pair waits at a time: the newest. A pair with a newer stamp supersedes it; arrays for the same image wait
   together, so that two detectors on one camera are both served.
+- The limits of count and bytes hold beside the one image whose pairs wait; an image larger than max_bytes is dropped
+  at once if no array waits for it.
 - An image stays buffered after its use until it is too old or the buffer is full: a second, slower detector may still
   need it.
 - When image stamps jump back by more than `time_jump_seconds` (a bag loop, a clock set back), all that waits from the
@@ -20,11 +22,13 @@ Rules
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+import math
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 Key = tuple[int, str]
+RECENT_ARRAYS = 64
 REMEMBERED_KEYS = 1024
 """How many keys of dropped images are remembered, to tell a late detection from one that never had an image."""
 
@@ -101,6 +105,9 @@ class PairingBuffer:
         self.taken = {"images": 0, "detections": 0}
         self.lateness = 0.0
         """Greatest delay (s) of a detection array behind its image seen so far, matched or too late."""
+        self._latest_delays: deque[float] = deque([0.0], maxlen=RECENT_ARRAYS)
+        self.last_pair: Optional[float] = None
+        """When (s) the latest complete pair came about."""
         self._images: OrderedDict[Key, Item] = OrderedDict()
         self._waiting: list[Item] = []
         self._ready: list[Pair] = []
@@ -112,6 +119,11 @@ class PairingBuffer:
     def image_bytes(self) -> int:
         """Bytes of the buffered images' payloads."""
         return self._image_bytes
+
+    @property
+    def recent_lateness(self) -> float:
+        """Greatest delay (s) among the latest `RECENT_ARRAYS` arrays whose image is known."""
+        return max(0.0, max(self._latest_delays))
 
     @property
     def pending(self) -> dict[str, int]:
@@ -145,8 +157,9 @@ class PairingBuffer:
         elif any(other.key == array.key and other.payload == payload for other in self._waiting):
             self.counters["duplicate_detection"] += 1
         else:
-            if array.key in self._dropped:
-                self.lateness = max(self.lateness, now - self._dropped[array.key])
+            arrival = self._arrival_of_dropped(array)
+            if arrival is not None:
+                self._note_lateness(now - arrival)
             self._waiting.append(array)
         self.expire(now)
 
@@ -171,14 +184,19 @@ class PairingBuffer:
         while len(self._waiting) > self.limits.max_count:
             self._waiting.pop(0)
             self.counters["detection_buffer_full"] += 1
-        protected = {id(pair.image) for pair in self._ready}
-        for item in [item for item in self._images.values() if id(item) not in protected]:
+        # All waiting pairs are of one image. It is kept beside the limits, so that it costs no other image.
+        protected = self._ready[0].image if self._ready else None
+        max_bytes = self.limits.max_bytes + (protected.nbytes if protected else 0)
+        max_count = self.limits.max_count + (protected is not None)
+        for item in [item for item in self._images.values() if item is not protected]:
             if item.arrival < oldest:
                 self._drop_image(item, "unmatched_image")
-            elif len(self._images) > self.limits.max_count or self._image_bytes > self.limits.max_bytes:
+            elif item.nbytes > self.limits.max_bytes:
                 self._drop_image(item, "image_buffer_full")
-            else:
+        for item in [item for item in self._images.values() if item is not protected]:
+            if len(self._images) <= max_count and self._image_bytes <= max_bytes:
                 break
+            self._drop_image(item, "image_buffer_full")
 
     def clear(self, reason: str) -> None:
         """Drop everything that waits, counted under `<reason>_image` and `<reason>_detection`."""
@@ -215,7 +233,8 @@ class PairingBuffer:
             self.counters["duplicate_detection"] += 1
             return
         image.arrays = [*image.arrays[-self.limits.max_count :], array.payload]
-        self.lateness = max(self.lateness, array.arrival - image.arrival)
+        self._note_lateness(array.arrival - image.arrival)
+        self.last_pair = now
         pair = Pair(image, array, now)
         waiting = self._ready[0].image if self._ready else None
         if waiting is None or waiting is image:
@@ -228,6 +247,10 @@ class PairingBuffer:
                 self._supersede(old)
         else:
             self._supersede(pair)
+
+    def _note_lateness(self, seconds: float) -> None:
+        self._latest_delays.append(seconds)
+        self.lateness = max(self.lateness, seconds)
 
     def _supersede(self, pair: Pair) -> None:
         self.counters["superseded"] += 1
@@ -247,12 +270,25 @@ class PairingBuffer:
 
     def _why_unmatched(self, array: Item) -> str:
         """The counter of an array that waited in vain."""
-        if array.key in self._dropped:
+        if self._arrival_of_dropped(array) is not None:
             return "late_detection"
+        slop = self.limits.slop_seconds * 1e9
         keys = list(self._images) + list(self._dropped)
-        if any(stamp == array.stamp and frame != array.frame_id for stamp, frame in keys):
+        if any(abs(stamp - array.stamp) <= slop and frame != array.frame_id for stamp, frame in keys):
             return "frame_id_mismatch"
         return "unmatched_detection"
+
+    def _arrival_of_dropped(self, array: Item) -> Optional[float]:
+        """When (s) the array's image came, if that was dropped meanwhile."""
+        if array.key in self._dropped or self.limits.slop_seconds == 0:
+            return self._dropped.get(array.key)
+        near = [
+            (abs(stamp - array.stamp), arrival)
+            for (stamp, frame_id), arrival in self._dropped.items()
+            if frame_id == array.frame_id
+        ]
+        distance, arrival = min(near, default=(math.inf, None))
+        return arrival if distance <= self.limits.slop_seconds * 1e9 else None
 
     def _notice_time_jump(self, stamp: int) -> None:
         """Drop the old time line when an image's stamp lies far before the newest one's."""

@@ -6,6 +6,7 @@ shared_pose_ros.ros.documents`. Ages are seconds, memory is MiB (2**20 bytes).
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -128,10 +129,9 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "max_batch",
         16,
-        "Most objects in one run of the network; a frame with more is split. Each size up to it is "
-        "warmed at configure.",
+        "Most objects in one run of the network; a frame with more is split. Each size up to it is warmed at "
+        "configure; after a raise, the added ones before the next frame.",
         (1, 256),
-        read_only=True,
     ),
     Parameter(
         "score_threshold", 0.0, "Detections whose best score is lower are left out (counter low_score).", (0.0, 1.0)
@@ -175,9 +175,16 @@ TABLE: tuple[Parameter, ...] = (
         "`<node name>/<class_id>_<id>`.",
         read_only=True,
     ),
+    Parameter(
+        "debug_drawing", True, "Draw ~/markers and ~/debug_image for subscribers; false draws nothing, whoever asks."
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {row.name: row for row in TABLE}
+
+
+OF_RCLPY = ("use_sim_time", "start_type_description_service")
+"""Parameters that rclpy declares on every node; beside them `qos_overrides.*`."""
 
 
 def problem_with_change(changes: Iterable[tuple[str, Any]], configured: bool) -> Optional[str]:
@@ -223,6 +230,23 @@ def _value(row: Parameter, text: str) -> Value:
         return row.type(text)
     except ValueError:
         return text
+
+
+def take_back_unknown(node: Any) -> dict[str, str]:
+    """{name: the nearest known name, or ''} of overrides (YAML, command line) that neither table nor rclpy knows.
+
+    rclpy passes over them without a word. Made with `automatically_declare_parameters_from_overrides=True`, the public
+    way to see them, the node has declared all overrides: they are undeclared again, `declare` does it properly.
+    """
+    given = [name for name in node.get_parameters_by_prefix("") if not _is_of_rclpy(name)]
+    for name in given:
+        node.undeclare_parameter(name)
+    unknown = sorted(name for name in given if name not in BY_NAME)
+    return {name: next(iter(difflib.get_close_matches(name, BY_NAME, 1)), "") for name in unknown}
+
+
+def _is_of_rclpy(name: str) -> bool:
+    return name in OF_RCLPY or name.startswith("qos_overrides.")
 
 
 def declare(node: Any) -> None:

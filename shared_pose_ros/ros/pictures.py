@@ -48,14 +48,14 @@ class Pictures:
         if self._transforms is not None:
             self._transform_painter = Painter(lambda poses: self._send_transforms(poses, node_name), report)
 
-    def show(self, frame: Frame, poses: Detection3DArray) -> None:
-        """Take a frame whose poses have just been published; returns at once."""
+    def show(self, frame: Frame, poses: Detection3DArray, draw: bool = True) -> None:
+        """Take a frame whose poses have just been published; returns at once. Without `draw`, transforms alone."""
         latency = None if frame.completed is None else time.monotonic() - frame.completed
         if self._transform_painter is not None:
             self._transform_painter.show(poses)
-        if self._markers.get_subscription_count():
+        if draw and self._markers.get_subscription_count():
             self._marker_painter.show(poses)
-        if self._debug_image.get_subscription_count():
+        if draw and self._debug_image.get_subscription_count():
             self._image_painter.show(frame, poses, latency)
 
     def stop(self) -> None:

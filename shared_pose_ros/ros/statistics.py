@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from typing import Optional
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Statistics:
         self._counters: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
         self._latencies = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._batches: deque[int] = deque(maxlen=WINDOW)
 
     def count(self, name: str, number: int = 1, reason: str = "") -> None:
         """Add to a counter of `COUNTERS` or to a tally of received and published; `reason` is kept for the log."""
@@ -38,6 +40,17 @@ class Statistics:
         """Add one latency of a stage of `STAGES` (KeyError for others)."""
         with self._lock:
             self._latencies[stage].append(seconds)
+
+    def batch(self, size: int) -> None:
+        """Note that the network was run on so many objects."""
+        with self._lock:
+            self._batches.append(size)
+
+    def batches(self) -> tuple[Optional[int], Optional[float], Optional[int]]:
+        """(latest, mean, greatest) batch size over the latest `WINDOW` runs; None before the first."""
+        with self._lock:
+            sizes = list(self._batches)
+        return (sizes[-1], sum(sizes) / len(sizes), max(sizes)) if sizes else (None, None, None)
 
     def snapshot(self) -> tuple[Counter[str], dict[str, str]]:
         """Copies of (counters, latest reason by counter)."""

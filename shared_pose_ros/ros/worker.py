@@ -4,7 +4,8 @@ A replay does the same without the thread (`drain`).
 
 Callbacks only store (`add_image`, `add_detections`). One lock guards the buffer and the bookkeeping, so that a
 `snapshot` always adds up: received = published (used) + counters + pending, for detection arrays as for images and
-depth images. Times are seconds of the steady clock.
+depth images. Times are
+seconds of the steady clock.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from shared_pose_ros.ros.depth_images import DepthBuffer
 from shared_pose_ros.ros.frames import Frame, FrameEstimator
 from shared_pose_ros.ros.images import ImageError
+from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.ros.pairing import Pair, PairingBuffer
 from shared_pose_ros.ros.statistics import Statistics
 
+LOG_PERIOD = 5.0
+"""One and the same error goes to the log at most this often (s); each is counted."""
 TICK = 0.1
 """The buffer is cleared of what is too old at least this often (s)."""
 
@@ -39,6 +43,19 @@ class Snapshot:
     published: dict[str, int]
     pending: dict[str, int]
     lateness: float
+    recent_lateness: float
+    last_pair: Optional[float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair: objects published, or lost under a counter; the traceback of an unexpected error."""
+
+    objects: int
+    counter: str = ""
+    reason: str = ""
+    traceback: str = ""
+    latencies: Mapping[str, float] = field(default_factory=dict)
 
 
 class Worker:
@@ -55,6 +72,7 @@ class Worker:
         self._stopping = False
         self._in_work = 0
         self._published: Counter[str] = Counter()
+        self._logged: dict[tuple[str, str], float] = {}
 
     def start(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
         """Start the thread; `publish` is called in it with each estimated frame."""
@@ -124,51 +142,63 @@ class Worker:
                 {"poses": self._published["poses"], "objects": self._published["objects"]},
                 {**pending, "depth": self.depth.pending},
                 self.buffer.lateness,
+                self.buffer.recent_lateness,
+                self.buffer.last_pair,
             )
 
     def _run(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
         while True:
+            frames.prepare()
             with self._condition:
-                pair = None
-                while not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
-                    self.depth.expire(time.monotonic())
+                self.depth.expire(time.monotonic())
+                if not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
                     self._condition.wait(TICK)
+                    continue
                 if self._stopping:
                     return
                 self._in_work = 1
-            self._serve(pair, frames, publish)
+            # Nothing of one frame, not even its line in the log, may end the service of the next.
+            try:
+                self._serve(pair, frames, publish)
+            except Exception:
+                traceback.print_exc()
 
     def _serve(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+        """Answer a pair, book what became of it, and log an unexpected error, the same kind now and then only."""
         with self._condition:
             depth = self.depth.find(pair.image.stamp, pair.image.frame_id)
-        counter, reason, objects = self._process(pair, depth, frames, publish)
+        outcome = self._process(pair, depth, frames, publish)
         with self._condition:
             self._in_work = 0
-            if counter:
-                self._statistics.count(counter, 1, reason)
-                self._statistics.count("lost_with_frame", objects)
+            if outcome.counter:
+                self._statistics.count(outcome.counter, 1, outcome.reason)
+                self._statistics.count("lost_with_frame", outcome.objects)
             else:
-                self._published.update({"poses": 1, "objects": objects})
+                self._published.update({"poses": 1, "objects": outcome.objects})
             self._condition.notify_all()
+        for stage, seconds in outcome.latencies.items():
+            self._statistics.latency(stage, seconds)
+        kind, now = (outcome.counter, outcome.reason), time.monotonic()
+        if outcome.traceback and now - self._logged.get(kind, -LOG_PERIOD) >= LOG_PERIOD:
+            self._logged = {kind: now, **{old: when for old, when in self._logged.items() if now - when < LOG_PERIOD}}
+            self._log_error(f"{outcome.counter}: {outcome.reason}\n{outcome.traceback}")
+        if outcome.counter == "out_of_memory":
+            release_cached()
 
-    def _process(
-        self, pair: Pair, depth: Any, frames: FrameEstimator, publish: Callable[[Frame], None]
-    ) -> tuple[str, str, int]:
-        """(counter, reason, objects in the array) of a lost frame, ('', '', objects published) of a published one."""
-        started, lost, stage = time.monotonic(), len(pair.detections.payload.detections), "estimator_error"
+    def _process(self, pair: Pair, depth: Any, frames: FrameEstimator, publish: Callable[[Frame], None]) -> Outcome:
+        started, stage = time.monotonic(), "estimator_error"
+        lost = len(pair.detections.payload.detections)
         try:
             frame = frames.run(pair.image.payload, pair.detections.payload, depth)
             frame = dataclasses.replace(frame, completed=pair.completed)
             stage, estimated = "publish_error", time.monotonic()
             publish(frame)
         except ImageError as error:
-            return error.counter, str(error), lost
+            return Outcome(lost, error.counter, str(error))
         # Whatever one frame does, the next one must be served.
         except Exception as error:
-            self._log_error(f"{stage}: {error}\n{traceback.format_exc()}")
-            return stage, f"{type(error).__name__}: {error}", lost
+            counter = "out_of_memory" if stage == "estimator_error" and is_out_of_memory(error) else stage
+            return Outcome(lost, counter, cause(error), traceback.format_exc())
         done = time.monotonic()
-        self._statistics.latency("wait", started - pair.completed)
-        self._statistics.latency("publish", done - estimated)
-        self._statistics.latency("total", done - pair.completed)
-        return "", "", len(frame.objects.ids)
+        latencies = {"wait": started - pair.completed, "publish": done - estimated, "total": done - pair.completed}
+        return Outcome(len(frame.objects.ids), latencies=latencies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gc
 import signal
 from pathlib import Path
@@ -45,6 +46,8 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
             assert peer.set_parameter("bundle", str(tiny_bundle)).successful
             assert peer.set_parameter("device", "cuda").successful
             assert peer.transition("configure") == torch.cuda.is_available()
+            if not torch.cuda.is_available():
+                wait_for(lambda: "0 GPUs are usable" in peer.diagnostics[-1].message, "reason in diagnostics")
             if peer.state() == "inactive":
                 assert peer.transition("cleanup")
 
@@ -53,6 +56,13 @@ def test_a_failed_configure_leaves_the_node_alive_and_a_later_one_works(tiny_bun
             assert peer.reset() == "dropped 0 images, 0 detection arrays, 0 depth images, 0 tracks"
             assert peer.transition("activate") and peer.state() == "active"
             peer.greet(class_ids[0], compressed_image())
+
+            # A file of a few bytes that claims to be of 30000x30000 pixels (2.7 GB) is not unpacked.
+            bomb = compressed_image()
+            size = bytes(bomb.data).find(b"\xff\xc0") + 5
+            bomb.data[size : size + 4] = array.array("B", (30_000).to_bytes(2, "big") * 2)
+            peer.send(bomb, detections(class_ids[:1]))
+            wait_for(lambda: peer.count("undecodable_image") == 1, "counter of the image")
 
             assert peer.transition("deactivate")
             published = peer.settle()["published/poses"]
