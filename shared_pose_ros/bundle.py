@@ -23,6 +23,14 @@ from torch import Tensor, nn
 
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.precision import (
+    CODE_TOLERANCE,
+    STORAGES,
+    QuickNetwork,
+    can_be_quick,
+    choose_precision,
+    halve,
+)
 from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
 
 SCHEMA_VERSION = 1
@@ -87,17 +95,25 @@ class BundleMetadata:
     commit: str
     turns: int = 1  # times that the network looks at a crop: 4 is once in each quarter turn, see network/turns.py
     metrics: dict[str, Any] = field(default_factory=dict)
+    storage: str = "fp32"  # of the weights in the file: fp16 takes half of it; they are fp32 once loaded
     torch_version: str = ""
-    weights_sha256: str = ""
+    weights_sha256: str = ""  # of the weights as stored
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded, verified bundle: the scripted module on its device, and the facts."""
+    """A loaded, verified bundle.
+
+    Attributes:
+        module: from pixels to hypotheses, scripted, on its device.
+        metadata: the facts.
+        precision: that its encoder runs in.
+    """
 
     module: nn.Module
     metadata: BundleMetadata
+    precision: str = "fp32"
 
 
 class PixelsToHypotheses(nn.Module):
@@ -139,15 +155,16 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
 
     Args:
         network: trained; it is moved to the CPU and put in evaluation mode.
-        metadata: facts; torch_version and weights_sha256 are filled in.
+        metadata: facts; torch_version and weights_sha256 are filled in. With storage fp16 the network's weights are
+            rounded, here too.
         path: must end in ``.pose.pt``.
 
     Returns:
         The metadata as written.
 
     Raises:
-        BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, a scripted
-            output that differs from the eager one, or a file that cannot be written.
+        BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, weights that
+            fp16 cannot hold, a scripted output that differs from the eager one, or a file that cannot be written.
     """
     path = Path(path)
     if not path.name.endswith(SUFFIX):
@@ -162,12 +179,18 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         )
     if metadata.turns not in TURNS:
         raise BundleError(f"turns is {metadata.turns}; it must be one of {', '.join(map(str, TURNS))}")
+    if metadata.storage not in STORAGES:
+        raise BundleError(f"storage is {metadata.storage!r}; it must be one of {', '.join(STORAGES)}")
+    if metadata.storage == "fp16":
+        _halved(network).float()  # the example is what the stored weights compute
     module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size, metadata.turns).eval()
     scripted = torch.jit.script(module)
     image, boxes, object_index = _example_input(network.head.objects)
     with torch.no_grad():
         expected = module(image, boxes, object_index)
         _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
+    if metadata.storage == "fp16":
+        _halved(scripted)
     digest = weights_sha256(scripted)
     metadata = dataclasses.replace(
         metadata,
@@ -191,11 +214,26 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
     return metadata
 
 
-def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
+def _halved(module: nn.Module) -> nn.Module:
+    try:
+        halve(module)
+    except ValueError as error:
+        raise BundleError(f"the weights cannot be stored in fp16 ({error}); export without --half") from error
+    return module
+
+
+def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision: str | None = None) -> Bundle:
     """Read a bundle and verify schema, weights and example.
+
+    Args:
+        path: of a ``.pose.pt`` file.
+        device: where it is to run.
+        precision: None for the graph of the file, whose weights have the names and values that were exported; else
+            what ``network.precision.choose_precision`` takes, for a module that only answers, as fast as it can.
 
     Raises:
         BundleError: no file, not a bundle, another schema, changed weights, or an example that comes out differently.
+        ValueError: a precision that is unknown, or that the device cannot compute in.
     """
     path = Path(path)
     if not path.is_file():
@@ -212,7 +250,17 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
         raise BundleError(
             f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy again"
         )
+    if metadata.storage == "fp16":
+        module.float()
     _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
+    if precision is None:
+        return Bundle(module, metadata)
+    chosen = choose_precision(precision, torch.device(device))
+    quick = _quick_module(path, module, metadata, chosen, device)
+    if quick is not None:
+        return Bundle(quick, metadata, chosen)
+    if precision not in ("auto", "fp32"):
+        raise BundleError(f"{path} was exported by an older version and runs in fp32 only; export it again")
     return Bundle(module, metadata)
 
 
@@ -259,6 +307,37 @@ def _verify_example(
         raise BundleError(f"{path} cannot compute its own example ({''.join(reason)}); export it again") from error
     complaint = f"{path} computes other poses on this machine than where it was exported"
     _compare(expected, (rotations.cpu(), confidences.cpu()), complaint)
+
+
+def _quick_module(
+    path: Path, module: nn.Module, metadata: BundleMetadata, precision: str, device: torch.device | str
+) -> nn.Module | None:
+    """The verified module's network with this package's cropping and merging, in a precision, checked against it.
+
+    None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is used up:
+    its encoder is converted.
+    """
+    network = module.network
+    if not can_be_quick(network):
+        return None
+    image, boxes, object_index = (tensor.to(device) for tensor in _example_input(len(metadata.objects)))
+    facts = metadata.crop_pad, metadata.crop_size, metadata.turns
+    with torch.no_grad():
+        expected = module(image, boxes, object_index)
+        quick = QuickNetwork(network, "fp32").eval()
+        found = PixelsToHypotheses(quick, *facts)(image, boxes, object_index)
+        _compare(expected, found, f"this version of the package computes other poses than the graph of {path}")
+        if precision != "fp32":
+            crops = normalize_crops(crop_objects(image, boxes, *facts[:2]))
+            codes = quick.code(crops)
+            quick = QuickNetwork(network, precision).eval()
+            difference = (quick.code(crops) - codes).abs().max() / codes.abs().max()
+            if not difference <= CODE_TOLERANCE:  # a NaN is refused too
+                raise BundleError(
+                    f"{path} computes other codes in {precision} than in fp32 (difference {difference:.2g} of the "
+                    f"largest, limit {CODE_TOLERANCE}); choose precision fp32"
+                )
+    return torch.jit.script(PixelsToHypotheses(quick, *facts).eval())
 
 
 def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,17 +57,18 @@ class Timing:
     batches: Mapping[int, float]
 
 
-def measure_size(path: str | Path, device: str = "cpu") -> Size:
+def measure_size(path: str | Path, device: str = "cpu", precision: str = "auto") -> Size:
     """Size of a bundle; raises BundleError if it cannot be used.
 
     Args:
         path: of the bundle.
         device: where its memory is measured.
+        precision: that its encoder runs in there.
     """
     network = load_bundle(path).module.network
     counts = {name: tensor.numel() for name, tensor in network.state_dict().items() if "num_batches" not in name}
     without = sum(count for name, count in counts.items() if not name.startswith("encoder."))
-    command = [sys.executable, "-m", "shared_pose_ros.evaluation.inference_cost", str(path), device]
+    command = [sys.executable, "-m", "shared_pose_ros.evaluation.inference_cost", str(path), device, precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"memory of {path} could not be measured: {' '.join(done.stderr.split())[-300:]}")
@@ -120,14 +121,14 @@ def _frame(count: int, objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return image, np.concatenate([centres, dice.uniform(60, 180, (count, 2))], axis=1), np.arange(count) % objects
 
 
-def _peak_bytes(path: str, device: torch.device) -> int:
+def _peak_bytes(path: str, device: torch.device, precision: str) -> int:
     torch.zeros(8, 8, device=device).square().sum().item()  # what torch itself takes is not the bundle's
     # The peak so far is that of the imports; Linux forgets it when asked (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_bytes("VmRSS")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    estimator = PoseEstimator.load(path, str(device))
+    estimator = PoseEstimator.load(path, str(device), precision)
     estimator.estimate(*_frame(IN_SEQUENCE, len(estimator.metadata.objects)))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -141,4 +142,4 @@ def _status_bytes(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"peak_bytes": _peak_bytes(sys.argv[1], choose_device(sys.argv[2]))}))
+    print(json.dumps({"peak_bytes": _peak_bytes(sys.argv[1], choose_device(sys.argv[2]), sys.argv[3])}))
