@@ -9,6 +9,7 @@ module names it.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import io
@@ -23,14 +24,8 @@ from torch import Tensor, nn
 
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import (
-    CODE_TOLERANCE,
-    STORAGES,
-    QuickNetwork,
-    can_be_quick,
-    choose_precision,
-    halve,
-)
+from shared_pose_ros.network.precision import CODE_TOLERANCES, STORAGES, choose_precision, halve
+from shared_pose_ros.network.quick import QuickNetwork, can_be_quick
 from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
 
 SCHEMA_VERSION = 1
@@ -190,7 +185,7 @@ def export_bundle(network: PoseNetwork, metadata: BundleMetadata, path: str | Pa
         expected = module(image, boxes, object_index)
         _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
     if metadata.storage == "fp16":
-        _halved(scripted)
+        scripted = _halved(copy.deepcopy(scripted))  # it shares its weights with the network
     digest = weights_sha256(scripted)
     metadata = dataclasses.replace(
         metadata,
@@ -312,31 +307,28 @@ def _verify_example(
 def _quick_module(
     path: Path, module: nn.Module, metadata: BundleMetadata, precision: str, device: torch.device | str
 ) -> nn.Module | None:
-    """The verified module's network with this package's cropping and merging, in a precision, checked against it.
+    """The verified module's network in its quick form, with this package's cropping and merging, checked against it.
 
-    None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is used up:
-    its encoder is converted.
+    None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is used up.
     """
-    network = module.network
+    network, facts = module.network, (metadata.crop_pad, metadata.crop_size, metadata.turns)
     if not can_be_quick(network):
         return None
     image, boxes, object_index = (tensor.to(device) for tensor in _example_input(len(metadata.objects)))
-    facts = metadata.crop_pad, metadata.crop_size, metadata.turns
     with torch.no_grad():
         expected = module(image, boxes, object_index)
-        quick = QuickNetwork(network, "fp32").eval()
-        found = PixelsToHypotheses(quick, *facts)(image, boxes, object_index)
+        found = PixelsToHypotheses(network, *facts)(image, boxes, object_index)
         _compare(expected, found, f"this version of the package computes other poses than the graph of {path}")
-        if precision != "fp32":
-            crops = normalize_crops(crop_objects(image, boxes, *facts[:2]))
-            codes = quick.code(crops)
-            quick = QuickNetwork(network, precision).eval()
-            difference = (quick.code(crops) - codes).abs().max() / codes.abs().max()
-            if not difference <= CODE_TOLERANCE:  # a NaN is refused too
-                raise BundleError(
-                    f"{path} computes other codes in {precision} than in fp32 (difference {difference:.2g} of the "
-                    f"largest, limit {CODE_TOLERANCE}); choose precision fp32"
-                )
+        crops = normalize_crops(crop_objects(image, boxes, *facts[:2]))
+        codes = network._finish(network.encoder(crops))
+        quick = QuickNetwork(network, metadata.crop_size, precision).eval()
+        difference, limit = (quick.code(crops) - codes).abs().max() / codes.abs().max(), CODE_TOLERANCES[precision]
+    if not difference <= limit:  # a NaN is refused too
+        raise BundleError(
+            f"the encoder of {path} computes other codes in {precision} than the graph (difference {difference:.2g} of "
+            f"the largest, limit {limit}); choose another precision"
+        )
+    quick.drop_original()
     return torch.jit.script(PixelsToHypotheses(quick, *facts).eval())
 
 
