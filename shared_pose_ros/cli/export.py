@@ -23,24 +23,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turns", type=int, choices=TURNS, default=4,
         help="looks at each crop: 4 (default), in four quarter turns, more accurate; 1, as the paper, faster",
     )  # fmt: skip
+    parser.add_argument("--half", action="store_true", help="store the weights in fp16: half the file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Export, verify and describe."""
-    metadata = export_folder(options.folder, options.out, options.turns)
+    metadata = export_folder(options.folder, options.out, options.turns, "fp16" if options.half else "fp32")
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
     return 0
 
 
-def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
+def export_folder(folder: Path, out: Path, turns: int = 4, storage: str = "fp32") -> BundleMetadata:
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
         folder: of ``shared_pose train --out``.
         out: the bundle's path.
         turns: 1, or 4 to look at each crop in four quarter turns.
+        storage: of the weights, "fp32" or "fp16".
 
     Raises:
         CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
@@ -68,6 +70,7 @@ def export_folder(folder: Path, out: Path, turns: int = 4) -> BundleMetadata:
         seed=config.seed,
         commit=state["commit"],
         turns=turns,
+        storage=storage,
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
     return export_bundle(network, metadata, Path(out))
