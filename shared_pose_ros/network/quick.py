@@ -39,6 +39,8 @@ class QuickEncoder(nn.Module):
         exact = {name: tensor.detach().float() for name, tensor in weights.items()}
         self.dtype = dtype = _DTYPES[precision]
         self.packed = _can_pack(exact["linear.weight"].device, precision)
+        # What oneDNN's kernels, and cuDNN's for short floats, read; cuDNN's for fp32 do not.
+        self.channels_last = self.packed or precision != "fp32"
         kernels: list[Tensor] = []
         biases: list[Tensor] = []
         borders: list[Tensor] = []
@@ -51,7 +53,7 @@ class QuickEncoder(nn.Module):
                 (exact[block + "convolution.bias"] + (kernel * shift[:, None, None]).sum((1, 2, 3))).to(dtype)
             )
             borders.append((-shift / scale)[:, None, None].to(dtype))
-            kernels.append(_laid_out((kernel * scale[:, None, None]).to(dtype), side, self.packed))
+            kernels.append(self._laid_out((kernel * scale[:, None, None]).to(dtype), side))
             scale = exact[block + "norm.weight"] / (exact[block + "norm.running_var"] + EncoderBlock.EPSILON).sqrt()
             shift = exact[block + "norm.bias"] - exact[block + "norm.running_mean"] * scale
             # A channel that is switched off still passes its shift on.
@@ -70,9 +72,9 @@ class QuickEncoder(nn.Module):
         x = crops
         for number, kernel in enumerate(self.kernels):
             count, channels, rows, columns = x.shape
-            # Channels last, which is what oneDNN's and cuDNN's kernels for short floats read.
-            y = torch.empty(count, rows + 3, columns + 3, channels, dtype=self.dtype, device=x.device)
-            y = y.permute(0, 3, 1, 2)
+            y = torch.empty(count, channels, rows + 3, columns + 3, dtype=self.dtype, device=x.device)
+            if self.channels_last:
+                y = y.view(count, rows + 3, columns + 3, channels).permute(0, 3, 1, 2)
             y[:, :, 1:-2, 1:-2] = x
             border = self.borders[number]
             y[:, :, :1] = border
@@ -88,19 +90,19 @@ class QuickEncoder(nn.Module):
         flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
         return F.linear(flat, self.linear_weight, self.linear_bias).to(torch.float32)
 
+    def _laid_out(self, kernel: Tensor, side: int) -> Tensor:
+        """The kernel in the memory layout that the convolution reads fastest."""
+        if self.packed:
+            size = [_BATCH, kernel.shape[1], side + 3, side + 3]
+            return torch.ops.mkldnn._reorder_convolution_weight(kernel.contiguous(), [0, 0], [2, 2], [1, 1], 1, size)
+        return kernel.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
 
 def _can_pack(device: torch.device, precision: str) -> bool:
     """Whether oneDNN's own convolution can be had; it is torch's private way (of torch.compile) to ask for it."""
     has_it = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     x86 = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")
     return x86 and has_it and (precision == "fp32" or has_bf16())
-
-
-def _laid_out(kernel: Tensor, side: int, packed: bool) -> Tensor:
-    if not packed:
-        return kernel.contiguous(memory_format=torch.channels_last)
-    size = [_BATCH, kernel.shape[1], side + 3, side + 3]
-    return torch.ops.mkldnn._reorder_convolution_weight(kernel.contiguous(), [0, 0], [2, 2], [1, 1], 1, size)
 
 
 class QuickNetwork(nn.Module):

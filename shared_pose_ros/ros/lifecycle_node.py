@@ -150,7 +150,7 @@ class SharedPoseNode(LifecycleNode):
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}, classes {classes}"
+            f"on {estimator.device} in {estimator.precision}, classes {classes}"
         )
 
     def _stop(self) -> None:
