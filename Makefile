@@ -21,7 +21,7 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak benchmark-node benchmark-renderers lint lock clean distclean
+.PHONY: help setup setup-pytorch3d demo test parity soak benchmark-node benchmark-renderers benchmark-inference lint lock clean distclean
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
@@ -30,6 +30,7 @@ help:
 	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
 	@echo "make benchmark-node        latency, start-up, memory, rates of the node: benchmark/results, docs/benchmarks.md"
 	@echo "make benchmark-renderers   the speed of both, on the CPU: benchmark/results/renderers_cpu.json"
+	@echo "make benchmark-inference   frame to rotations, against other runtimes: benchmark/results/inference_cpu.json"
 	@echo "make lint       ruff and the package manifest"
 	@echo "make setup      only set up $(VENV)"
 	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
@@ -64,6 +65,11 @@ benchmark-node: setup
 
 benchmark-renderers: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)
+
+# The other runtimes are added to $(VENV), in versions that fit the rest; nothing but this uses them.
+benchmark-inference: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
+	$(BIN)/python benchmark/inference.py --json benchmark/results/inference_cpu.json $(BENCHMARK_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -215,7 +215,9 @@ def answering_estimator() -> PoseEstimator:
         return torch.eye(3).repeat(len(boxes), 2, 1, 1), torch.full((len(boxes), 2), 0.5)
 
     metadata = SimpleNamespace(name="answers", objects=objects, metrics={})
-    return PoseEstimator(SimpleNamespace(module=module, metadata=metadata, meshes=()), torch.device("cpu"))
+    return PoseEstimator(
+        SimpleNamespace(module=module, metadata=metadata, meshes=(), precision="fp32"), torch.device("cpu")
+    )
 
 
 class Fuzz:

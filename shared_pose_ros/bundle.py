@@ -9,6 +9,7 @@ refused with a reason instead of giving wrong poses. TorchScript is deprecated u
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import io
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, pack_meshes, unpack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.precision import CODE_TOLERANCES, STORAGES, choose_precision, halve
+from shared_pose_ros.network.quick import QuickNetwork, can_be_quick
 from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
 
 SCHEMA_VERSION = 1
@@ -89,18 +92,27 @@ class BundleMetadata:
     commit: str
     turns: int = 1  # times that the network looks at a crop: 4 is once in each quarter turn, see network/turns.py
     metrics: dict[str, Any] = field(default_factory=dict)
+    storage: str = "fp32"  # of the weights in the file: fp16 takes half of it; they are fp32 once loaded
     torch_version: str = ""
-    weights_sha256: str = ""
+    weights_sha256: str = ""  # of the weights as stored
     schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded, verified bundle: the scripted module on its device, the facts, and a mesh or None for each object."""
+    """A loaded, verified bundle.
+
+    Attributes:
+        module: from pixels to hypotheses, scripted, on its device.
+        metadata: the facts.
+        meshes: for pictures, one or None for each object; empty where nobody asked for them.
+        precision: that its encoder runs in.
+    """
 
     module: nn.Module
     metadata: BundleMetadata
     meshes: tuple[DisplayMesh | None, ...] = ()
+    precision: str = "fp32"
 
 
 class PixelsToHypotheses(nn.Module):
@@ -147,7 +159,8 @@ def export_bundle(
 
     Args:
         network: trained; it is moved to the CPU and put in evaluation mode.
-        metadata: facts; torch_version and weights_sha256 are filled in.
+        metadata: facts; torch_version and weights_sha256 are filled in. With storage fp16 the network's weights are
+            rounded, here too.
         path: must end in ``.pose.pt``.
         meshes: for pictures, one or None for each object; empty for none.
 
@@ -155,8 +168,8 @@ def export_bundle(
         The metadata as written.
 
     Raises:
-        BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, a scripted
-            output that differs from the eager one, or a file that cannot be written.
+        BundleError: wrong file name, a number of objects or hypotheses that differs from the network's, weights that
+            fp16 cannot hold, a scripted output that differs from the eager one, or a file that cannot be written.
     """
     path = _named(path)
     if len(metadata.objects) != network.head.objects:
@@ -169,12 +182,18 @@ def export_bundle(
         )
     if metadata.turns not in TURNS:
         raise BundleError(f"turns is {metadata.turns}; it must be one of {', '.join(map(str, TURNS))}")
+    if metadata.storage not in STORAGES:
+        raise BundleError(f"storage is {metadata.storage!r}; it must be one of {', '.join(STORAGES)}")
+    if metadata.storage == "fp16":
+        _halved(network).float()  # the example is what the stored weights compute
     module = PixelsToHypotheses(network.cpu().eval(), metadata.crop_pad, metadata.crop_size, metadata.turns).eval()
     scripted = torch.jit.script(module)
     image, boxes, object_index = _example_input(network.head.objects)
     with torch.no_grad():
         expected = module(image, boxes, object_index)
         _compare(expected, scripted(image, boxes, object_index), "the scripted network differs from the eager one")
+    if metadata.storage == "fp16":
+        scripted = _halved(copy.deepcopy(scripted))  # it shares its weights with the network
     digest = weights_sha256(scripted)
     metadata = dataclasses.replace(
         metadata,
@@ -231,12 +250,27 @@ def _write(
         raise BundleError(f"{path} could not be written ({error}); free space or choose another --out") from error
 
 
-def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
+def _halved(module: nn.Module) -> nn.Module:
+    try:
+        halve(module)
+    except ValueError as error:
+        raise BundleError(f"the weights cannot be stored in fp16 ({error}); export without --half") from error
+    return module
+
+
+def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision: str | None = None) -> Bundle:
     """Read a bundle and verify schema, weights, example and meshes.
+
+    Args:
+        path: of a ``.pose.pt`` file.
+        device: where it is to run.
+        precision: None for the graph of the file, whose weights have the names and values that were exported; else
+            what ``network.precision.choose_precision`` takes, for a module that only answers, as fast as it can.
 
     Raises:
         BundleError: no file, not a bundle, another schema, changed weights, an example that comes out differently, or
             meshes that are none.
+        ValueError: a precision that is unknown, or that the device cannot compute in.
     """
     path = Path(path)
     if not path.is_file():
@@ -248,8 +282,19 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu") -> Bundle:
         raise BundleError(
             f"weights of {path} have SHA-256 {found[:9]}…, not {metadata.weights_sha256[:9]}… as exported; copy again"
         )
-    _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
-    return Bundle(module, metadata, _verified_meshes(path, extra["meshes.npz"], len(metadata.objects)))
+    if metadata.storage == "fp16":
+        module.float()
+    computed = _verify_example(path, module, extra["example.pt"], len(metadata.objects), device)
+    bundle = Bundle(module, metadata, _verified_meshes(path, extra["meshes.npz"], len(metadata.objects)))
+    if precision is None:
+        return bundle
+    chosen = choose_precision(precision, torch.device(device))
+    quick = _quick_module(path, module, metadata, chosen, computed)
+    if quick is not None:
+        return dataclasses.replace(bundle, module=quick, precision=chosen)
+    if precision not in ("auto", "fp32"):
+        raise BundleError(f"{path} was exported by an older version and runs in fp32 only; export it again")
+    return bundle
 
 
 def _read(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, str | bytes]]:
@@ -302,7 +347,8 @@ def _read_metadata(path: Path, text: str | bytes) -> BundleMetadata:
 
 def _verify_example(
     path: Path, module: nn.Module, example: str | bytes, objects: int, device: torch.device | str
-) -> None:
+) -> tuple[Tensor, Tensor]:
+    """What the module computes for the example, once it is what the exporting machine computed."""
     if not example:
         raise BundleError(f"{path} holds no example to verify it with; export it again")
     try:
@@ -315,6 +361,40 @@ def _verify_example(
         raise BundleError(f"{path} cannot compute its own example ({''.join(reason)}); export it again") from error
     complaint = f"{path} computes other poses on this machine than where it was exported"
     _compare(expected, (rotations.cpu(), confidences.cpu()), complaint)
+    return rotations, confidences
+
+
+def _quick_module(
+    path: Path, module: nn.Module, metadata: BundleMetadata, precision: str, computed: tuple[Tensor, Tensor]
+) -> nn.Module | None:
+    """The verified module's network in its quick form, with this package's cropping and merging.
+
+    Both are checked against what the module computed for the example.
+
+    Returns None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is
+    used up.
+    """
+    network, facts = module.network, (metadata.crop_pad, metadata.crop_size, metadata.turns)
+    if not can_be_quick(network):
+        return None
+    image, boxes, object_index = (tensor.to(computed[0].device) for tensor in _example_input(len(metadata.objects)))
+    # A few crops tell: those of thirty objects would take as long as all of the warming up.
+    boxes, object_index = boxes[:_EXAMPLE_BOXES], object_index[:_EXAMPLE_BOXES]
+    expected = computed[0][:_EXAMPLE_BOXES], computed[1][:_EXAMPLE_BOXES]
+    with torch.no_grad():
+        found = PixelsToHypotheses(network, *facts)(image, boxes, object_index)
+        _compare(expected, found, f"this version of the package computes other poses than the graph of {path}")
+        crops = normalize_crops(crop_objects(image, boxes, *facts[:2]))
+        codes = network._finish(network.encoder(crops))
+        quick = QuickNetwork(network, metadata.crop_size, precision).eval()
+        difference, limit = (quick.code(crops) - codes).abs().max() / codes.abs().max(), CODE_TOLERANCES[precision]
+    if not difference <= limit:  # a NaN is refused too
+        raise BundleError(
+            f"the encoder of {path} computes other codes in {precision} than the graph (difference {difference:.2g} of "
+            f"the largest, limit {limit}); choose another precision"
+        )
+    quick.drop_original()
+    return torch.jit.script(PixelsToHypotheses(quick, *facts).eval())
 
 
 def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -54,6 +54,7 @@ class PoseEstimator:
         self.metadata: BundleMetadata = bundle.metadata
         self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
         """For pictures: a DisplayMesh, or None, for each object."""
+        self.precision = bundle.precision
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }
@@ -65,19 +66,20 @@ class PoseEstimator:
         self._vertices = _padded_vertices(self.meshes) - self._centres[:, None]
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> PoseEstimator:
+    def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> PoseEstimator:
         """Load and verify a bundle file.
 
         Args:
             path: of a ``.pose.pt`` file.
             device: "cpu", "cuda", "cuda:1", …; "auto" takes a GPU if there is one.
+            precision: of the encoder, "fp32", "bf16" or "fp16"; "auto" takes the fastest of the first two.
 
         Raises:
             BundleError: the file cannot be used.
-            ValueError: the device is unknown or absent.
+            ValueError: the device is unknown or absent, or cannot compute in that precision.
         """
         chosen = choose_device(device)
-        return cls(load_bundle(path, chosen), chosen)
+        return cls(load_bundle(path, chosen, precision), chosen)
 
     def object_index(self, class_id: str) -> int | None:
         """The network's index of a class id or alias, None if the bundle does not know it."""

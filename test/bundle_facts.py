@@ -9,7 +9,7 @@ from shared_pose_ros.bundle import BundleMetadata, BundleObject
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 
 
-def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32) -> BundleMetadata:
+def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32, storage: str = "fp32") -> BundleMetadata:
     """Metadata of a network for ``objects`` boxes of 60×40×20 mm called part_0, part_1, …, with aliases "0", "1", …"""
     described = tuple(
         BundleObject(
@@ -26,6 +26,7 @@ def make_metadata(objects: int = 3, hypotheses: int = 4, crop_size: int = 32) ->
     return BundleMetadata(
         name="tiny", objects=described, hypotheses=hypotheses, crop_pad=1.2, crop_size=crop_size,
         encoder_width="compact", tuning="full", normalize_code=False, preset="test", samples=0, seed=0, commit="none",
+        storage=storage,
     )  # fmt: skip
 
 

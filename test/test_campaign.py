@@ -97,7 +97,7 @@ def test_mistakes_in_the_file_are_named(tmp_path, text, complaint, capsys):
 
 def test_unknown_names_list_the_known(tmp_path, capsys):
     assert main(["campaign", "nothing", "--out", str(tmp_path)]) == 2
-    assert "choose one of three-parts" in capsys.readouterr().err
+    assert "choose one of demo-parts, three-parts" in capsys.readouterr().err
     path = write(tmp_path / "c.yaml", RECIPE)
     assert main(["campaign", path, "--out", str(tmp_path), "--only", "x"]) == 2
     assert "has no run x; its runs: encoder, codebook, frozen, separate" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def test_a_problem_outranks_warnings() -> None:
 
 def test_every_counter_that_warns_says_what_to_do() -> None:
     assert [name for name, info in COUNTERS.items() if not info.normal and not info.remedy] == []
-    assert {info.stream for info in COUNTERS.values()} == {"image", "detections", "object", "note"}
+    assert {info.stream for info in COUNTERS.values()} == {"image", "detections", "depth", "object", "note"}
 
 
 def test_every_value_is_described() -> None:

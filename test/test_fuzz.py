@@ -23,13 +23,14 @@ def fuzz():
 
 def test_nothing_escapes_and_everything_is_counted(fuzz) -> None:
     run = fuzz.Fuzz(seed=7)
-    run.run(2000)
+    run.run(3000)
     assert run.errors == []
-    assert sum(run.sent.values()) >= 2000 and run.published > 100 and run.refused > 50
+    assert sum(run.sent.values()) >= 3000 and run.published > 100 and run.refused > 50
     counters = run.worker.snapshot().counters
     # The mutations reach the code behind them.
-    for name in ("bad_encoding", "truncated_image", "empty_image", "undecodable_image", "non_finite_box", "empty_box",
-                 "outside_image", "frame_id_mismatch", "time_jumps", "camera_info_mismatch"):  # fmt: skip
+    for name in ("bad_encoding", "truncated_image", "empty_image", "undecodable_image", "empty_box",
+                 "outside_image", "frame_id_mismatch", "time_jumps", "camera_info_mismatch",
+                 "unusable_depth"):  # fmt: skip
         assert counters[name] > 0, name
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from shared_pose_ros.network.precision import PRECISIONS
+
 if TYPE_CHECKING:
     from shared_pose_ros.estimator import PoseEstimator
     from shared_pose_ros.evaluation.bop import BopDataset
@@ -108,6 +110,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")
+
+
+def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
+    """--device and --precision: how a bundle runs."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto",
+        help="of the encoder (default: auto, bf16 on a processor with bf16 instructions, else fp32)",
+    )  # fmt: skip
 
 
 def read_settings(options: argparse.Namespace, kind: type[Settings], named: tuple[str, ...]) -> Settings:

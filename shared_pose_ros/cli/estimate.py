@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from shared_pose_ros.cli.common import parse_camera, read_image
+from shared_pose_ros.cli.common import add_inference_arguments, parse_camera, read_image
 from shared_pose_ros.drawing import draw_estimates
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", type=Path, help="object set: CAD for the overlay's outlines, where the bundle has none"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add_inference_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Estimate, write the JSON, draw."""
-    estimator = PoseEstimator.load(options.bundle, options.device)
+    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     image = read_image(options.image)
     camera = parse_camera(options.camera) if options.camera else None
     detections = [parse_detection(text) for text in options.detection]

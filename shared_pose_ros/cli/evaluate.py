@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
+from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, cad_shown
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write DIR/report.html, one page that works offline (or name a .html file)",
     )
     parser.add_argument("--results", type=Path, help="also write the poses as BOP results files into this folder")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add_inference_arguments(parser)
 
 
 def _add_box_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate with and without the viewing-ray correction, print the tables."""
     protocol = get_protocol(options.protocol)
     protocol = protocol.changed(options.translation, _box_noise(options, protocol.boxes))
-    estimator = PoseEstimator.load(options.bundle, options.device)
+    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(cad_shown(options, dataset, [estimator]), options.max_faces)
     if options.results:  # its times shall be those of a running cell

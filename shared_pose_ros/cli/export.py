@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="looks at each crop: 4 (default), in four quarter turns, more accurate; 1, as the paper, faster",
     )  # fmt: skip
     add_cad_arguments(parser, required=False, purpose="CAD for the pictures, where the training has not kept it: ")
+    parser.add_argument("--half", action="store_true", help="store the weights in fp16: half the file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,11 +54,14 @@ def run(options: argparse.Namespace) -> int:
     if options.objects:
         objects = ObjectSet.load(options.objects, unit=options.unit)
     if options.source.name.endswith(SUFFIX):
-        if objects is None or options.turns:
-            raise ValueError(f"{options.source} is a bundle: give --objects with the CAD to add, and no --turns")
+        if objects is None or options.turns or options.half:
+            raise ValueError(
+                f"{options.source} is a bundle: give --objects with the CAD to add, and neither --turns nor --half"
+            )
         metadata = add_cad(options.source, objects, options.out)
     else:
-        metadata = export_folder(options.source, options.out, options.turns or 4, objects)
+        storage = "fp16" if options.half else "fp32"
+        metadata = export_folder(options.source, options.out, options.turns or 4, objects, storage)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
@@ -105,7 +109,9 @@ def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
     return next((objects[place] for place in places if place is not None), None)
 
 
-def export_folder(folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None) -> BundleMetadata:
+def export_folder(
+    folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None, storage: str = "fp32"
+) -> BundleMetadata:
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
@@ -113,6 +119,7 @@ def export_folder(folder: Path, out: Path, turns: int = 4, objects: ObjectSet | 
         out: the bundle's path.
         turns: 1, or 4 to look at each crop in four quarter turns.
         objects: CAD for pictures, in place of what the training has kept.
+        storage: of the weights, "fp32" or "fp16".
 
     Raises:
         CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
@@ -141,6 +148,7 @@ def export_folder(folder: Path, out: Path, turns: int = 4, objects: ObjectSet | 
         seed=config.seed,
         commit=state["commit"],
         turns=turns,
+        storage=storage,
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
     kept = [mesh for one in trained for mesh in one.meshes]

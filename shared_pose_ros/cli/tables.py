@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
+from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, cad_shown
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.evaluate import Chance, evaluate_bundle
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    add_inference_arguments(parser)
     parser.add_argument("--seconds", type=float, default=2.0, help="of timing a system and batch size (default: 2)")
     parser.add_argument("--no-cost", action="store_true", help="only the accuracy, no timing")
 
@@ -48,14 +48,16 @@ def run(options: argparse.Namespace) -> int:
     missing = [entry["bundles"] for entry in config["systems"] if not found[entry["name"]]]
     if missing:
         raise ValueError(f"{options.runs} has no {', '.join(missing)}; run the campaign to its end")
-    firsts = [PoseEstimator.load(paths[0], options.device) for paths in found.values()]
+    firsts = [PoseEstimator.load(paths[0], options.device, options.precision) for paths in found.values()]
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(cad_shown(options, dataset, firsts), options.max_faces)
     systems = _evaluate(config, found, firsts, dataset, scorer, options)
     machine = hardware(firsts[0].device)
     tables = [accuracy_table(systems, config.get("oracle"))]
     if not options.no_cost:
-        sizes = [measure_size(paths[0], options.device) for paths in tqdm(found.values(), unit="size")]
+        sizes = [
+            measure_size(paths[0], options.device, options.precision) for paths in tqdm(found.values(), unit="size")
+        ]
         timings = measure_timings(firsts, BATCHES, options.seconds)
         measured = zip(systems, sizes, timings)
         systems = [dataclasses.replace(system, size=size, timing=timing) for system, size, timing in measured]
@@ -103,7 +105,7 @@ def _evaluate(
         for entry, first in zip(config["systems"], firsts):
             evaluations = []
             for number, path in enumerate(found[entry["name"]]):
-                estimator = PoseEstimator.load(path, options.device) if number else first
+                estimator = PoseEstimator.load(path, options.device, options.precision) if number else first
                 evaluations += evaluate_bundle(
                     estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
                 )

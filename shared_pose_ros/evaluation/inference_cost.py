@@ -57,17 +57,18 @@ class Timing:
     batches: Mapping[int, float]
 
 
-def measure_size(path: str | Path, device: str = "cpu") -> Size:
+def measure_size(path: str | Path, device: str = "cpu", precision: str = "auto") -> Size:
     """Size of a bundle; raises BundleError if it cannot be used.
 
     Args:
         path: of the bundle.
         device: where its memory is measured.
+        precision: that its encoder runs in there.
     """
     network = load_bundle(path).module.network
     counts = {name: tensor.numel() for name, tensor in network.state_dict().items() if "num_batches" not in name}
     without = sum(count for name, count in counts.items() if not name.startswith("encoder."))
-    command = [sys.executable, "-m", "shared_pose_ros.evaluation.inference_cost", str(path), device]
+    command = [sys.executable, "-m", "shared_pose_ros.evaluation.inference_cost", str(path), device, precision]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"memory of {path} could not be measured: {' '.join(done.stderr.split())[-300:]}")
@@ -87,24 +88,40 @@ def measure_timings(
     Returns:
         One timing a system.
     """
-    cases = {f"batch {count}": (count, 1) for count in batches}
-    cases["in sequence"] = (1, IN_SEQUENCE)
-    found: list[dict[str, float]] = [{} for _ in estimators]
-    for name, (count, repeats) in cases.items():
-        spent: list[list[float]] = [[] for _ in estimators]
-        begin = time.perf_counter()
-        while len(spent[0]) < 4 or time.perf_counter() - begin < seconds * len(estimators):
-            for times, estimator in zip(spent, estimators):
-                times.append(_milliseconds(estimator, count, repeats))
-        for medians, times in zip(found, spent):
-            medians[name] = statistics.median(times[1:])  # the first round warms up
+    spent = [take_turns(estimators, count, 1, seconds) for count in batches]
+    in_sequence = take_turns(estimators, 1, IN_SEQUENCE, seconds)
     return [
-        Timing(medians["in sequence"], {count: medians[f"batch {count}"] for count in batches}) for medians in found
+        Timing(
+            statistics.median(in_sequence[number]),
+            {count: statistics.median(times[number]) for count, times in zip(batches, spent)},
+        )
+        for number in range(len(estimators))
     ]
 
 
+def take_turns(
+    estimators: Sequence[PoseEstimator], count: int, repeats: int, seconds: float, pause: float = 0.0
+) -> list[list[float]]:
+    """Milliseconds of every turn of every system, in turns, after one turn each that warms up.
+
+    Args:
+        estimators: the systems.
+        count: crops in a call.
+        repeats: calls in a turn.
+        seconds: on average for each system, at least three turns.
+        pause: seconds of rest before a turn, in which the threads of the system before stop spinning.
+    """
+    spent: list[list[float]] = [[] for _ in estimators]
+    begin = time.perf_counter()
+    while len(spent[0]) < 4 or time.perf_counter() - begin < seconds * len(estimators):
+        for times, estimator in zip(spent, estimators):
+            time.sleep(pause)
+            times.append(_milliseconds(estimator, count, repeats))
+    return [times[1:] for times in spent]
+
+
 def _milliseconds(estimator: PoseEstimator, count: int, repeats: int) -> float:
-    image, boxes, index = _frame(count, len(estimator.metadata.objects))
+    image, boxes, index = noise_frame(count, len(estimator.metadata.objects))
     camera = np.array([[1075.0, 0, 360], [0, 1075.0, 270], [0, 0, 1]])
     begin = time.perf_counter()
     for _ in range(repeats):
@@ -112,7 +129,7 @@ def _milliseconds(estimator: PoseEstimator, count: int, repeats: int) -> float:
     return 1e3 * (time.perf_counter() - begin)
 
 
-def _frame(count: int, objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def noise_frame(count: int, objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A frame of noise, and boxes of 60 to 180 pixels all over it."""
     dice = np.random.default_rng(count)
     image = dice.integers(0, 256, (*IMAGE_SIZE, 3), dtype=np.uint8)
@@ -120,15 +137,15 @@ def _frame(count: int, objects: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return image, np.concatenate([centres, dice.uniform(60, 180, (count, 2))], axis=1), np.arange(count) % objects
 
 
-def _peak_bytes(path: str, device: torch.device) -> int:
+def _peak_bytes(path: str, device: torch.device, precision: str) -> int:
     torch.zeros(8, 8, device=device).square().sum().item()  # what torch itself takes is not the bundle's
     # The peak so far is that of the imports; Linux forgets it when asked (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")
     before = _status_bytes("VmRSS")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    estimator = PoseEstimator.load(path, str(device))
-    estimator.estimate(*_frame(IN_SEQUENCE, len(estimator.metadata.objects)))
+    estimator = PoseEstimator.load(path, str(device), precision)
+    estimator.estimate(*noise_frame(IN_SEQUENCE, len(estimator.metadata.objects)))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _status_bytes("VmHWM") - before
@@ -141,4 +158,4 @@ def _status_bytes(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"peak_bytes": _peak_bytes(sys.argv[1], choose_device(sys.argv[2]))}))
+    print(json.dumps({"peak_bytes": _peak_bytes(sys.argv[1], choose_device(sys.argv[2]), sys.argv[3])}))

@@ -69,4 +69,11 @@ class CodebookNetwork(nn.Module):
 
     def forward(self, crops: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations ``(B, n, 3, 3)`` and logits ``(B, n)`` of normalised crops ``(B, 3, S, S)``."""
-        return self.head(F.normalize(self.encoder(crops), dim=1), object_index)
+        return self.hypotheses(self._finish(self.encoder(crops)), object_index)
+
+    def _finish(self, code: Tensor) -> Tensor:
+        return F.normalize(code, dim=1)
+
+    def hypotheses(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotations ``(B, n, 3, 3)`` and logits ``(B, n)`` of codes ``(B, 128)`` of length 1."""
+        return self.head(code, object_index)

@@ -17,10 +17,12 @@ CODE_SIZE = 128
 class EncoderBlock(nn.Module):
     """Convolution 5×5 with stride 2, ReLU, batch norm: halves the side of its input."""
 
+    EPSILON = 1e-3
+
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size=5, stride=2)
-        self.norm = nn.BatchNorm2d(channels_out, eps=1e-3)
+        self.norm = nn.BatchNorm2d(channels_out, eps=self.EPSILON)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, C, S, S)`` -> ``(B, C', S/2, S/2)``, S even."""

@@ -50,17 +50,17 @@ def merge_hypotheses(rotations: Tensor, weights: Tensor, count: int) -> tuple[Te
     width = 0.5
     squared = (rotations[:, :, None] - rotations[:, None, :]).square().sum(dim=(-2, -1)) / 2.0
     kernel = torch.exp(-squared / (2.0 * width * width))
-    places: list[Tensor] = []
+    columns = rotations[:, :, :, :2].transpose(2, 3).flatten(2)  # (B, m, 6): x, then y
+    means: list[Tensor] = []
     confidences: list[Tensor] = []
     for _ in range(count):
-        best = (kernel * weights[:, None, :]).sum(dim=2).argmax(dim=1)
+        best = torch.bmm(kernel, weights[:, :, None]).squeeze(2).argmax(dim=1)
         near = kernel.gather(1, best[:, None, None].expand(-1, 1, kernel.shape[2])).squeeze(1)
         share = weights * near
-        mean = (share[:, :, None, None] * rotations).sum(dim=1)
-        places.append(rotation_from_6d(torch.cat([mean[:, :, 0], mean[:, :, 1]], dim=1)))
+        means.append(torch.bmm(share[:, None, :], columns).squeeze(1))
         confidences.append(share.sum(dim=1))
         weights = weights * (1.0 - near)
     confidence = torch.stack(confidences, dim=1)
     confidence, order = torch.sort(confidence / confidence.sum(dim=1, keepdim=True), dim=1, descending=True)
-    found = torch.stack(places, dim=1)
+    found = rotation_from_6d(torch.stack(means, dim=1))
     return found.gather(1, order[:, :, None, None].expand_as(found)), confidence

@@ -28,9 +28,9 @@ from shared_pose_ros.ros.tracks import Tracked, Tracks
 
 
 def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
-    """The bundle that the parameters name, on their device and threads, warmed for every batch size.
+    """The bundle that the parameters name, on their device, in their precision, warmed for every batch size.
 
-    The threads and the warmed batch sizes decide the last bits of an answer on a CPU, so the node and the replay
+    Precision, threads and the warmed batch sizes decide the last bits of an answer on a CPU, so the node and the replay
     both start here. Raises BundleError or ValueError for a bundle or device that cannot be used, MemoryError (with the
     remedy) where it does not fit.
     """
@@ -48,7 +48,7 @@ def load_estimator(settings: SimpleNamespace) -> PoseEstimator:
 def _warm_estimator(settings: SimpleNamespace) -> PoseEstimator:
     if settings.cpu_threads:
         torch.set_num_threads(settings.cpu_threads)
-    estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), device=settings.device)
+    estimator = PoseEstimator.load(Path(settings.bundle).expanduser(), settings.device, settings.precision)
     estimator.warm_up(WARM_UP_SIZE, range(1, settings.max_batch + 1))
     return estimator
 

@@ -167,7 +167,7 @@ class SharedPoseNode(LifecycleNode):
         reason = device_reason(settings.device, str(estimator.device))
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}{f' ({reason})' if reason else ''}, classes {classes}"
+            f"on {estimator.device}{f' ({reason})' if reason else ''} in {estimator.precision}, classes {classes}"
         )
 
     def _stop(self) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Optional, Union
 
+from shared_pose_ros.network.precision import PRECISIONS
+
 Value = Union[bool, int, float, str]
 
 
@@ -61,6 +63,13 @@ TABLE: tuple[Parameter, ...] = (
         "auto",
         "Where the network runs; auto takes CUDA if there is a GPU, else the CPU.",
         choices=("auto", "cpu", "cuda"),
+        read_only=True,
+    ),
+    Parameter(
+        "precision",
+        "auto",
+        "Of the network's encoder; auto is bf16 on a processor with bf16 instructions, else fp32. fp16 is for GPUs.",
+        choices=PRECISIONS,
         read_only=True,
     ),
     Parameter("cpu_threads", 0, "Threads of the network on the CPU; 0 leaves it to torch.", (0, 256), read_only=True),

@@ -25,9 +25,11 @@ USES = {
     "train": ("training and evaluation", ["setup.py", "--extra", "train"]),
     "replay": ("reading and writing bags", ["setup.py", "--extra", "replay"]),
     "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
+    "benchmark": ("what benchmark/inference.py compares with", ["setup.py", "--extra", "benchmark"]),
     "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
 }
-TOGETHER = ["setup.py", "--extra", "train", "--extra", "replay", "--extra", "dev", "requirements/ros.in"]
+EXTRAS = ("train", "replay", "dev", "benchmark")
+TOGETHER = ["setup.py", *(word for extra in EXTRAS for word in ("--extra", extra)), "requirements/ros.in"]
 # Not in USES: its torch is that of setup.py's extra.
 REFERENCE = (
     "PyTorch3D beside training and tests",

@@ -1,0 +1,245 @@
+"""Milliseconds from a uint8 frame to rotations on the CPU, the bundle and its peers side by side, as JSON.
+
+What is timed and how: benchmark/README.md. Run by ``make benchmark-inference``;
+``--batches 1 2 --seconds 0`` only tries that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import inference_peers as peers
+import numpy as np
+import torch
+from torch import nn
+
+from shared_pose_ros.bundle import Bundle, BundleMetadata, BundleObject, export_bundle, load_bundle
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.inference_cost import IMAGE_SIZE, measure_size, noise_frame, take_turns
+from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.precision import choose_precision
+from shared_pose_ros.network.quick import QuickNetwork
+from shared_pose_ros.training.provenance import processor_name, source_commit
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCHES = (1, 7, 8, 32, 64)
+PACKAGES = ("torch", "onnxruntime", "openvino", "opencv-python-headless", "numpy")
+PAUSE = 0.02  # seconds: longer than OpenMP's and ONNX Runtime's threads spin after a call
+CPU = torch.device("cpu")
+OURS = "this package"
+
+
+def demo_network(path: Path) -> tuple[PoseNetwork, BundleMetadata]:
+    """The trained network of a bundle, and its facts."""
+    bundle = load_bundle(path)
+    facts = bundle.metadata
+    network = PoseNetwork(
+        len(facts.objects), facts.hypotheses, facts.encoder_width, facts.crop_size, facts.normalize_code
+    )
+    network.load_state_dict(bundle.module.network.state_dict())
+    return network.eval(), facts
+
+
+def paper_network(objects: int, like: BundleMetadata) -> tuple[PoseNetwork, BundleMetadata]:
+    """A network as wide as the paper's with random weights, which take as long as others, and facts for it."""
+    torch.manual_seed(0)
+    network = PoseNetwork(objects, 10, "paper", 128).eval()
+    described = tuple(
+        BundleObject(f"object_{i}", (), f"object {i}", 0.1, (0.06, 0.06, 0.06), (0.0, 0.0, 0.0), 0.03)
+        for i in range(objects)
+    )
+    facts = dataclasses.replace(
+        like, name="paper", objects=described, hypotheses=10, crop_size=128, encoder_width="paper", turns=1,
+        normalize_code=False, storage="fp16", preset="random weights", samples=0, metrics={},
+    )  # fmt: skip
+    return network, facts
+
+
+def systems(
+    network: PoseNetwork, facts: BundleMetadata, path: Path, threads: int
+) -> tuple[dict[str, PoseEstimator], dict[str, str], dict[str, str]]:
+    """By name: what is timed, the precision of its convolutions, and why a system is missing."""
+    shape = facts.crop_pad, facts.crop_size, facts.turns
+    modules: dict[str, nn.Module] = {"PyTorch, eager": peers.eager(network, *shape)}
+    precisions, missing = {"PyTorch, eager": "fp32"}, {}
+    quickest = choose_precision("auto", CPU)
+    made = {name: PoseEstimator.load(path, "cpu", name) for name in dict.fromkeys(("fp32", quickest))}
+    onnx = path.with_suffix(".onnx")
+    try:
+        peers.write_onnx(network, facts.crop_size, onnx)
+        modules["ONNX Runtime"] = peers.eager(peers.onnx_runtime(network, onnx, threads), *shape)
+        precisions["ONNX Runtime"] = "fp32"
+    except ImportError as error:
+        missing["ONNX Runtime"] = str(error)
+    for name, precision in (("OpenVINO fp32", "f32"), ("OpenVINO", None)):
+        try:
+            foreign, precisions[name] = peers.openvino(network, onnx, threads, precision)
+            modules[name] = peers.eager(foreign, *shape)
+        except (ImportError, RuntimeError) as error:
+            missing[name] = str(error).splitlines()[0]
+    if facts.turns == 1:
+        modules["one by one"], precisions["one by one"] = peers.OneByOne(network, *shape[:2]), "fp32"
+        codebook = peers.codebook_of(network, len(facts.objects), facts.hypotheses)
+        codebook = QuickNetwork(codebook, facts.crop_size, quickest)
+        modules["codebook"], precisions["codebook"] = peers.eager(codebook, *shape), quickest
+    found = {f"{OURS} {name}": estimator for name, estimator in made.items()}
+    precisions |= {f"{OURS} {name}": name for name in made}
+    found |= {name: PoseEstimator(Bundle(module, facts), CPU) for name, module in modules.items()}
+    return found, precisions, missing
+
+
+def summary(times: Iterable[float]) -> dict[str, float]:
+    """Median and 90th percentile (linear between turns) of milliseconds, and the number of turns."""
+    spent = list(times)
+    middle, late = statistics.median(spent), float(np.quantile(spent, 0.9))
+    return {"median": round(middle, 3), "p90": round(late, 3), "turns": len(spent)}
+
+
+def disagreement(estimators: dict[str, PoseEstimator]) -> dict[str, float]:
+    """Degrees between each system's and the eager network's most confident rotation, median of 32 crops.
+
+    Of a frame without fine noise, so that different ways to shrink a crop are no difference.
+    """
+    reference = estimators["PyTorch, eager"]
+    image, boxes, index = noise_frame(32, len(reference.metadata.objects))
+    image = cv2.normalize(cv2.GaussianBlur(image, (0, 0), 12), None, 0, 255, cv2.NORM_MINMAX)
+    first = {name: one.estimate(image, boxes, index).rotations[:, 0] for name, one in estimators.items()}
+    traces = {name: np.einsum("bij,bij->b", r, first["PyTorch, eager"]) for name, r in first.items()}
+    return {
+        name: round(float(np.median(np.degrees(np.arccos(np.clip((t - 1) / 2, -1, 1))))), 3)
+        for name, t in traces.items()
+    }
+
+
+def compare(
+    network: PoseNetwork, facts: BundleMetadata, folder: Path, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """All systems of one network in turns, and what is missing."""
+    path = folder / f"{facts.encoder_width}-{facts.turns}.pose.pt"
+    facts = export_bundle(network, facts, path)
+    estimators, precisions, missing = systems(network, facts, path, options.threads)
+    rows = {name: {"precision": precisions[name], "ms": {}} for name in estimators}
+    for name, degrees in disagreement(estimators).items():
+        rows[name]["degrees_from_eager"] = degrees if name != "codebook" else None  # its codes are random
+    for count in options.batches:
+        spent = take_turns(list(estimators.values()), count, 1, options.seconds, PAUSE)
+        for name, times in zip(estimators, spent):
+            rows[name]["ms"][count] = summary(times)
+        print(f"{path.stem}, {count} crops: done", file=sys.stderr)
+    described = {
+        "encoder": facts.encoder_width, "crop_size": facts.crop_size, "turns": facts.turns,
+        "objects": len(facts.objects), "hypotheses": facts.hypotheses, "storage": facts.storage,
+        "file_bytes": path.stat().st_size, "peak_bytes": measure_size(path).peak_bytes, "systems": rows,
+    }  # fmt: skip
+    return described, missing
+
+
+def bytes_of_an_object(like: BundleMetadata, folder: Path) -> int:
+    """By which a 31st object makes the paper's bundle larger."""
+    sizes = []
+    for count in (30, 31):
+        path = folder / f"objects-{count}.pose.pt"
+        export_bundle(*paper_network(count, like), path)
+        sizes.append(path.stat().st_size)
+    return sizes[1] - sizes[0]
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Every figure."""
+    network, facts = demo_network(options.bundle)
+    cases = [(network, dataclasses.replace(facts, turns=turns)) for turns in (1, 4)] + [paper_network(30, facts)]
+    compared, missing = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            row, absent = compare(*case, Path(folder), options)
+            compared.append(row)
+            missing |= absent
+        object_bytes = bytes_of_an_object(facts, Path(folder))
+    return {
+        "what": f"milliseconds from a {IMAGE_SIZE[1]}x{IMAGE_SIZE[0]} uint8 frame to rotations, all crops of a call",
+        "command": shlex.join(["python", *sys.argv]),
+        "date": date.today().isoformat(),
+        "commit": source_commit(),
+        "threads": options.threads,
+        "hardware": {"processor": processor_name(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)},
+        "versions": {"python": platform.python_version(), **versions()},
+        "missing": missing,
+        "bytes_of_a_further_object": object_bytes,
+        "networks": compared,
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Markdown of a result file: a table a network, milliseconds a crop as median and 90th percentile."""
+    lines = []
+    for network in result["networks"]:
+        batches = list(next(iter(network["systems"].values()))["ms"])
+        lines += [
+            f"{network['encoder']} encoder, crops of {network['crop_size']} pixels, {network['objects']} objects, "
+            f"{network['turns']} turn{'s' * (network['turns'] > 1)}; file {network['file_bytes'] / 1e6:.1f} MB "
+            f"({network['storage']}), peak memory {network['peak_bytes'] / 1e6:.0f} MB",
+            "",
+            f"| ms a crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
+            "|---|" + "---|" * (len(batches) + 1),
+        ]
+        for name, row in network["systems"].items():
+            cells = [f"{row['ms'][n]['median'] / int(n):.2f} ({row['ms'][n]['p90'] / int(n):.2f})" for n in batches]
+            label = name if row["precision"] in name else f"{name}, {row['precision']}"
+            degrees = "" if row["degrees_from_eager"] is None else f"{row['degrees_from_eager']:.1f}"
+            lines.append(f"| {label} | {' | '.join(cells)} | {degrees} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that are installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "demo_parts.pose.pt", help="compact network")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="crops in a call")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="a system and batch (default: 1); three turns at least"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every system (default: all cores)")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--tables", type=Path, metavar="JSON", help="measure nothing: print this file as Markdown")
+    options = parser.parse_args()
+    if options.tables:
+        print(tables(json.loads(options.tables.read_text(encoding="utf-8"))))
+        return 0
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    text = json.dumps(run(options), indent=1)
+    print(text)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
