@@ -21,13 +21,14 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak benchmark-node benchmark-renderers benchmark-inference lint lock clean distclean
+.PHONY: help setup setup-pytorch3d demo test parity soak benchmarks benchmark-node benchmark-renderers benchmark-inference lint lock clean distclean
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
 	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
 	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
 	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
+	@echo "make benchmarks the figures of docs/benchmarks.md, on an idle machine: 45 minutes"
 	@echo "make benchmark-node        latency, start-up, memory, rates of the node: benchmark/results, docs/benchmarks.md"
 	@echo "make benchmark-renderers   the speed of both, on the CPU: benchmark/results/renderers_cpu.json"
 	@echo "make benchmark-inference   frame to rotations, against other runtimes: benchmark/results/inference_cpu.json"
@@ -61,7 +62,7 @@ soak: setup
 benchmark-node: setup
 	$(BIN)/python benchmark/message_path.py --json benchmark/results/message_path.json
 	$(BIN)/python benchmark/node.py --json benchmark/results/node_cpu.json $(BENCHMARK_ARGS)
-	$(BIN)/python benchmark/node_tables.py
+	$(BIN)/python benchmark/page_tables.py
 
 benchmark-renderers: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)
@@ -70,6 +71,12 @@ benchmark-renderers: setup-pytorch3d
 benchmark-inference: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
 	$(BIN)/python benchmark/inference.py --json benchmark/results/inference_cpu.json $(BENCHMARK_ARGS)
+	$(BIN)/python benchmark/page_tables.py
+
+# All of docs/benchmarks.md, on a machine that does nothing else. The soak takes half an hour.
+benchmarks: benchmark-node benchmark-inference
+	$(BIN)/python benchmark/soak.py --minutes 30 --json benchmark/results/soak.json
+	$(BIN)/python benchmark/page_tables.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -183,28 +183,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def tables(result: dict[str, Any]) -> str:
-    """Markdown of a result file: a table a network, milliseconds a crop as median and 90th percentile."""
-    lines = []
-    for network in result["networks"]:
-        batches = list(next(iter(network["systems"].values()))["ms"])
-        lines += [
-            f"{network['encoder']} encoder, crops of {network['crop_size']} pixels, {network['objects']} objects, "
-            f"{network['turns']} turn{'s' * (network['turns'] > 1)}; file {network['file_bytes'] / 1e6:.1f} MB "
-            f"({network['storage']}), peak memory {network['peak_bytes'] / 1e6:.0f} MB",
-            "",
-            f"| ms a crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
-            "|---|" + "---|" * (len(batches) + 1),
-        ]
-        for name, row in network["systems"].items():
-            cells = [f"{row['ms'][n]['median'] / int(n):.2f} ({row['ms'][n]['p90'] / int(n):.2f})" for n in batches]
-            label = name if row["precision"] in name else f"{name}, {row['precision']}"
-            degrees = "" if row["degrees_from_eager"] is None else f"{row['degrees_from_eager']:.1f}"
-            lines.append(f"| {label} | {' | '.join(cells)} | {degrees} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
 def versions() -> dict[str, str | None]:
     """Of the packages that are installed."""
     found: dict[str, str | None] = {}
@@ -226,11 +204,7 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every system (default: all cores)")
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--tables", type=Path, metavar="JSON", help="measure nothing: print this file as Markdown")
     options = parser.parse_args()
-    if options.tables:
-        print(tables(json.loads(options.tables.read_text(encoding="utf-8"))))
-        return 0
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     text = json.dumps(run(options), indent=1)

@@ -16,6 +16,7 @@ from shared_pose_ros.evaluation.inference_cost import take_turns
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 import inference
 import inference_peers as peers
+import page_tables
 
 
 def test_medians_percentiles_and_counts():
@@ -29,8 +30,14 @@ def test_tables_are_milliseconds_a_crop():
         "encoder": "compact", "crop_size": 64, "objects": 10, "turns": 4, "file_bytes": 4_570_000, "storage": "fp32",
         "peak_bytes": 72_600_000, "systems": {"OpenVINO": row, "ours bf16": {**row, "degrees_from_eager": None}},
     }  # fmt: skip
-    lines = inference.tables({"networks": [network]}).splitlines()
-    assert lines[0].startswith(
+    result = {
+        "networks": [network], "hardware": {"processor": "P", "cores": 2, "load": 1.5}, "threads": 2, "commit": "abc",
+        "versions": {"torch": "2.1", "onnxruntime": None, "openvino": "3"}, "command": "python x",
+        "bytes_of_a_further_object": 9900,
+    }  # fmt: skip
+    lines = page_tables.inference_tables(result).splitlines()
+    assert lines[0].startswith("P, 2 cores, load 1.5 at the end, 2 threads each; torch 2.1, openvino 3; commit abc; `")
+    assert lines[2].startswith(
         "compact encoder, crops of 64 pixels, 10 objects, 4 turns; file 4.6 MB (fp32), peak memo"
     )
     assert "| OpenVINO, bf16 | 3.00 (4.00) | 2.00 (2.50) | 0.3 |" in lines

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 
 import message_path
 import node_input
-import node_tables
+import page_tables
 from node_metrics import highest_passing, line_fit, percentiles, performance, rounded
 from node_process import ProcessWatch, cpu_seconds, resident_mib, system_seconds
 from node_stub import write_stub
@@ -148,12 +148,12 @@ def test_a_process_is_watched():
 
 
 def test_the_page_shows_the_committed_figures():
-    text = node_tables.page(ROOT)
-    assert text == (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "run python benchmark/node_tables.py"
+    text = page_tables.page(ROOT)
+    assert text == (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "run python benchmark/page_tables.py"
 
 
 def test_a_busy_machine_is_said():
     result = json.loads((ROOT / "benchmark" / "results" / "node_cpu.json").read_text(encoding="utf-8"))
     for busy, said in ((3.0, False), (60.0, True)):
         result["metadata"]["BenchmarkMetadata.IDLE_CPU_UTIL"] = busy
-        assert ("Provisional" in node_tables.machine(result)) == said
+        assert ("Provisional" in page_tables.machine(result)) == said

@@ -1,6 +1,6 @@
 """Writes the tables of docs/benchmarks.md from benchmark/results/*.json.
 
-python benchmark/node_tables.py        from the root of the source tree, after a measurement
+python benchmark/page_tables.py        from the root of the source tree, after a measurement
 """
 
 from __future__ import annotations
@@ -127,6 +127,36 @@ def soak_table(result: Mapping[str, Any]) -> str:
     return table(["", ""], rows)
 
 
+def inference_tables(result: Mapping[str, Any]) -> str:
+    """Where and when, then a table a network: milliseconds a crop as median and 90th percentile."""
+    about, versions = result["hardware"], result["versions"]
+    peers = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime", "openvino") if versions[name])
+    lines = [
+        f"{about['processor']}, {about['cores']} cores, load {about['load']} at the end, "
+        f"{result['threads']} threads each; {peers}; "
+        f"commit {result['commit'][:9]}; `{result['command']}`. A further object adds "
+        f"{result['bytes_of_a_further_object'] / 1e3:.1f} kB to the paper's bundle.",
+        "",
+    ]
+    for network in result["networks"]:
+        batches = list(next(iter(network["systems"].values()))["ms"])
+        lines += [
+            f"{network['encoder']} encoder, crops of {network['crop_size']} pixels, {network['objects']} objects, "
+            f"{network['turns']} turn{'s' * (network['turns'] > 1)}; file {network['file_bytes'] / 1e6:.1f} MB "
+            f"({network['storage']}), peak memory {network['peak_bytes'] / 1e6:.0f} MB",
+            "",
+            f"| ms a crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
+            "|---|" + "---|" * (len(batches) + 1),
+        ]
+        for name, row in network["systems"].items():
+            cells = [f"{row['ms'][n]['median'] / int(n):.2f} ({row['ms'][n]['p90'] / int(n):.2f})" for n in batches]
+            label = name if row["precision"] in name else f"{name}, {row['precision']}"
+            degrees = "" if row["degrees_from_eager"] is None else f"{row['degrees_from_eager']:.1f}"
+            lines.append(f"| {label} | {' | '.join(cells)} | {degrees} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _text(cell: Any) -> str:
     if cell is None:
         return "–"
@@ -142,6 +172,7 @@ def page(root: Path) -> str:
         return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
 
     node, path, soak = read("node_cpu.json"), read("message_path.json"), read("soak.json")
+    inference = read("inference_cpu.json")
     tables: dict[str, Callable[[], str]] = {
         "machine": lambda: machine(node),
         "overhead": lambda: overhead_table(node),
@@ -150,6 +181,7 @@ def page(root: Path) -> str:
         "rate": lambda: rate_table(node),
         "message path": lambda: message_table(path),
         "soak": lambda: soak_table(soak),
+        "inference": lambda: inference_tables(inference),
     }
     return fill((root / PAGE).read_text(encoding="utf-8"), tables)
 
