@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from shared_pose_ros.bundle import BundleMetadata, load_bundle, weights_sha256
+from shared_pose_ros.geometry.display_mesh import pack_meshes
 
 
 class NoNetwork(nn.Module):
@@ -38,7 +39,8 @@ class NoNetwork(nn.Module):
 
 def write_stub(bundle: Path, out: Path) -> BundleMetadata:
     """Write a bundle with the metadata of another one and `NoNetwork` in place of its network."""
-    metadata = load_bundle(bundle).metadata
+    whole = load_bundle(bundle)
+    metadata = whole.metadata
     module = torch.jit.script(NoNetwork(metadata.hypotheses).eval())
     metadata = dataclasses.replace(
         metadata, name=f"{metadata.name} without network", weights_sha256=weights_sha256(module)
@@ -49,5 +51,6 @@ def write_stub(bundle: Path, out: Path) -> BundleMetadata:
     example = io.BytesIO()
     torch.save({"rotations": rotations, "confidences": confidences}, example)
     extra = {"metadata.json": json.dumps(dataclasses.asdict(metadata)), "example.pt": example.getvalue()}
+    extra["meshes.npz"] = pack_meshes(whole.meshes)
     torch.jit.save(module, str(out), _extra_files=extra)
     return metadata

@@ -374,7 +374,7 @@ def _quick_module(
     Returns None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is
     used up.
     """
-    network, facts = module.network, (metadata.crop_pad, metadata.crop_size, metadata.turns)
+    network, facts = getattr(module, "network", None), (metadata.crop_pad, metadata.crop_size, metadata.turns)
     if not can_be_quick(network):
         return None
     image, boxes, object_index = (tensor.to(computed[0].device) for tensor in _example_input(len(metadata.objects)))
