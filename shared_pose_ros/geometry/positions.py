@@ -1,11 +1,12 @@
-"""Where an object is: its centre from box, K and CAD size, refined by a depth image, with a covariance along the ray.
+"""Where an object is: its centre from its box and its shape, refined by a depth image, with a covariance along the ray.
 
 Convention: OpenCV optical frame, x right, y down, z forward; pixel centres at integer coordinates; boxes (cx, cy, w, h)
 in pixels; metres; the centre is that of the CAD's bounding box. Rotations are as the crop shows the object, before the
 viewing-ray correction C: there the object stands on the optical axis, so the viewing ray is the third row of R in the
 object's axes (Rᵀ ẑ = (C R)ᵀ ray), and its silhouette's sides are those along the image's axes.
 
-The constants were chosen on renders of T-LESS and of the demo parts; benchmark/depth.py measures how well they hold.
+The shape is the bundle's mesh where it has one, else what the CAD's bounding box says. The constants were chosen on
+renders of T-LESS and of the demo parts; benchmark/depth.py measures how well they hold.
 """
 
 from __future__ import annotations
@@ -16,16 +17,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_pose_ros.geometry.cameras import viewing_ray
+from shared_pose_ros.geometry.box_fit import fit_box, projected_sides
+from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
+from shared_pose_ros.geometry.depth_window import WINDOW, read_window, window_quantiles
+from shared_pose_ros.geometry.mesh_points import MeshPoints, near_surface
 
 BOX_DEVIATION = 0.13
-"""Standard deviation of the distance from a box alone, as a fraction of it."""
+"""Standard deviation of the distance from a box and the CAD's extents, as a fraction of it."""
 LATERAL_DEVIATION = 0.09
 """Standard deviation of a centre across the viewing ray, each way, as a fraction of the side that its box shows."""
-WINDOW = 0.6
-"""Share of the box's sides that is looked at, in the middle."""
+MESH_DEVIATION, MESH_MISMATCH = 0.06, 0.3
+"""The same of the distance from a box and a mesh; its growth with the mismatch of their sides' ratios (occlusion, wrong
+rotation)."""
+MOST_MISMATCH = 2.0
+"""It counts up to here: a factor of seven."""
+MESH_LATERAL, LATERAL_MISMATCH = 0.045, 0.25
+"""The same across the ray."""
+LATERAL_HIDDEN = 0.5
+"""Growth of the deviation across the ray with the share by which the mesh at depth's distance is larger than its box:
+so much is hidden, and so far may the box's middle be from the object's."""
 SAMPLES = 24
 """Depths are read on a grid of so many times so many points of the window."""
+CELLS = 12
+"""The same for the comparison with a mesh, see ``mesh_points.SURFACE_POINTS``."""
 SURFACE_QUANTILE = 0.25
 """Of the window's distances: an object's edge shows more of the background behind than of neighbours in front."""
 LEAST_VALID = 0.1
@@ -34,12 +48,15 @@ THICKNESS_DEVIATION = 0.3
 """Standard deviation of the distance from surface to centre, as a fraction of it: parts are no ellipsoids."""
 SPREAD_DEVIATION = 0.4
 """Standard deviation of the surface's distance, as a fraction of the window's interquartile range."""
+MESH_SPREAD_DEVIATION = 0.25
+"""Standard deviation of the distance from depth and mesh, as a fraction of the interquartile range of the cells'."""
 LEAST_DEVIATION = 0.002
 """Metres: the least standard deviation of a distance from depth, for a sensor's own error."""
-FARTHEST = 1.0 + 3.0 * BOX_DEVIATION
-"""Depth that puts the centre beyond so many times the box's distance is not the object's."""
+FARTHEST = 3.0
+"""Depth that puts the centre so many deviations beyond the box's distance is not the object's."""
 NEAREST = 1.0 / 3.0
-"""The same for too near: far from 3 deviations, since an occluded object's box is small and its distance too great."""
+"""Nor is one that puts it at less than this of that distance: far from 3 deviations, since an occluded object's box is
+small and its distance too great."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +81,26 @@ def estimate_positions(
     extents: Tensor,
     depth: Tensor | None = None,
     image_size: tuple[int, int] | None = None,
+    meshes: MeshPoints | None = None,
 ) -> Positions:
     """Centre and covariance of each object: from depth where that is plausible, else from the box alone.
 
-    It lies on the viewing ray u through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
+    It lies on a ray u, with a mesh that of the place from which the mesh fills the box (``box_fit.fit_box``), else that
+    through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
 
-        σ_lat = 0.09 · distance · √((w/fx)² + (h/fy)²)/√2
-        σ_rad = 0.13 · distance                                    from the box
-        σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm    from depth
+        s = distance · √((w/fx)² + (h/fy)²)/√2                     the side that the box shows
+        without a mesh
+            σ_lat = 0.09 s
+            σ_rad = 0.13 · distance                                from the box
+            σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm   from depth, which puts the centre q₂₅ + t away
+        with a mesh
+            σ_lat = √(0.045² + (0.25 m)²) s,  σ_rad = √(0.06² + (0.3 m)²) · distance      from the box
+            σ_lat = √(0.045² + (0.5 h)²) s,   σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)     from depth: p₅₀ away
 
-    where t is the distance from surface to centre (``half_thickness``) and q are quantiles of the distances in the
-    window (``surface_distances``); the centre is q₂₅ + t away.
+    where t is the distance from surface to centre (``half_thickness``), q are quantiles of the distances in the window
+    (``surface_distances``), p are quantiles of the distances in the window minus how much nearer than the centre the
+    mesh is there (``mesh_distances``), m is the difference of the logarithms of width by height of box and projected
+    mesh, and h = box's distance / depth's distance − 1, at least 0.
 
     Args:
         boxes: ``(B, 4)``.
@@ -83,24 +109,31 @@ def estimate_positions(
         extents: ``(B, 3)`` edges of the CAD's bounding box, metres.
         depth: ``(h, w)`` metres along z, 0 where nothing was measured, registered to the image; None without.
         image_size: (height, width) of the image that boxes and K belong to; the depth image's by default.
+        meshes: points of the B objects; None: no object has a mesh.
     """
-    ray = viewing_ray(camera, boxes[:, :2])
-    focal = torch.stack([camera[0, 0], camera[1, 1]])
-    side = (boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0)
-    distance = distance_from_box(boxes, camera, rotations, extents)
-    radial, problems = BOX_DEVIATION * distance, ()
+    ray, distance, radial, lateral = _from_box(boxes, camera, rotations, extents, meshes)
+    problems: tuple[str, ...] = ()
     if depth is not None:
         size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
-        surface, spread, valid = surface_distances(depth, boxes, camera, size)
-        thickness = half_thickness(rotations, extents)
-        found = surface + thickness
-        problems = tuple(map(_problem, valid.tolist(), found.tolist(), distance.tolist()))
+        found, deviation, share = _from_depth(depth, boxes, camera, rotations, extents, size)
+        if meshes is not None and bool(meshes.known.any()):
+            turned = ray_rotation(viewing_ray(camera, boxes[:, :2])) @ rotations
+            middle, spread, covered = mesh_distances(
+                depth, boxes, camera, size, ray * distance[:, None], turned, meshes
+            )
+            found = torch.where(meshes.known, middle, found)
+            compared = _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION)
+            deviation = torch.where(meshes.known, compared, deviation)
+            share = torch.where(meshes.known, covered, share)
+        problems = tuple(map(_problem, share.tolist(), found.tolist(), distance.tolist(), radial.tolist()))
         used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
-        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
+        if meshes is not None:
+            hidden = (distance / found - 1.0).clamp(min=0.0)
+            lateral = torch.where(used & meshes.known, _hypot(LATERAL_HIDDEN * hidden, MESH_LATERAL), lateral)
         distance, radial = torch.where(used, found, distance), torch.where(used, deviation, radial)
-    return Positions(
-        ray * distance[:, None], ray_covariance(ray, radial, LATERAL_DEVIATION * side * distance), problems
-    )
+    focal = torch.stack([camera[0, 0], camera[1, 1]])
+    side = (boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0) * distance
+    return Positions(ray * distance[:, None], ray_covariance(ray, radial, lateral * side), problems)
 
 
 def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor) -> Tensor:
@@ -145,9 +178,6 @@ def surface_distances(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distance of the surface in the middle of each box, how much it varies, and how much of it was measured.
 
-    Read on a grid, the nearest pixel of each point, so that boxes of all sizes are one batch. A depth image of another
-    size shows the same view: pixel u of the image lies at (u + ½) w_depth/w_image − ½.
-
     Args:
         depth: ``(h, w)`` metres, 0 where nothing was measured.
         boxes: ``(B, 4)`` in pixels of the image.
@@ -158,21 +188,42 @@ def surface_distances(
         Lower quartile and interquartile range of the distances from the camera (along each point's own ray), not finite
         without any, and the share of the points that have one; each ``(B,)``.
     """
-    grid = WINDOW * ((torch.arange(SAMPLES, dtype=boxes.dtype) + 0.5) / SAMPLES - 0.5)
-    u, v = (boxes[:, axis, None] + boxes[:, axis + 2, None] * grid for axis in (0, 1))
-    columns, inside_columns = _pixels(u, depth.shape[1], image_size[1])
-    rows, inside_rows = _pixels(v, depth.shape[0], image_size[0])
-    points = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1)
-    values = depth[rows[:, :, None], columns[:, None, :]] / viewing_ray(camera, points)[..., 2]
-    valid = (values > 0) & values.isfinite() & inside_rows[:, :, None] & inside_columns[:, None, :]
-    count = valid.flatten(1).sum(dim=1)
-    ordered = values.masked_fill(~valid, math.inf).flatten(1).sort(dim=1).values
-    # Distances that were measured, not values between a surface and what is behind it.
-    low, high = (
-        ordered.gather(1, (q * (count - 1).clamp(min=0)).long()[:, None])[:, 0]
-        for q in (SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
-    )
-    return low, high - low, count / SAMPLES**2
+    values, valid = read_window(depth, boxes, camera, image_size, SAMPLES)
+    low, high = window_quantiles(values, valid, SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
+    return low, high - low, valid.flatten(1).sum(dim=1) / SAMPLES**2
+
+
+def mesh_distances(
+    depth: Tensor,
+    boxes: Tensor,
+    camera: Tensor,
+    image_size: tuple[int, int],
+    centres: Tensor,
+    turned: Tensor,
+    meshes: MeshPoints,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance of each centre as depth and mesh say: what was measured minus how much nearer the mesh's surface is.
+
+    Cells of the box's middle where the mesh has no surface do not count; of the others half may show something else.
+
+    Args:
+        depth: ``(h, w)`` metres, 0 where nothing was measured.
+        boxes: ``(B, 4)`` in pixels of the image.
+        camera: its K ``(3, 3)``.
+        image_size: its (height, width).
+        centres: ``(B, 3)`` from box and mesh: where in the box the mesh's surface is.
+        turned: ``(B, 3, 3)`` R_m2c, with the viewing-ray correction.
+        meshes: points of the B objects.
+
+    Returns:
+        Median and interquartile range of the cells' distances, not finite without any, and the share of the cells that
+        have one; each ``(B,)``. Worth nothing for objects without a mesh.
+    """
+    values, valid = read_window(depth, boxes, camera, image_size, CELLS)
+    nearer = near_surface(centres, turned, meshes.surface, boxes, camera, WINDOW, CELLS)
+    valid = valid & nearer.isfinite()
+    low, middle, high = window_quantiles(values - nearer, valid, 0.25, 0.5, 0.75)
+    return middle, high - low, valid.flatten(1).sum(dim=1) / CELLS**2
 
 
 def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
@@ -191,18 +242,49 @@ def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     return lateral.square()[:, None, None] * across + radial.square()[:, None, None] * along
 
 
-def _pixels(points: Tensor, count: int, image_count: int) -> tuple[Tensor, Tensor]:
-    """Of points ``(B, S)`` along one axis the depth image's indices, clamped to it, and which of them were inside."""
-    index = ((points + 0.5) * (count / image_count) - 0.5).round()
-    return index.clamp(0, count - 1).long(), (index >= 0) & (index < count)
+def _from_box(
+    boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor, meshes: MeshPoints | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ray ``(B, 3)``, distance, its deviation, that across the ray as a fraction of the side shown, each ``(B,)``."""
+    ray = viewing_ray(camera, boxes[:, :2])
+    distance = distance_from_box(boxes, camera, rotations, extents)
+    radial, lateral = BOX_DEVIATION * distance, torch.full_like(distance, LATERAL_DEVIATION)
+    if meshes is None or not bool(meshes.known.any()):
+        return ray, distance, radial, lateral
+    turned = ray_rotation(ray) @ rotations
+    fitted = fit_box(boxes, camera, turned, ray * distance[:, None], meshes.vertices)
+    ratio = (projected_sides(fitted, camera, turned, meshes.vertices) / boxes[:, 2:]).clamp(min=1e-6).log()
+    mismatch = (ratio[:, 0] - ratio[:, 1]).abs().clamp(max=MOST_MISMATCH)
+    away = fitted.norm(dim=1)
+    return (
+        torch.where(meshes.known[:, None], fitted / away[:, None], ray),
+        torch.where(meshes.known, away, distance),
+        torch.where(meshes.known, _hypot(MESH_MISMATCH * mismatch, MESH_DEVIATION) * away, radial),
+        torch.where(meshes.known, _hypot(LATERAL_MISMATCH * mismatch, MESH_LATERAL), lateral),
+    )
 
 
-def _problem(valid: float, found: float, expected: float) -> str:
-    if valid < LEAST_VALID:
-        return f"only {100 * valid:.0f} % of the box's middle has a depth; {100 * LEAST_VALID:.0f} % are needed"
-    if not NEAREST * expected <= found <= FARTHEST * expected:
+def _from_depth(
+    depth: Tensor, boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance, its deviation, and the share of the window that was measured, each ``(B,)``, without a mesh."""
+    surface, spread, share = surface_distances(depth, boxes, camera, size)
+    thickness = half_thickness(rotations, extents)
+    deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
+    return surface + thickness, deviation, share
+
+
+def _hypot(values: Tensor, constant: float) -> Tensor:
+    return torch.hypot(values, torch.tensor(constant, dtype=values.dtype))
+
+
+def _problem(share: float, found: float, expected: float, deviation: float) -> str:
+    if share < LEAST_VALID:
+        return f"only {100 * share:.0f} % of the box's middle has a depth; {100 * LEAST_VALID:.0f} % are needed"
+    nearest, farthest = NEAREST * expected, expected + FARTHEST * deviation
+    if not nearest <= found <= farthest:
         return (
             f"depth puts it at {found:.3f} m, its box at {expected:.3f} m; "
-            f"between {NEAREST * expected:.3f} and {FARTHEST * expected:.3f} m is plausible"
+            f"between {nearest:.3f} and {farthest:.3f} m is plausible"
         )
     return ""
