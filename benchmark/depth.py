@@ -4,10 +4,10 @@
         --set parts parts_bop models/demo_parts.pose.pt models/parts [--json OUT]
 
 A set is a name, a dataset in BOP layout with depth, a bundle and the CAD. All instances that are visible from
-``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in the
-box of their visible mask, and in one as a detector reports it (``evaluation.box_noise``). Meshes are those that a bundle
-carries, made of the CAD. Depth is that of the dataset; "poor depth" is the same as a poor sensor sees it, normal noise
-and pixels without depth, with meshes. Last, what locating 8 and 16 objects costs.
+``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in
+their visible mask's box, and in one as a detector reports it (``evaluation.box_noise``). Meshes are those that a bundle
+carries, made of the CAD. Depth is that of the dataset; "poor depth" is mesh and depth as a poor sensor sees it, normal
+noise and pixels without depth. Last, what locating 8 and 16 objects costs.
 """
 
 from __future__ import annotations

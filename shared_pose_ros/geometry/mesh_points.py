@@ -91,8 +91,9 @@ def near_surface(
     points = surface @ rotations.mT + centres[:, None]
     pixels = (points @ camera.T)[..., :2] / points[..., 2:]
     place = (((pixels - boxes[:, None, :2]) / (window * boxes[:, None, 2:]) + 0.5) * cells).floor()
-    inside = ((place >= 0) & (place < cells)).all(dim=-1) & (points[..., 2] > 0)
-    cell = torch.where(inside, place[..., 1] * cells + place[..., 0], torch.zeros(())).long()
+    column, row = place.unbind(-1)
+    inside = (column >= 0) & (column < cells) & (row >= 0) & (row < cells) & (points[..., 2] > 0)
+    cell = torch.where(inside, row * cells + column, torch.zeros(())).long()
     distance = points.norm(dim=-1).masked_fill(~inside, math.inf)
     nearest = torch.full((len(boxes), cells * cells), math.inf, dtype=distance.dtype)
     nearest.scatter_reduce_(1, cell, distance, "amin")

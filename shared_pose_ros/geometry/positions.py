@@ -26,12 +26,12 @@ BOX_DEVIATION = 0.13
 """Standard deviation of the distance from a box and the CAD's extents, as a fraction of it."""
 LATERAL_DEVIATION = 0.09
 """Standard deviation of a centre across the viewing ray, each way, as a fraction of the side that its box shows."""
-MESH_DEVIATION, MESH_MISMATCH = 0.06, 0.3
+MESH_DEVIATION, MESH_MISMATCH = 0.065, 0.3
 """The same of the distance from a box and a mesh; its growth with the mismatch of their sides' ratios (occlusion, wrong
 rotation)."""
 MOST_MISMATCH = 2.0
 """It counts up to here: a factor of seven."""
-MESH_LATERAL, LATERAL_MISMATCH = 0.045, 0.25
+MESH_LATERAL, LATERAL_MISMATCH = 0.05, 0.25
 """The same across the ray."""
 LATERAL_HIDDEN = 0.5
 """Growth of the deviation across the ray with the share by which the mesh at depth's distance is larger than its box:
@@ -94,8 +94,8 @@ def estimate_positions(
             σ_rad = 0.13 · distance                                from the box
             σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm   from depth, which puts the centre q₂₅ + t away
         with a mesh
-            σ_lat = √(0.045² + (0.25 m)²) s,  σ_rad = √(0.06² + (0.3 m)²) · distance      from the box
-            σ_lat = √(0.045² + (0.5 h)²) s,   σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)     from depth: p₅₀ away
+            σ_lat = √(0.05² + (0.25 m)²) s,  σ_rad = √(0.065² + (0.3 m)²) · distance      from the box
+            σ_lat = √(0.05² + (0.5 h)²) s,   σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)     from depth: p₅₀ away
 
     where t is the distance from surface to centre (``half_thickness``), q are quantiles of the distances in the window
     (``surface_distances``), p are quantiles of the distances in the window minus how much nearer than the centre the
@@ -115,16 +115,8 @@ def estimate_positions(
     problems: tuple[str, ...] = ()
     if depth is not None:
         size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
-        found, deviation, share = _from_depth(depth, boxes, camera, rotations, extents, size)
-        if meshes is not None and bool(meshes.known.any()):
-            turned = ray_rotation(viewing_ray(camera, boxes[:, :2])) @ rotations
-            middle, spread, covered = mesh_distances(
-                depth, boxes, camera, size, ray * distance[:, None], turned, meshes
-            )
-            found = torch.where(meshes.known, middle, found)
-            compared = _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION)
-            deviation = torch.where(meshes.known, compared, deviation)
-            share = torch.where(meshes.known, covered, share)
+        place = ray * distance[:, None]
+        found, deviation, share = _from_depth(depth, boxes, camera, rotations, extents, size, place, meshes)
         problems = tuple(map(_problem, share.tolist(), found.tolist(), distance.tolist(), radial.tolist()))
         used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
         if meshes is not None:
@@ -265,13 +257,30 @@ def _from_box(
 
 
 def _from_depth(
-    depth: Tensor, boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor, size: tuple[int, int]
+    depth: Tensor,
+    boxes: Tensor,
+    camera: Tensor,
+    rotations: Tensor,
+    extents: Tensor,
+    size: tuple[int, int],
+    place: Tensor,
+    meshes: MeshPoints | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance, its deviation, and the share of the window that was measured, each ``(B,)``, without a mesh."""
+    """Distance, its deviation, and the share of the window that was measured, each ``(B,)``."""
     surface, spread, share = surface_distances(depth, boxes, camera, size)
     thickness = half_thickness(rotations, extents)
+    found = surface + thickness
     deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
-    return surface + thickness, deviation, share
+    if meshes is None or not bool(meshes.known.any()):
+        return found, deviation, share
+    turned = ray_rotation(viewing_ray(camera, boxes[:, :2])) @ rotations
+    middle, spread, covered = mesh_distances(depth, boxes, camera, size, place, turned, meshes)
+    compared = _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION)
+    return (
+        torch.where(meshes.known, middle, found),
+        torch.where(meshes.known, compared, deviation),
+        torch.where(meshes.known, covered, share),
+    )
 
 
 def _hypot(values: Tensor, constant: float) -> Tensor:
