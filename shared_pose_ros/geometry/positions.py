@@ -19,29 +19,23 @@ from torch import Tensor
 
 from shared_pose_ros.geometry.box_fit import fit_box, projected_sides
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
-from shared_pose_ros.geometry.depth_window import WINDOW, read_window, window_quantiles
-from shared_pose_ros.geometry.mesh_points import MeshPoints, near_surface
+from shared_pose_ros.geometry.depth_window import mesh_distances, surface_distances
+from shared_pose_ros.geometry.mesh_points import MeshPoints
 
 BOX_DEVIATION = 0.13
 """Standard deviation of the distance from a box and the CAD's extents, as a fraction of it."""
 LATERAL_DEVIATION = 0.09
 """Standard deviation of a centre across the viewing ray, each way, as a fraction of the side that its box shows."""
-MESH_DEVIATION, MESH_MISMATCH = 0.065, 0.3
+MESH_DEVIATION, MESH_MISMATCH = 0.07, 0.3
 """The same of the distance from a box and a mesh; its growth with the mismatch of their sides' ratios (occlusion, wrong
 rotation)."""
 MOST_MISMATCH = 2.0
 """It counts up to here: a factor of seven."""
 MESH_LATERAL, LATERAL_MISMATCH = 0.05, 0.25
 """The same across the ray."""
-LATERAL_HIDDEN = 0.5
-"""Growth of the deviation across the ray with the share by which the mesh at depth's distance is larger than its box:
-so much is hidden, and so far may the box's middle be from the object's."""
-SAMPLES = 24
-"""Depths are read on a grid of so many times so many points of the window."""
-CELLS = 12
-"""The same for the comparison with a mesh, see ``mesh_points.SURFACE_POINTS``."""
-SURFACE_QUANTILE = 0.25
-"""Of the window's distances: an object's edge shows more of the background behind than of neighbours in front."""
+DEPTH_LATERAL, LATERAL_HIDDEN = 0.04, 0.5
+"""The same with depth; its growth with the share by which the mesh at depth's distance is larger than its box: so much
+is hidden, and so far may the box's middle be from the object's."""
 LEAST_VALID = 0.1
 """Share of the samples that must have a depth."""
 THICKNESS_DEVIATION = 0.3
@@ -50,6 +44,8 @@ SPREAD_DEVIATION = 0.4
 """Standard deviation of the surface's distance, as a fraction of the window's interquartile range."""
 MESH_SPREAD_DEVIATION = 0.25
 """Standard deviation of the distance from depth and mesh, as a fraction of the interquartile range of the cells'."""
+SPREAD_LATERAL = 0.2
+"""The same across the ray: where depth and mesh disagree, the object is turned otherwise, or something is before it."""
 LEAST_DEVIATION = 0.002
 """Metres: the least standard deviation of a distance from depth, for a sensor's own error."""
 FARTHEST = 3.0
@@ -92,10 +88,12 @@ def estimate_positions(
         without a mesh
             σ_lat = 0.09 s
             σ_rad = 0.13 · distance                                from the box
-            σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm   from depth, which puts the centre q₂₅ + t away
+            σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm  from depth, which puts the centre q₂₅ + t away
         with a mesh
-            σ_lat = √(0.05² + (0.25 m)²) s,  σ_rad = √(0.065² + (0.3 m)²) · distance      from the box
-            σ_lat = √(0.05² + (0.5 h)²) s,   σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)     from depth: p₅₀ away
+            σ_lat = √(0.05² + (0.25 m)²) s                         from the box
+            σ_rad = √(0.07² + (0.3 m)²) · distance
+            σ_lat = √((0.04² + (0.5 h)²) s² + (0.2 (p₇₅ − p₂₅))²)  from depth, which puts the centre p₅₀ away
+            σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)
 
     where t is the distance from surface to centre (``half_thickness``), q are quantiles of the distances in the window
     (``surface_distances``), p are quantiles of the distances in the window minus how much nearer than the centre the
@@ -111,21 +109,16 @@ def estimate_positions(
         image_size: (height, width) of the image that boxes and K belong to; the depth image's by default.
         meshes: points of the B objects; None: no object has a mesh.
     """
-    ray, distance, radial, lateral = _from_box(boxes, camera, rotations, extents, meshes)
-    problems: tuple[str, ...] = ()
-    if depth is not None:
-        size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
-        place = ray * distance[:, None]
-        found, deviation, share = _from_depth(depth, boxes, camera, rotations, extents, size, place, meshes)
-        problems = tuple(map(_problem, share.tolist(), found.tolist(), distance.tolist(), radial.tolist()))
-        used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
-        if meshes is not None:
-            hidden = (distance / found - 1.0).clamp(min=0.0)
-            lateral = torch.where(used & meshes.known, _hypot(LATERAL_HIDDEN * hidden, MESH_LATERAL), lateral)
-        distance, radial = torch.where(used, found, distance), torch.where(used, deviation, radial)
-    focal = torch.stack([camera[0, 0], camera[1, 1]])
-    side = (boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0) * distance
-    return Positions(ray * distance[:, None], ray_covariance(ray, radial, lateral * side), problems)
+    scene = _Scene(boxes, camera, rotations, extents, meshes)
+    ray, box = _from_box(scene)
+    if depth is None:
+        return Positions(ray * box.distance[:, None], ray_covariance(ray, box.radial, box.lateral))
+    size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
+    seen, share = _from_depth(scene, ray, box.distance, depth, size)
+    problems = tuple(map(_problem, share.tolist(), seen.distance.tolist(), box.distance.tolist(), box.radial.tolist()))
+    used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
+    best = box.replaced(used, seen)
+    return Positions(ray * best.distance[:, None], ray_covariance(ray, best.radial, best.lateral), problems)
 
 
 def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor) -> Tensor:
@@ -165,59 +158,6 @@ def half_thickness(rotations: Tensor, extents: Tensor) -> Tensor:
     return 1.0 / (rotations[:, 2] / (extents / 2.0).clamp(min=1e-6)).norm(dim=1)
 
 
-def surface_distances(
-    depth: Tensor, boxes: Tensor, camera: Tensor, image_size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance of the surface in the middle of each box, how much it varies, and how much of it was measured.
-
-    Args:
-        depth: ``(h, w)`` metres, 0 where nothing was measured.
-        boxes: ``(B, 4)`` in pixels of the image.
-        camera: its K ``(3, 3)``.
-        image_size: its (height, width).
-
-    Returns:
-        Lower quartile and interquartile range of the distances from the camera (along each point's own ray), not finite
-        without any, and the share of the points that have one; each ``(B,)``.
-    """
-    values, valid = read_window(depth, boxes, camera, image_size, SAMPLES)
-    low, high = window_quantiles(values, valid, SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
-    return low, high - low, valid.flatten(1).sum(dim=1) / SAMPLES**2
-
-
-def mesh_distances(
-    depth: Tensor,
-    boxes: Tensor,
-    camera: Tensor,
-    image_size: tuple[int, int],
-    centres: Tensor,
-    turned: Tensor,
-    meshes: MeshPoints,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance of each centre as depth and mesh say: what was measured minus how much nearer the mesh's surface is.
-
-    Cells of the box's middle where the mesh has no surface do not count; of the others half may show something else.
-
-    Args:
-        depth: ``(h, w)`` metres, 0 where nothing was measured.
-        boxes: ``(B, 4)`` in pixels of the image.
-        camera: its K ``(3, 3)``.
-        image_size: its (height, width).
-        centres: ``(B, 3)`` from box and mesh: where in the box the mesh's surface is.
-        turned: ``(B, 3, 3)`` R_m2c, with the viewing-ray correction.
-        meshes: points of the B objects.
-
-    Returns:
-        Median and interquartile range of the cells' distances, not finite without any, and the share of the cells that
-        have one; each ``(B,)``. Worth nothing for objects without a mesh.
-    """
-    values, valid = read_window(depth, boxes, camera, image_size, CELLS)
-    nearer = near_surface(centres, turned, meshes.surface, boxes, camera, WINDOW, CELLS)
-    valid = valid & nearer.isfinite()
-    low, middle, high = window_quantiles(values - nearer, valid, 0.25, 0.5, 0.75)
-    return middle, high - low, valid.flatten(1).sum(dim=1) / CELLS**2
-
-
 def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     """Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ.
 
@@ -234,53 +174,84 @@ def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     return lateral.square()[:, None, None] * across + radial.square()[:, None, None] * along
 
 
-def _from_box(
-    boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor, meshes: MeshPoints | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ray ``(B, 3)``, distance, its deviation, that across the ray as a fraction of the side shown, each ``(B,)``."""
+@dataclass(frozen=True)
+class _Scene:
+    """What ``estimate_positions`` was given but depth."""
+
+    boxes: Tensor
+    camera: Tensor
+    rotations: Tensor
+    extents: Tensor
+    meshes: MeshPoints | None
+
+    @property
+    def turned(self) -> Tensor:
+        """``(B, 3, 3)`` R_m2c, with the viewing-ray correction."""
+        return ray_rotation(viewing_ray(self.camera, self.boxes[:, :2])) @ self.rotations
+
+    @property
+    def side(self) -> Tensor:
+        """``(B,)`` the side that a box shows, at distance 1."""
+        focal = torch.stack([self.camera[0, 0], self.camera[1, 1]])
+        return (self.boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0)
+
+
+@dataclass(frozen=True)
+class _Along:
+    """Distances along the rays and standard deviations along and across them, each ``(B,)`` metres."""
+
+    distance: Tensor
+    radial: Tensor
+    lateral: Tensor
+
+    def replaced(self, where: Tensor, other: _Along) -> _Along:
+        """That of the other where ``where (B,)`` says so."""
+        return _Along(
+            torch.where(where, other.distance, self.distance),
+            torch.where(where, other.radial, self.radial),
+            torch.where(where, other.lateral, self.lateral),
+        )
+
+
+def _from_box(scene: _Scene) -> tuple[Tensor, _Along]:
+    """Rays ``(B, 3)`` and what is along them, without depth."""
+    boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
     ray = viewing_ray(camera, boxes[:, :2])
-    distance = distance_from_box(boxes, camera, rotations, extents)
-    radial, lateral = BOX_DEVIATION * distance, torch.full_like(distance, LATERAL_DEVIATION)
+    distance = distance_from_box(boxes, camera, scene.rotations, scene.extents)
+    rough = _Along(distance, BOX_DEVIATION * distance, LATERAL_DEVIATION * scene.side * distance)
     if meshes is None or not bool(meshes.known.any()):
-        return ray, distance, radial, lateral
-    turned = ray_rotation(ray) @ rotations
+        return ray, rough
+    turned = scene.turned
     fitted = fit_box(boxes, camera, turned, ray * distance[:, None], meshes.vertices)
     ratio = (projected_sides(fitted, camera, turned, meshes.vertices) / boxes[:, 2:]).clamp(min=1e-6).log()
     mismatch = (ratio[:, 0] - ratio[:, 1]).abs().clamp(max=MOST_MISMATCH)
     away = fitted.norm(dim=1)
-    return (
-        torch.where(meshes.known[:, None], fitted / away[:, None], ray),
-        torch.where(meshes.known, away, distance),
-        torch.where(meshes.known, _hypot(MESH_MISMATCH * mismatch, MESH_DEVIATION) * away, radial),
-        torch.where(meshes.known, _hypot(LATERAL_MISMATCH * mismatch, MESH_LATERAL), lateral),
-    )
+    radial = _hypot(MESH_MISMATCH * mismatch, MESH_DEVIATION) * away
+    lateral = _hypot(LATERAL_MISMATCH * mismatch, MESH_LATERAL) * scene.side * away
+    fitted_ray = torch.where(meshes.known[:, None], fitted / away[:, None], ray)
+    return fitted_ray, rough.replaced(meshes.known, _Along(away, radial, lateral))
 
 
 def _from_depth(
-    depth: Tensor,
-    boxes: Tensor,
-    camera: Tensor,
-    rotations: Tensor,
-    extents: Tensor,
-    size: tuple[int, int],
-    place: Tensor,
-    meshes: MeshPoints | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance, its deviation, and the share of the window that was measured, each ``(B,)``."""
+    scene: _Scene, ray: Tensor, expected: Tensor, depth: Tensor, size: tuple[int, int]
+) -> tuple[_Along, Tensor]:
+    """What depth says, and the share of the window that was measured; ``expected`` is the box's distance, all ``(B,)``."""
+    boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
     surface, spread, share = surface_distances(depth, boxes, camera, size)
-    thickness = half_thickness(rotations, extents)
+    thickness = half_thickness(scene.rotations, scene.extents)
+    radial = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
     found = surface + thickness
-    deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
+    rough = _Along(found, radial, LATERAL_DEVIATION * scene.side * found)
     if meshes is None or not bool(meshes.known.any()):
-        return found, deviation, share
-    turned = ray_rotation(viewing_ray(camera, boxes[:, :2])) @ rotations
-    middle, spread, covered = mesh_distances(depth, boxes, camera, size, place, turned, meshes)
-    compared = _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION)
-    return (
-        torch.where(meshes.known, middle, found),
-        torch.where(meshes.known, compared, deviation),
-        torch.where(meshes.known, covered, share),
+        return rough, share
+    place = ray * expected[:, None]
+    found, spread, covered = mesh_distances(depth, boxes, camera, size, place, scene.turned, meshes)
+    hidden = (expected / found - 1.0).clamp(min=0.0)
+    across = _hypot(LATERAL_HIDDEN * hidden, DEPTH_LATERAL) * scene.side * found
+    fine = _Along(
+        found, _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION), torch.hypot(across, SPREAD_LATERAL * spread)
     )
+    return rough.replaced(meshes.known, fine), torch.where(meshes.known, covered, share)
 
 
 def _hypot(values: Tensor, constant: float) -> Tensor:
