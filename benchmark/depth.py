@@ -1,13 +1,14 @@
 """How far positions are from the truth, from boxes, meshes and depth, and how well their covariances hold.
 
     python benchmark/depth.py --set tless tless/pbr_dev tless.pose.pt tless/models_cad \
-        --set parts parts_bop models/demo_parts.pose.pt models/parts [--json OUT]
+        --set parts parts_bop models/demo_parts.pose.pt models/parts \
+        --bag demo models/demo_bag models/demo_parts.pose.pt models/parts [--json OUT]
 
 A set is a name, a dataset in BOP layout with depth, a bundle and the CAD. All instances that are visible from
 ``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in
 their visible mask's box, and in one as a detector reports it (``evaluation.box_noise``). Meshes are those that a bundle
 carries, made of the CAD. Depth is that of the dataset; "poor depth" is mesh and depth as a poor sensor sees it, normal
-noise and pixels without depth. Last, what locating 8 and 16 objects costs.
+noise and pixels without depth. A bag has ground truth as the demo's, and no depth. Costs are for 8 and 16 objects.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import Tensor
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopFrame, Instance, load_bop
 from shared_pose_ros.evaluation.box_noise import BoxNoise
+from shared_pose_ros.evaluation.replay import BagFrame, read_frames
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
 from shared_pose_ros.geometry.mesh_points import MeshPoints, mesh_points
 from shared_pose_ros.geometry.positions import Positions, estimate_positions, ray_covariance
@@ -70,14 +72,15 @@ def poor(depth: Tensor, seed: int) -> Tensor:
     return torch.where((depth > 0) & ~missing, noisy, torch.zeros(()))
 
 
-def methods(depth: Tensor, number: int, meshes: MeshPoints, *given: Tensor) -> Iterator[tuple[str, Positions]]:
-    """(name, positions) of each way to locate the same objects."""
+def methods(depth: Tensor | None, number: int, meshes: MeshPoints, *given: Tensor) -> Iterator[tuple[str, Positions]]:
+    """(name, positions) of each way to locate the same objects; those without depth where there is none."""
     yield "CAD box", from_cad_box(*given)
     yield "box", estimate_positions(*given)
     yield "mesh", estimate_positions(*given, meshes=meshes)
-    yield "depth", estimate_positions(*given, depth)
-    yield "mesh and depth", estimate_positions(*given, depth, meshes=meshes)
-    yield "poor depth", estimate_positions(*given, poor(depth, number), meshes=meshes)
+    if depth is not None:
+        yield "depth", estimate_positions(*given, depth)
+        yield "mesh and depth", estimate_positions(*given, depth, meshes=meshes)
+        yield "poor depth", estimate_positions(*given, poor(depth, number), meshes=meshes)
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,19 @@ class Facts:
         return cls(models, place, mesh_points([display_mesh(model.mesh) for model in models], centres))
 
 
-def locate(frame: BopFrame, instances: list[Instance], rotations: Tensor, boxes: np.ndarray, facts: Facts) -> Iterator:
+def locate(
+    frame: BopFrame | BagFrame, instances: list[Instance], rotations: Tensor, boxes: np.ndarray, facts: Facts
+) -> Iterator:
     """(method, Located) of every instance of a frame by every method; rotations (B, 3, 3) as crops show them."""
-    depth = torch.from_numpy(frame.depth()).float()
+    depth, number = None, 0  # a bag's frames have none
+    if isinstance(frame, BopFrame):
+        depth, number = torch.from_numpy(frame.depth()).float(), 1000 * frame.scene_id + frame.image_id
     places = torch.tensor([facts.place[instance.class_id] for instance in instances])
     known = [facts.models[place] for place in places]
     truth = np.stack([i.rotation @ m.centre + i.translation for i, m in zip(instances, known)])
     given = positions_input(frame, rotations, boxes, known)
     rays, distances = truth / np.linalg.norm(truth, axis=1)[:, None], np.linalg.norm(truth, axis=1)
-    for method, answer in methods(depth, 1000 * frame.scene_id + frame.image_id, facts.points[places], *given):
+    for method, answer in methods(depth, number, facts.points[places], *given):
         problems = answer.problems or ("no depth",) * len(truth)
         errors, covariances = answer.centres.double().numpy() - truth, answer.covariances.double().numpy()
         for row in range(len(truth)):
@@ -113,7 +120,7 @@ def locate(frame: BopFrame, instances: list[Instance], rotations: Tensor, boxes:
 
 
 def positions_input(
-    frame: BopFrame, rotations: Tensor, boxes: np.ndarray, known: list[ObjectModel]
+    frame: BopFrame | BagFrame, rotations: Tensor, boxes: np.ndarray, known: list[ObjectModel]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes, camera, rotations and extents as ``estimate_positions`` takes them."""
     extents = torch.tensor(np.stack([model.extents for model in known]), dtype=torch.float32)
@@ -195,13 +202,28 @@ def measure(root: Path, bundle: Path, cad: Path, split: str, visibility: float, 
     return {"rows": rows, "cost_ms": {f"{count} objects": cost(frames[0], facts, count) for count in (8, 16)}}
 
 
+def measure_bag(path: Path, bundle: Path, cad: Path) -> dict[str, Any]:
+    """A row of figures for each method without depth, of all detections of a bag with ground truth."""
+    estimator, facts = PoseEstimator.load(bundle, device="cpu"), Facts.load(cad)
+    found: dict[str, list[Located]] = {}
+    for frame in read_frames(path):
+        names = sorted(frame.boxes.keys() & frame.truth.keys())
+        instances, boxes = [frame.truth[name] for name in names], np.stack([frame.boxes[name] for name in names])
+        turned = crop_rotations(frame, instances, boxes, estimator)
+        for method, item in locate(frame, instances, turned, boxes, facts):
+            found.setdefault(method, []).append(item)
+    rows = [{"rotations": "estimated", "boxes": "as recorded", "method": k, **figures(v)} for k, v in found.items()]
+    return {"rows": rows}
+
+
 def crop_rotations(
-    frame: BopFrame, instances: list[Instance], boxes: np.ndarray, estimator: PoseEstimator | None
+    frame: BopFrame | BagFrame, instances: list[Instance], boxes: np.ndarray, estimator: PoseEstimator | None
 ) -> Tensor:
     """Rotations (B, 3, 3) as the crops show the objects: estimated, or the true ones without an estimator."""
     if estimator is not None:
+        image = frame.image() if isinstance(frame, BopFrame) else frame.load()
         index = np.array([estimator.object_index(instance.class_id) for instance in instances])
-        return torch.from_numpy(estimator.estimate(frame.image(), boxes, index).rotations[:, 0])
+        return torch.from_numpy(estimator.estimate(image, boxes, index).rotations[:, 0])
     correction = ray_rotation(viewing_ray(torch.from_numpy(frame.camera), torch.from_numpy(boxes[:, :2])))
     return correction.mT @ torch.from_numpy(np.stack([instance.rotation for instance in instances]))
 
@@ -209,7 +231,8 @@ def crop_rotations(
 def main() -> None:
     """Measure all sets and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", nargs=4, action="append", required=True, metavar=("NAME", "BOP", "BUNDLE", "CAD"))
+    parser.add_argument("--set", nargs=4, action="append", default=[], metavar=("NAME", "BOP", "BUNDLE", "CAD"))
+    parser.add_argument("--bag", nargs=4, action="append", default=[], metavar=("NAME", "BAG", "BUNDLE", "CAD"))
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the detector's noise (default: 0)")
     parser.add_argument("--visibility", type=float, default=0.1, help="least visible share (default: 0.1)")
@@ -226,6 +249,7 @@ def main() -> None:
             name: measure(Path(root), Path(bundle), Path(cad), options.split, options.visibility, options.seed)
             for name, root, bundle, cad in options.set
         },
+        "bags": {name: measure_bag(Path(bag), Path(bundle), Path(cad)) for name, bag, bundle, cad in options.bag},
     }
     text = json.dumps(result, indent=1)
     print(text)

@@ -235,7 +235,7 @@ def _from_box(scene: _Scene) -> tuple[Tensor, _Along]:
 def _from_depth(
     scene: _Scene, ray: Tensor, expected: Tensor, depth: Tensor, size: tuple[int, int]
 ) -> tuple[_Along, Tensor]:
-    """What depth says, and the share of the window that was measured; ``expected`` is the box's distance, all ``(B,)``."""
+    """What depth says, and the share of the window that was measured; ``expected (B,)`` is the box's distance."""
     boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
     surface, spread, share = surface_distances(depth, boxes, camera, size)
     thickness = half_thickness(scene.rotations, scene.extents)
