@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
-from shared_pose_ros.geometry.display_mesh import DisplayMesh
+from shared_pose_ros.geometry.mesh_points import mesh_points
 from shared_pose_ros.geometry.positions import estimate_positions
 
 
@@ -26,8 +26,8 @@ class PoseEstimate:
     Attributes:
         rotations: ``(B, n, 3, 3)`` float32 R_m2c, most confident first.
         confidences: ``(B, n)`` float32, rows sum to 1.
-        translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, from box
-            or depth (``geometry.positions``); None without a camera matrix.
+        translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, from box,
+            mesh and depth (``geometry.positions``); None without a camera matrix.
         ray_corrected: rotations include the viewing-ray correction; false without a camera matrix.
         position_covariances: ``(B, 3, 3)`` float32 m² of the centre of the CAD's box; None without a camera matrix.
         depth_problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
@@ -53,7 +53,7 @@ class PoseEstimator:
         self._module, self.device = bundle.module, device
         self.metadata: BundleMetadata = bundle.metadata
         self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
-        """For pictures: a DisplayMesh, or None, for each object."""
+        """For pictures and positions: a DisplayMesh, or None, for each object."""
         self.precision = bundle.precision
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
@@ -62,8 +62,7 @@ class PoseEstimator:
         self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
         self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
         self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
-        self._has_mesh = torch.tensor([mesh is not None for mesh in self.meshes])
-        self._vertices = _padded_vertices(self.meshes) - self._centres[:, None]
+        self._points = mesh_points(self.meshes, self._centres)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> PoseEstimator:
@@ -135,7 +134,13 @@ class PoseEstimator:
                 return PoseEstimate(rotations.numpy(), confidences.numpy(), None, False)
             # The small rest is done where the result is needed.
             positions = estimate_positions(
-                box_tensor, camera, rotations[:, 0], self._extents[index_tensor], depth_tensor, image.shape[:2]
+                box_tensor,
+                camera,
+                rotations[:, 0],
+                self._extents[index_tensor],
+                depth_tensor,
+                image.shape[:2],
+                self._points[index_tensor],
             )
             correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
             rotations = correction[:, None] @ rotations
@@ -148,13 +153,6 @@ class PoseEstimator:
             positions.covariances.numpy(),
             positions.problems,
         )
-
-
-def _padded_vertices(meshes: Sequence[DisplayMesh | None]) -> torch.Tensor:
-    """``(k, V, 3)``, as many as the largest mesh has, the last one of a smaller mesh repeated; zeros for none."""
-    vertices = [np.zeros((1, 3), np.float32) if mesh is None else mesh.vertices for mesh in meshes]
-    count = max(len(item) for item in vertices)
-    return torch.from_numpy(np.stack([np.pad(item, ((0, count - len(item)), (0, 0)), "edge") for item in vertices]))
 
 
 def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:

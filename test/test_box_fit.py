@@ -5,7 +5,8 @@ import torch
 from shapes import tetrahedron
 
 from shared_pose_ros.geometry.box_fit import fit_box
-from shared_pose_ros.geometry.cameras import camera_matrix, translation_from_box
+from shared_pose_ros.geometry.cameras import camera_matrix, ray_rotation, viewing_ray
+from shared_pose_ros.geometry.positions import distance_from_box
 from shared_pose_ros.geometry.rotations import random_rotations
 
 CAMERA = camera_matrix(610.0, 590.0, 330.0, 230.0, dtype=torch.float64)
@@ -25,7 +26,8 @@ def scene(count=40):
 
 def start(rotations, boxes):
     extents = (MESH.amax(dim=0) - MESH.amin(dim=0)).expand(len(boxes), 3)
-    return translation_from_box(boxes, CAMERA, rotations, extents)
+    ray = viewing_ray(CAMERA, boxes[:, :2])
+    return ray * distance_from_box(boxes, CAMERA, ray_rotation(ray).mT @ rotations, extents)[:, None]
 
 
 def test_the_true_place_is_found_from_a_rough_one():

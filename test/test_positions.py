@@ -7,18 +7,16 @@ import pytest
 import torch
 
 from shared_pose_ros.geometry.cameras import camera_matrix, viewing_ray
+from shared_pose_ros.geometry.depth_window import SAMPLES, WINDOW, surface_distances
 from shared_pose_ros.geometry.positions import (
     BOX_DEVIATION,
     LATERAL_DEVIATION,
     LEAST_DEVIATION,
-    SAMPLES,
     SPREAD_DEVIATION,
     THICKNESS_DEVIATION,
-    WINDOW,
     distance_from_box,
     estimate_positions,
     half_thickness,
-    surface_distances,
 )
 from shared_pose_ros.geometry.rotations import random_rotations
 

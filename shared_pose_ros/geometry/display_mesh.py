@@ -1,6 +1,6 @@
-"""Display meshes: coarse CAD that a bundle carries, so that a cell without CAD files can show the part.
+"""Display meshes: coarse CAD that a bundle carries, so that a cell without CAD files can show and place parts.
 
-Nothing is computed from them but pictures.
+Pictures and positions are computed from them, orientations are not.
 
 Convention: vertices in metres, CAD frame; faces counter-clockwise seen from outside. Packed they are an .npz with
 ``vertices_i`` and ``faces_i`` for object_index i; objects without a mesh are left out.

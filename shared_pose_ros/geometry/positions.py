@@ -1,11 +1,12 @@
-"""Where an object is: its centre from box, K and CAD size, refined by a depth image, with a covariance along the ray.
+"""Where an object is: its centre from its box and its shape, refined by a depth image, with a covariance along the ray.
 
 Convention: OpenCV optical frame, x right, y down, z forward; pixel centres at integer coordinates; boxes (cx, cy, w, h)
 in pixels; metres; the centre is that of the CAD's bounding box. Rotations are as the crop shows the object, before the
 viewing-ray correction C: there the object stands on the optical axis, so the viewing ray is the third row of R in the
 object's axes (Rᵀ ẑ = (C R)ᵀ ray), and its silhouette's sides are those along the image's axes.
 
-The constants were chosen on renders of T-LESS and of the demo parts; benchmark/depth.py measures how well they hold.
+The shape is the bundle's mesh where it has one, else what the CAD's bounding box says. The constants were chosen on
+renders of T-LESS and of the demo parts; benchmark/depth.py measures how well they hold.
 """
 
 from __future__ import annotations
@@ -16,30 +17,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_pose_ros.geometry.cameras import viewing_ray
+from shared_pose_ros.geometry.box_fit import fit_box, projected_sides
+from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
+from shared_pose_ros.geometry.depth_window import mesh_distances, surface_distances
+from shared_pose_ros.geometry.mesh_points import MeshPoints
 
 BOX_DEVIATION = 0.13
-"""Standard deviation of the distance from a box alone, as a fraction of it."""
+"""Standard deviation of the distance from a box and the CAD's extents, as a fraction of it."""
 LATERAL_DEVIATION = 0.09
 """Standard deviation of a centre across the viewing ray, each way, as a fraction of the side that its box shows."""
-WINDOW = 0.6
-"""Share of the box's sides that is looked at, in the middle."""
-SAMPLES = 24
-"""Depths are read on a grid of so many times so many points of the window."""
-SURFACE_QUANTILE = 0.25
-"""Of the window's distances: an object's edge shows more of the background behind than of neighbours in front."""
+MESH_DEVIATION, MESH_MISMATCH = 0.07, 0.3
+"""The same of the distance from a box and a mesh; its growth with the mismatch of their sides' ratios (occlusion, wrong
+rotation)."""
+MOST_MISMATCH = 2.0
+"""It counts up to here: a factor of seven."""
+MESH_LATERAL, LATERAL_MISMATCH = 0.05, 0.25
+"""The same across the ray."""
+DEPTH_LATERAL, LATERAL_HIDDEN = 0.04, 0.5
+"""The same with depth; its growth with the share by which the mesh at depth's distance is larger than its box: so much
+is hidden, and so far may the box's middle be from the object's."""
 LEAST_VALID = 0.1
 """Share of the samples that must have a depth."""
 THICKNESS_DEVIATION = 0.3
 """Standard deviation of the distance from surface to centre, as a fraction of it: parts are no ellipsoids."""
 SPREAD_DEVIATION = 0.4
 """Standard deviation of the surface's distance, as a fraction of the window's interquartile range."""
+MESH_SPREAD_DEVIATION = 0.25
+"""Standard deviation of the distance from depth and mesh, as a fraction of the interquartile range of the cells'."""
+SPREAD_LATERAL = 0.2
+"""The same across the ray: where depth and mesh disagree, the object is turned otherwise, or something is before it."""
 LEAST_DEVIATION = 0.002
 """Metres: the least standard deviation of a distance from depth, for a sensor's own error."""
-FARTHEST = 1.0 + 3.0 * BOX_DEVIATION
-"""Depth that puts the centre beyond so many times the box's distance is not the object's."""
+FARTHEST = 3.0
+"""Depth that puts the centre so many deviations beyond the box's distance is not the object's."""
 NEAREST = 1.0 / 3.0
-"""The same for too near: far from 3 deviations, since an occluded object's box is small and its distance too great."""
+"""Nor is one that puts it at less than this of that distance: far from 3 deviations, since an occluded object's box is
+small and its distance too great."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +77,28 @@ def estimate_positions(
     extents: Tensor,
     depth: Tensor | None = None,
     image_size: tuple[int, int] | None = None,
+    meshes: MeshPoints | None = None,
 ) -> Positions:
     """Centre and covariance of each object: from depth where that is plausible, else from the box alone.
 
-    It lies on the viewing ray u through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
+    It lies on a ray u, with a mesh that of the place from which the mesh fills the box (``box_fit.fit_box``), else that
+    through the box's centre; Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ (``ray_covariance``) with
 
-        σ_lat = 0.09 · distance · √((w/fx)² + (h/fy)²)/√2
-        σ_rad = 0.13 · distance                                    from the box
-        σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm    from depth
+        s = distance · √((w/fx)² + (h/fy)²)/√2                     the side that the box shows
+        without a mesh
+            σ_lat = 0.09 s
+            σ_rad = 0.13 · distance                                from the box
+            σ_rad = √((0.3 t)² + (0.4 (q₇₅ − q₂₅))²), at least 2 mm  from depth, which puts the centre q₂₅ + t away
+        with a mesh
+            σ_lat = √(0.05² + (0.25 m)²) s                         from the box
+            σ_rad = √(0.07² + (0.3 m)²) · distance
+            σ_lat = √((0.04² + (0.5 h)²) s² + (0.2 (p₇₅ − p₂₅))²)  from depth, which puts the centre p₅₀ away
+            σ_rad = √((0.25 (p₇₅ − p₂₅))² + (2 mm)²)
 
-    where t is the distance from surface to centre (``half_thickness``) and q are quantiles of the distances in the
-    window (``surface_distances``); the centre is q₂₅ + t away.
+    where t is the distance from surface to centre (``half_thickness``), q are quantiles of the distances in the window
+    (``surface_distances``), p are quantiles of the distances in the window minus how much nearer than the centre the
+    mesh is there (``mesh_distances``), m is the difference of the logarithms of width by height of box and projected
+    mesh, and h = box's distance / depth's distance − 1, at least 0.
 
     Args:
         boxes: ``(B, 4)``.
@@ -83,24 +107,18 @@ def estimate_positions(
         extents: ``(B, 3)`` edges of the CAD's bounding box, metres.
         depth: ``(h, w)`` metres along z, 0 where nothing was measured, registered to the image; None without.
         image_size: (height, width) of the image that boxes and K belong to; the depth image's by default.
+        meshes: points of the B objects; None: no object has a mesh.
     """
-    ray = viewing_ray(camera, boxes[:, :2])
-    focal = torch.stack([camera[0, 0], camera[1, 1]])
-    side = (boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0)
-    distance = distance_from_box(boxes, camera, rotations, extents)
-    radial, problems = BOX_DEVIATION * distance, ()
-    if depth is not None:
-        size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
-        surface, spread, valid = surface_distances(depth, boxes, camera, size)
-        thickness = half_thickness(rotations, extents)
-        found = surface + thickness
-        problems = tuple(map(_problem, valid.tolist(), found.tolist(), distance.tolist()))
-        used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
-        deviation = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
-        distance, radial = torch.where(used, found, distance), torch.where(used, deviation, radial)
-    return Positions(
-        ray * distance[:, None], ray_covariance(ray, radial, LATERAL_DEVIATION * side * distance), problems
-    )
+    scene = _Scene(boxes, camera, rotations, extents, meshes)
+    ray, box = _from_box(scene)
+    if depth is None:
+        return Positions(ray * box.distance[:, None], ray_covariance(ray, box.radial, box.lateral))
+    size = (depth.shape[0], depth.shape[1]) if image_size is None else image_size
+    seen, share = _from_depth(scene, ray, box.distance, depth, size)
+    problems = tuple(map(_problem, share.tolist(), seen.distance.tolist(), box.distance.tolist(), box.radial.tolist()))
+    used = torch.tensor([not problem for problem in problems], dtype=torch.bool)
+    best = box.replaced(used, seen)
+    return Positions(ray * best.distance[:, None], ray_covariance(ray, best.radial, best.lateral), problems)
 
 
 def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor) -> Tensor:
@@ -140,41 +158,6 @@ def half_thickness(rotations: Tensor, extents: Tensor) -> Tensor:
     return 1.0 / (rotations[:, 2] / (extents / 2.0).clamp(min=1e-6)).norm(dim=1)
 
 
-def surface_distances(
-    depth: Tensor, boxes: Tensor, camera: Tensor, image_size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Distance of the surface in the middle of each box, how much it varies, and how much of it was measured.
-
-    Read on a grid, the nearest pixel of each point, so that boxes of all sizes are one batch. A depth image of another
-    size shows the same view: pixel u of the image lies at (u + ½) w_depth/w_image − ½.
-
-    Args:
-        depth: ``(h, w)`` metres, 0 where nothing was measured.
-        boxes: ``(B, 4)`` in pixels of the image.
-        camera: its K ``(3, 3)``.
-        image_size: its (height, width).
-
-    Returns:
-        Lower quartile and interquartile range of the distances from the camera (along each point's own ray), not finite
-        without any, and the share of the points that have one; each ``(B,)``.
-    """
-    grid = WINDOW * ((torch.arange(SAMPLES, dtype=boxes.dtype) + 0.5) / SAMPLES - 0.5)
-    u, v = (boxes[:, axis, None] + boxes[:, axis + 2, None] * grid for axis in (0, 1))
-    columns, inside_columns = _pixels(u, depth.shape[1], image_size[1])
-    rows, inside_rows = _pixels(v, depth.shape[0], image_size[0])
-    points = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1)
-    values = depth[rows[:, :, None], columns[:, None, :]] / viewing_ray(camera, points)[..., 2]
-    valid = (values > 0) & values.isfinite() & inside_rows[:, :, None] & inside_columns[:, None, :]
-    count = valid.flatten(1).sum(dim=1)
-    ordered = values.masked_fill(~valid, math.inf).flatten(1).sort(dim=1).values
-    # Distances that were measured, not values between a surface and what is behind it.
-    low, high = (
-        ordered.gather(1, (q * (count - 1).clamp(min=0)).long()[:, None])[:, 0]
-        for q in (SURFACE_QUANTILE, 1.0 - SURFACE_QUANTILE)
-    )
-    return low, high - low, count / SAMPLES**2
-
-
 def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     """Σ = σ_lat² (I − u uᵀ) + σ_rad² u uᵀ.
 
@@ -191,18 +174,97 @@ def ray_covariance(ray: Tensor, radial: Tensor, lateral: Tensor) -> Tensor:
     return lateral.square()[:, None, None] * across + radial.square()[:, None, None] * along
 
 
-def _pixels(points: Tensor, count: int, image_count: int) -> tuple[Tensor, Tensor]:
-    """Of points ``(B, S)`` along one axis the depth image's indices, clamped to it, and which of them were inside."""
-    index = ((points + 0.5) * (count / image_count) - 0.5).round()
-    return index.clamp(0, count - 1).long(), (index >= 0) & (index < count)
+@dataclass(frozen=True)
+class _Scene:
+    """What ``estimate_positions`` was given but depth."""
+
+    boxes: Tensor
+    camera: Tensor
+    rotations: Tensor
+    extents: Tensor
+    meshes: MeshPoints | None
+
+    @property
+    def turned(self) -> Tensor:
+        """``(B, 3, 3)`` R_m2c, with the viewing-ray correction."""
+        return ray_rotation(viewing_ray(self.camera, self.boxes[:, :2])) @ self.rotations
+
+    @property
+    def side(self) -> Tensor:
+        """``(B,)`` the side that a box shows, at distance 1."""
+        focal = torch.stack([self.camera[0, 0], self.camera[1, 1]])
+        return (self.boxes[:, 2:] / focal).norm(dim=1) / math.sqrt(2.0)
 
 
-def _problem(valid: float, found: float, expected: float) -> str:
-    if valid < LEAST_VALID:
-        return f"only {100 * valid:.0f} % of the box's middle has a depth; {100 * LEAST_VALID:.0f} % are needed"
-    if not NEAREST * expected <= found <= FARTHEST * expected:
+@dataclass(frozen=True)
+class _Along:
+    """Distances along the rays and standard deviations along and across them, each ``(B,)`` metres."""
+
+    distance: Tensor
+    radial: Tensor
+    lateral: Tensor
+
+    def replaced(self, where: Tensor, other: _Along) -> _Along:
+        """That of the other where ``where (B,)`` says so."""
+        return _Along(
+            torch.where(where, other.distance, self.distance),
+            torch.where(where, other.radial, self.radial),
+            torch.where(where, other.lateral, self.lateral),
+        )
+
+
+def _from_box(scene: _Scene) -> tuple[Tensor, _Along]:
+    """Rays ``(B, 3)`` and what is along them, without depth."""
+    boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
+    ray = viewing_ray(camera, boxes[:, :2])
+    distance = distance_from_box(boxes, camera, scene.rotations, scene.extents)
+    rough = _Along(distance, BOX_DEVIATION * distance, LATERAL_DEVIATION * scene.side * distance)
+    if meshes is None or not bool(meshes.known.any()):
+        return ray, rough
+    turned = scene.turned
+    fitted = fit_box(boxes, camera, turned, ray * distance[:, None], meshes.vertices)
+    ratio = (projected_sides(fitted, camera, turned, meshes.vertices) / boxes[:, 2:]).clamp(min=1e-6).log()
+    mismatch = (ratio[:, 0] - ratio[:, 1]).abs().clamp(max=MOST_MISMATCH)
+    away = fitted.norm(dim=1)
+    radial = _hypot(MESH_MISMATCH * mismatch, MESH_DEVIATION) * away
+    lateral = _hypot(LATERAL_MISMATCH * mismatch, MESH_LATERAL) * scene.side * away
+    fitted_ray = torch.where(meshes.known[:, None], fitted / away[:, None], ray)
+    return fitted_ray, rough.replaced(meshes.known, _Along(away, radial, lateral))
+
+
+def _from_depth(
+    scene: _Scene, ray: Tensor, expected: Tensor, depth: Tensor, size: tuple[int, int]
+) -> tuple[_Along, Tensor]:
+    """What depth says, and the share of the window that was measured; ``expected (B,)`` is the box's distance."""
+    boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
+    surface, spread, share = surface_distances(depth, boxes, camera, size)
+    thickness = half_thickness(scene.rotations, scene.extents)
+    radial = torch.hypot(THICKNESS_DEVIATION * thickness, SPREAD_DEVIATION * spread).clamp(min=LEAST_DEVIATION)
+    found = surface + thickness
+    rough = _Along(found, radial, LATERAL_DEVIATION * scene.side * found)
+    if meshes is None or not bool(meshes.known.any()):
+        return rough, share
+    place = ray * expected[:, None]
+    found, spread, covered = mesh_distances(depth, boxes, camera, size, place, scene.turned, meshes)
+    hidden = (expected / found - 1.0).clamp(min=0.0)
+    across = _hypot(LATERAL_HIDDEN * hidden, DEPTH_LATERAL) * scene.side * found
+    fine = _Along(
+        found, _hypot(MESH_SPREAD_DEVIATION * spread, LEAST_DEVIATION), torch.hypot(across, SPREAD_LATERAL * spread)
+    )
+    return rough.replaced(meshes.known, fine), torch.where(meshes.known, covered, share)
+
+
+def _hypot(values: Tensor, constant: float) -> Tensor:
+    return torch.hypot(values, torch.tensor(constant, dtype=values.dtype))
+
+
+def _problem(share: float, found: float, expected: float, deviation: float) -> str:
+    if share < LEAST_VALID:
+        return f"only {100 * share:.0f} % of the box's middle has a depth; {100 * LEAST_VALID:.0f} % are needed"
+    nearest, farthest = NEAREST * expected, expected + FARTHEST * deviation
+    if not nearest <= found <= farthest:
         return (
             f"depth puts it at {found:.3f} m, its box at {expected:.3f} m; "
-            f"between {NEAREST * expected:.3f} and {FARTHEST * expected:.3f} m is plausible"
+            f"between {nearest:.3f} and {farthest:.3f} m is plausible"
         )
     return ""

@@ -1,0 +1,100 @@
+"""Display meshes as points of one tensor: vertices for the outline, points all over the surface for its depth.
+
+Convention: OpenCV optical frame, metres; pixel centres at integer coordinates; boxes (cx, cy, w, h) in pixels. Points
+are about the centre of the CAD's box, in the CAD's axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
+
+SURFACE_POINTS = 1500
+"""For a window of 12×12 cells: ten a cell, half of them on the far side. With a third of them they leave holes, and
+then the far side counts."""
+
+
+@dataclass(frozen=True)
+class MeshPoints:
+    """Points of B objects.
+
+    Attributes:
+        vertices: ``(B, V, 3)`` metres, the last one repeated to fill up; zeros without a mesh.
+        surface: ``(B, P, 3)`` metres, spread evenly over the surface; zeros without a mesh.
+        known: ``(B,)`` bool, whether there is a mesh.
+    """
+
+    vertices: Tensor
+    surface: Tensor
+    known: Tensor
+
+    def __getitem__(self, index: Tensor) -> MeshPoints:
+        """The points of some objects: ``index (B,)``."""
+        return MeshPoints(self.vertices[index], self.surface[index], self.known[index])
+
+
+def mesh_points(meshes: Sequence[DisplayMesh | None], centres: Tensor) -> MeshPoints:
+    """Points of all meshes about ``centres (k, 3)``, those of the CAD's boxes; None is an object without a mesh."""
+    empty = np.zeros((1, 3), np.float32)
+    vertices = [empty if mesh is None else mesh.vertices for mesh in meshes]
+    most = max((len(item) for item in vertices), default=1)
+    padded = [np.pad(item, ((0, most - len(item)), (0, 0)), "edge") for item in vertices]
+    surface = [empty.repeat(SURFACE_POINTS, 0) if mesh is None else surface_points(mesh) for mesh in meshes]
+    known = torch.tensor([mesh is not None for mesh in meshes], dtype=torch.bool)
+    shift = torch.where(known[:, None], centres, torch.zeros(()))[:, None]
+    return MeshPoints(torch.from_numpy(np.stack(padded)) - shift, torch.from_numpy(np.stack(surface)) - shift, known)
+
+
+def surface_points(mesh: DisplayMesh, count: int = SURFACE_POINTS) -> NDArray[np.float32]:
+    """``(count, 3)`` points on the faces, as many as their area says, always the same.
+
+    Within a face: the additive recurrence of the plastic number (Roberts 2018, "R2"), folded to the triangle.
+    """
+    corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    area = np.linalg.norm(np.cross(a, b), axis=1).cumsum()
+    place = (np.arange(count) + 0.5) / count * area[-1]
+    face = np.searchsorted(area, place, side="right").clip(max=len(area) - 1)
+    weights = np.arange(1, count + 1)[:, None] * [0.7548776662466927, 0.5698402909980532] % 1.0
+    weights = np.where(weights.sum(axis=1, keepdims=True) > 1.0, 1.0 - weights, weights)
+    points = corners[face, 0] + weights[:, :1] * a[face] + weights[:, 1:] * b[face]
+    return points.astype(np.float32)
+
+
+def near_surface(
+    centres: Tensor, rotations: Tensor, surface: Tensor, boxes: Tensor, camera: Tensor, window: float, cells: int
+) -> Tensor:
+    """How much nearer than its centre each object's surface is, in the cells of its box's middle.
+
+    The nearest of the points that fall into a cell: a coarse depth image of the mesh, minus the centre's distance.
+
+    Args:
+        centres: ``(B, 3)``, where the objects are taken to be.
+        rotations: ``(B, 3, 3)`` R_m2c, with the viewing-ray correction.
+        surface: ``(B, P, 3)``, see ``MeshPoints``.
+        boxes: ``(B, 4)``.
+        camera: K ``(3, 3)``.
+        window: the middle's share of the box's sides.
+        cells: it has so many times so many cells.
+
+    Returns:
+        ``(B, cells, cells)`` metres along each point's own ray, rows first; infinite where the mesh has no point.
+    """
+    points = surface @ rotations.mT + centres[:, None]
+    pixels = (points @ camera.T)[..., :2] / points[..., 2:]
+    place = (((pixels - boxes[:, None, :2]) / (window * boxes[:, None, 2:]) + 0.5) * cells).floor()
+    column, row = place.unbind(-1)
+    inside = (column >= 0) & (column < cells) & (row >= 0) & (row < cells) & (points[..., 2] > 0)
+    cell = torch.where(inside, row * cells + column, torch.zeros(())).long()
+    distance = points.norm(dim=-1).masked_fill(~inside, math.inf)
+    nearest = torch.full((len(boxes), cells * cells), math.inf, dtype=distance.dtype)
+    nearest.scatter_reduce_(1, cell, distance, "amin")
+    return (nearest - centres.norm(dim=1)[:, None]).unflatten(1, (cells, cells))
