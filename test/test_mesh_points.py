@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from evaluation_scene import box_mesh
 from shapes import tetrahedron
 
 from shared_pose_ros.geometry.cameras import camera_matrix, ray_rotation, viewing_ray
@@ -26,32 +27,24 @@ RADIUS = 0.05
 
 def sphere():
     """A globe of 480 faces; its vertices lie on the sphere."""
-    rings, around = 11, 24
-    polar, turn = np.pi * np.arange(1, rings) / rings, 2 * np.pi * np.arange(around) / around
-    grid = np.stack(
-        [
-            np.outer(np.sin(polar), np.cos(turn)),
-            np.outer(np.sin(polar), np.sin(turn)),
-            np.outer(np.cos(polar), turn**0),
-        ],
-        axis=-1,
-    )
+    rings, around = 10, 24
+    polar, turn = np.pi * np.arange(1, rings + 1) / (rings + 1), 2 * np.pi * np.arange(around) / around
+    ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=-1)
+    grid = np.sin(polar)[:, None, None] * ring + np.cos(polar)[:, None, None] * np.array([0.0, 0.0, 1.0])
     vertices = np.concatenate([[[0, 0, 1]], grid.reshape(-1, 3), [[0, 0, -1]]]) * RADIUS
-    at, last = lambda ring, j: 1 + ring * around + j % around, len(vertices) - 1
-    faces = []
+    last, faces = len(vertices) - 1, []
     for j in range(around):
-        faces += [(0, at(0, j), at(0, j + 1)), (last, at(rings - 2, j + 1), at(rings - 2, j))]
-        for i in range(rings - 2):
-            a, b, c, d = at(i, j), at(i + 1, j), at(i + 1, j + 1), at(i, j + 1)
+        at = 1 + j + around * np.arange(rings)
+        beside = 1 + (j + 1) % around + around * np.arange(rings)
+        faces += [(0, at[0], beside[0]), (last, beside[-1], at[-1])]
+        for a, b, c, d in zip(at, at[1:], beside[1:], beside):
             faces += [(a, b, c), (a, c, d)]
     return DisplayMesh(vertices.astype(np.float32), np.array(faces, dtype=np.uint16))
 
 
 def box(*sides):
-    corners = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)]) * np.array(sides) / 2
-    faces = [(0, 1, 3), (0, 3, 2), (4, 7, 5), (4, 6, 7), (0, 5, 1), (0, 4, 5), (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4),
-             (1, 7, 3), (1, 5, 7)]  # fmt: skip
-    return DisplayMesh(corners.astype(np.float32), np.array(faces, dtype=np.uint16))
+    mesh = box_mesh(*sides)
+    return DisplayMesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint16))
 
 
 def sphere_scene(centre):

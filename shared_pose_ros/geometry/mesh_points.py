@@ -74,7 +74,7 @@ def surface_points(mesh: DisplayMesh, count: int = SURFACE_POINTS) -> tuple[NDAr
     weights = np.arange(1, count + 1)[:, None] * [0.7548776662466927, 0.5698402909980532] % 1.0
     weights = np.where(weights.sum(axis=1, keepdims=True) > 1.0, 1.0 - weights, weights)
     points = corners[face, 0] + weights[:, :1] * a[face] + weights[:, 1:] * b[face]
-    return points.astype(np.float32), (normals[face] / size[face, None]).astype(np.float32)
+    return points.astype(np.float32), (normals[face] / np.maximum(size[face, None], 1e-30)).astype(np.float32)
 
 
 def near_surface(
