@@ -128,7 +128,7 @@ def positions_input(
 
 
 def cost(frame: BopFrame, facts: Facts, count: int) -> dict[str, float]:
-    """Processor milliseconds (median of many) that each method takes for so many objects of a frame, repeated to be enough."""
+    """Processor milliseconds (median of many) that each method takes for so many objects of a frame, some repeated."""
     shown = [i for i in frame.instances if frame.visible_box(i.gt_id) is not None and i.class_id in facts.place]
     shown = (shown * count)[:count]
     boxes = np.stack([frame.visible_box(i.gt_id) for i in shown])
