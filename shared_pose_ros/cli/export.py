@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turns", type=int, choices=TURNS,
         help="looks at each crop: 4 (default), in four quarter turns, more accurate; 1, as the paper, faster",
     )  # fmt: skip
-    add_cad_arguments(parser, required=False, purpose="CAD for the pictures, where the training has not kept it: ")
+    add_cad_arguments(
+        parser, required=False, purpose="CAD for pictures and positions, where the training has not kept it: "
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in fp16: half the file")
 
 

@@ -70,7 +70,7 @@ def mesh_distances(
         have one; each ``(B,)``. Worth nothing for objects without a mesh.
     """
     values, valid = read_window(depth, boxes, camera, image_size, CELLS)
-    nearer = near_surface(centres, turned, meshes.surface, boxes, camera, WINDOW, CELLS)
+    nearer = near_surface(centres, turned, meshes, boxes, camera, WINDOW, CELLS)
     valid = valid & nearer.isfinite()
     low, middle, high = window_quantiles(values - nearer, valid, 0.25, 0.5, 0.75)
     return middle, high - low, valid.flatten(1).sum(dim=1) / CELLS**2
