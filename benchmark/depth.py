@@ -14,7 +14,6 @@ noise and pixels without depth. A bag has ground truth as the demo's, and no dep
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from output import emit
 from torch import Tensor
 
 from shared_pose_ros.estimator import PoseEstimator
@@ -251,10 +251,7 @@ def main() -> None:
         },
         "bags": {name: measure_bag(Path(bag), Path(bundle), Path(cad)) for name, bag, bundle, cad in options.bag},
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(result, options.json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
-import json
 import os
 import random
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from output import emit
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -394,10 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
     fuzz, start = Fuzz(options.seed), time.perf_counter()
     fuzz.run(options.messages)
     command = ["python benchmark/fuzz.py", *(sys.argv[1:] if arguments is None else arguments)]
-    text = json.dumps(result(fuzz, time.perf_counter() - start, command), indent=1)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(result(fuzz, time.perf_counter() - start, command), options.json)
     return 1 if fuzz.errors else 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import platform
 import shlex
@@ -25,6 +24,7 @@ import cv2
 import inference_peers as peers
 import numpy as np
 import torch
+from output import emit
 from torch import nn
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, BundleObject, export_bundle, load_bundle
@@ -207,11 +207,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
-    text = json.dumps(run(options), indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(run(options), options.json)
     return 0
 
 

@@ -14,7 +14,6 @@ crop    eight objects cut out and resized, as the network takes them (part of th
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import struct
 import subprocess
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
 from node_metrics import percentiles, rounded
+from output import emit
 
 TOPICS = {"message": "message_path_a", "raw": "message_path_b"}
 RATE = 30.0
@@ -160,11 +160,7 @@ def main() -> int:
         **ways,
         "message_over_raw": rounded(medians["message"] / medians["raw"]),
     }
-    text = json.dumps(figures, indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(figures, options.json)
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import platform
 import sys
@@ -22,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from node_process import hardware, system_seconds
+from output import emit
 
 from shared_pose_ros.bundle import load_bundle
 from shared_pose_ros.cli.demo_ros import prepare_environment
@@ -99,11 +99,7 @@ def main() -> int:
     prepare_environment()
     # As the node does, for the network measured alone.
     tune_allocator()
-    text = json.dumps(run(options), indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(run(options), options.json)
     return 0
 
 

@@ -6,7 +6,6 @@ Run by ``make benchmark-renderers BENCHMARK_ARGS='--models DIR'``; ``--images 2 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shlex
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from output import emit
 
 from shared_pose_ros.geometry.rotations import random_rotations
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -156,11 +156,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    text = json.dumps(run(options), indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(run(options), options.json)
     return 0
 
 

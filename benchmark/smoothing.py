@@ -12,7 +12,6 @@ jump    still, then the camera stands a quarter turn round the heap: for the nod
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from output import emit
 
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.evaluation import scenes
@@ -219,11 +219,7 @@ def main() -> None:
         "parts": {kind: sum(len(heap[kind][0].instances) for heap in made) for kind in KINDS},
         "results": results,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n")
+    emit(result, options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from node_metrics import rounded
 from node_process import hardware
+from output import emit
 from soak_checks import counter_problems, log_problems, memory_fit, memory_problems, transport, unbalanced
 
 from shared_pose_ros.bundle import load_bundle
@@ -147,11 +147,7 @@ def main() -> int:
         "problems": problems,
         **figures,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    emit(result, options.json)
     for problem in problems:
         print(f"soak: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from output import emit
 from torch import Tensor
 
 from shared_pose_ros.estimator import choose_device
@@ -189,11 +189,7 @@ def main() -> None:
             "depth_loss_by_faces": {n: depth_loss_cost(objects, config, device, out, face_budget=n) for n in faces},
             "saved_mb_by_batch_size": memory_by_batch(objects, config, device, out),
         }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(text + "\n")
+    emit(result, options.json)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def fuzz():
     """The benchmark as a module."""
+    sys.path.insert(0, str(ROOT / "benchmark"))
     spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmark" / "fuzz.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
