@@ -96,6 +96,22 @@ def test_each_bad_detection_is_named_and_the_others_are_kept(bad: Detection2D, c
     assert reason.startswith("detection 1 (id 'id'): ")
 
 
+@pytest.mark.parametrize(
+    ("class_id", "said"),
+    [
+        ("Hex bolt", "is not in the bundle; did you mean 'hex_bolt'?"),
+        ("17", "is not in the bundle, which has hex_bolt, Lever"),
+        ("lever", "is not in the bundle; did you mean 'Lever'?"),
+        ("x" * 10**6, "is not in the bundle, which has hex_bolt, Lever"),
+    ],
+    ids=lambda text: text[:8],
+)
+def test_for_an_unknown_class_the_nearest_is_proposed(class_id: str, said: str) -> None:
+    array = Detection2DArray(detections=[detection(results=[(class_id, 0.9)])])
+    [(_, reason)] = read_detections(array, INDEX, SIZE, known=["hex_bolt", "Lever"]).rejected
+    assert reason.endswith(said)
+
+
 def test_boxes_that_touch_the_border_are_used() -> None:
     objects = read(detection(box=(-10.4, 50, 20, 10)), detection(box=(50, 484.4, 10, 10)))
     assert len(objects.ids) == 2

@@ -37,6 +37,7 @@ class FakeEstimator:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.metadata = SimpleNamespace(objects=[SimpleNamespace(class_id="part")])
         self.error: Optional[Exception] = None
         self.nan_index: Optional[int] = None
         self.gate = threading.Event()

@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from shared_pose_ros.cli.demo_results import Recording
 from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.replay import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, read_poses
-from shared_pose_ros.resources import share_folder
+from shared_pose_ros.resources import set_dds_profile
 from shared_pose_ros.ros.player import Player, play, spinning, wait
 
 REMAPS = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "detections": DETECTIONS_TOPIC}
@@ -39,7 +39,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     # Two demos, or a demo and a robot, must not hear each other.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_folder() / "config" / "fastdds.xml"))
+    set_dds_profile()
 
 
 class NodeProcess:

@@ -23,6 +23,7 @@ from shared_pose_ros.evaluation.report import write_report
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.html_page import Picture
+from shared_pose_ros.resources import set_dds_profile
 from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.frames import load_estimator
 from shared_pose_ros.ros.poses import published_estimate
@@ -170,6 +171,7 @@ def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopic
 
 
 def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
+    set_dds_profile()
     try:
         live = importlib.import_module("shared_pose_ros.cli.replay_live")
     except ImportError as error:
@@ -179,11 +181,14 @@ def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) 
         ) from error
     plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, _remaps(options, topics))
     outcome = live.run_live(recording, topics, plan, lambda text: print(f"replay: {text}", flush=True))
+    if outcome.problem:
+        print(outcome.problem)
+        return 1
     with bag.BagWriter(options.report / "poses") as writer:
         for reply in outcome.replies:
             writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
     said = [f"Bag: {problem}." for problem in recording.problems]
-    said += [outcome.problem] if outcome.problem else live_text(outcome.figures, outcome.counters)
+    said += live_text(outcome.figures, outcome.counters)
     facts = {
         "bundle": outcome.values.get("bundle", ""),
         "weights_sha256": outcome.values.get("weights_sha256", ""),

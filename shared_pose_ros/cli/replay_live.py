@@ -64,7 +64,7 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
     with spinning(lambda context: Player(context, outlets, plan.node, plan.clock)) as player:
         listened = [target[name] for name in inputs if name != topics.camera_info]
         if not wait(lambda: player.connected(listened), plan.wait):
-            problem = f"nobody listened on {', '.join(listened)} and published {player.poses_topic} in {plan.wait:g} s"
+            problem = player.missing(listened, plan.wait)
             return LiveRun([], live_figures([], 0, 0), None, {}, problem)
         _wait_until_heard(player, recording, topics, target)
         before, sent = player.counters, []

@@ -26,6 +26,7 @@ _CORRECTION = "viewing-ray correction"
 _QUALITY = 85  # of JPEG
 _WIDEST = 960  # pixels of an embedded picture
 _LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
+_LEGEND_ALONE = "Outlines of the CAD in the estimated pose, a colour for each class; beside them class and confidence."
 _STYLE = """
 .side{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}svg{max-width:100%;height:auto;margin:.4em 0}
 nav ul{columns:2;padding-left:1.2em}h2{border-bottom:1px solid var(--line);padding-bottom:.2em;margin-top:1.6em}
@@ -81,7 +82,7 @@ def write_report(
     of_first = f", {next(iter(groups[0]))}{parts[1]}" if len(evaluations) > 1 else ""
     for kind, shown in (cases or {}).items():
         found.append((f"cases-{kind}", f"{kind.capitalize()} cases{of_first}", _figures(shown)))
-    found.append(("frames", "Poses over the images", _figures(pictures)))
+    found.append(("frames", "Poses over the images", _figures(pictures, _LEGEND if evaluations else _LEGEND_ALONE)))
     for (number, part), group, own in zip(parts.items(), groups, turns):
         label, first = next(iter(group.items()))
         found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, own)))
@@ -144,9 +145,9 @@ def _instances(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list
     return [f"<details><summary>{len(evaluation.instances)} rows, the worst first</summary>{rows}</details>"]
 
 
-def _figures(pictures: Iterable[Picture]) -> list[str]:
+def _figures(pictures: Iterable[Picture], legend: str = _LEGEND) -> list[str]:
     shown = [figure(Picture(_shrunk(picture.image), picture.caption), _QUALITY) for picture in pictures]
-    return [paragraph(_LEGEND), *shown] if shown else []
+    return [paragraph(legend), *shown] if shown else []
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

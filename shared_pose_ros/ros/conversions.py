@@ -8,8 +8,10 @@ Convention: boxes (cx, cy, w, h) in pixels with pixel centres at integers, as vi
 
 from __future__ import annotations
 
+import difflib
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 LARGEST_BOX = 8.0
 """A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
+
+MOST_NAMED = 12
+"""Class ids that one reason lists."""
 
 SMALLEST_BOX = float(np.finfo(np.float32).tiny)
 
@@ -47,6 +52,7 @@ def read_detections(
     object_index: Callable[[str], Optional[int]],
     image_size: tuple[int, int],
     score_threshold: float = 0.0,
+    known: Sequence[str] = (),
 ) -> Objects:
     """Split an array into usable detections and rejected ones.
 
@@ -55,11 +61,14 @@ def read_detections(
         object_index: the network's index of a class_id, None if unknown (PoseEstimator.object_index).
         image_size: (H, W) in pixels.
         score_threshold: detections whose best score is lower, or NaN, are rejected.
+        known: the class_ids to propose where one is unknown.
     """
     boxes, indices, class_ids, ids, rejected = [], [], [], [], []
     for number, detection in enumerate(message.detections):
         box = axis_aligned_box(detection)
-        reason = _problem_with_result(detection, object_index, score_threshold) or _problem_with_box(box, image_size)
+        reason = _problem_with_result(detection, object_index, score_threshold, known) or _problem_with_box(
+            box, image_size
+        )
         if reason is not None:
             rejected.append((reason[0], f"detection {number} (id '{detection.id}'): {reason[1]}"))
             continue
@@ -96,7 +105,7 @@ def axis_aligned_box(detection: Detection2D) -> np.ndarray:
 
 
 def _problem_with_result(
-    detection: Detection2D, object_index: Callable[[str], Optional[int]], threshold: float
+    detection: Detection2D, object_index: Callable[[str], Optional[int]], threshold: float, known: Sequence[str]
 ) -> Optional[tuple[str, str]]:
     if not detection.results:
         return "no_hypothesis", "has no results, so no class"
@@ -105,8 +114,22 @@ def _problem_with_result(
     if not best.score >= threshold:
         return "low_score", f"score {best.score:.3g} of '{best.class_id}' is below score_threshold {threshold:g}"
     if object_index(best.class_id) is None:
-        return "unknown_class", f"class_id '{best.class_id}' is not in the bundle"
+        proposal = _proposal(best.class_id, tuple(known))
+        return "unknown_class", f"class_id '{best.class_id}' is not in the bundle{proposal}"
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _proposal(class_id: str, known: tuple[str, ...]) -> str:
+    """The class_id that may have been meant, else those that there are; a detector repeats its mistakes, so kept."""
+    if not known:
+        return ""
+    lower = {name.lower(): name for name in known}
+    # difflib's time grows with the square of the length, and a damaged message may hold any text.
+    near = difflib.get_close_matches(class_id.lower(), lower, 1) if len(class_id) <= 64 else []
+    if near:
+        return f"; did you mean '{lower[near[0]]}'?"
+    return f", which has {', '.join(known[:MOST_NAMED])}{', …' if len(known) > MOST_NAMED else ''}"
 
 
 def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> Optional[tuple[str, str]]:

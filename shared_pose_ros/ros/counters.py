@@ -40,7 +40,8 @@ COUNTERS: Mapping[str, CounterInfo] = {
     "unmatched_detection": CounterInfo(
         "detections",
         "no image of the same stamp came within image_buffer_seconds",
-        "the detector must copy the image's stamp; else set pairing_slop_seconds",
+        "if rate/image_hz is below the camera's, images are lost on the way: set the Fast DDS profile there too "
+        "(FASTRTPS_DEFAULT_PROFILES_FILE); else the detector must copy the image's stamp, or set pairing_slop_seconds",
     ),
     "late_detection": CounterInfo(
         "detections",
@@ -110,7 +111,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     "unknown_class": CounterInfo(
         "object",
         "its class_id is not in the bundle",
-        "publish a class_id or alias of the bundle (listed in the log at configure)",
+        "publish a class_id or alias of the bundle (in the log at configure; aliases in ~/vision_info)",
     ),
     "non_finite_box": CounterInfo("object", "its box has a NaN or infinite number", "check the detector"),
     "empty_box": CounterInfo("object", "its box has a zero or negative side", "check the detector"),

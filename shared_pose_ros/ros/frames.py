@@ -91,6 +91,7 @@ class FrameEstimator:
         self._settings = settings
         self._statistics = statistics
         self._batches = Batches(estimator, statistics, settings().max_batch)
+        self._class_ids = tuple(entry.class_id for entry in estimator.metadata.objects)
 
     def prepare(self) -> None:
         """Warm what a changed max_batch needs; the worker calls it between frames, so that none pays for it."""
@@ -108,7 +109,9 @@ class FrameEstimator:
         settings, started = self._settings(), time.monotonic()
         decode = rgb_from_compressed if settings.image_transport == "compressed" else rgb_from_image
         image = decode(image_message)
-        objects = read_detections(detections, self.estimator.object_index, image.shape[:2], settings.score_threshold)
+        objects = read_detections(
+            detections, self.estimator.object_index, image.shape[:2], settings.score_threshold, self._class_ids
+        )
         depth = self._depth(depth_message, image.shape[:2]) if settings.use_depth else None
         decoded = time.monotonic()
         camera_matrix = self._camera_matrix(image_message.header.frame_id, image.shape[:2], settings.image_is_rectified)

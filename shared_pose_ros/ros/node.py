@@ -11,6 +11,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Optional
 
+from shared_pose_ros.resources import set_dds_profile
+
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
 
@@ -29,6 +31,8 @@ def main(args: Optional[list[str]] = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A compressed image of a few bytes may claim to be of any size. Read when OpenCV is imported.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_COMPRESSED))
+    # Read when the context is made.
+    set_dds_profile()
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
@@ -19,13 +19,14 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from vision_msgs.msg import Detection3DArray, VisionInfo
 
 CLOCK_SECONDS = 0.025
 """Between two messages /clock goes on at this period, as ros2 bag play's does."""
+POSES_TYPE = "vision_msgs/msg/Detection3DArray"
 Key = tuple[int, str]
 
 
@@ -76,6 +77,7 @@ class Player(Node):
         self.status: Optional[DiagnosticStatus] = None
         self.status_time = 0.0
         self.node, self.poses_topic = node.strip("/"), f"/{node.strip('/')}/poses"
+        self._kinds = dict(outlets)
         self.outlets = {
             topic: self.create_publisher(_message_class(kind), topic, qos_profile_sensor_data)
             for topic, kind in outlets.items()
@@ -106,6 +108,36 @@ class Player(Node):
         """Whether somebody listens to all these topics and somebody publishes poses."""
         heard = all(self.outlets[topic].get_subscription_count() for topic in topics)
         return heard and self.count_publishers(self.poses_topic) > 0
+
+    def missing(self, topics: Iterable[str], seconds: float) -> str:
+        """What `connected` missed for so many seconds, with what to do, in one sentence."""
+        if not self.count_publishers(self.poses_topic):
+            others = {
+                topic.removesuffix("/poses").lstrip("/")
+                for topic, kinds in self.get_topic_names_and_types()
+                if topic.endswith("/poses") and POSES_TYPE in kinds and self.count_publishers(topic)
+            }
+            remedy = f"take --node {min(others)}" if others else "start it, in the same ROS_DOMAIN_ID"
+            return f"nobody published {self.poses_topic} in {seconds:g} s: {remedy}"
+        deaf = [topic for topic in topics if not self.outlets[topic].get_subscription_count()]
+        for topic in deaf:
+            for end in self.get_subscriptions_info_by_topic(topic):
+                if end.topic_type != self._kinds[topic]:
+                    remedy = "set the node's image_transport" if "Image" in end.topic_type else "check --remap"
+                    return f"{topic} is {self._kinds[topic]} in the bag and {end.topic_type} in the node: {remedy}"
+        heard = [topic for topic, kinds in self._inputs() if {self._kinds[name] for name in deaf} & set(kinds)]
+        where = f"; the node listens on {', '.join(heard)}" if heard else ""
+        return (
+            f"nobody listened on {', '.join(deaf)} in {seconds:g} s{where}: "
+            "remap the node's topics (-r), or the bag's (--remap)"
+        )
+
+    def _inputs(self) -> list[tuple[str, list[str]]]:
+        """(topic, types) that the node subscribes to; none if another name publishes the poses."""
+        namespace, _, name = self.node.rpartition("/")
+        with suppress(NodeNameNonExistentError):
+            return self.get_subscriber_names_and_types_by_node(name, f"/{namespace}")
+        return []
 
     def value(self, key: str) -> str:
         """A value of the node's latest diagnostics, empty if unknown."""

@@ -157,7 +157,7 @@ class Reporter:
             topic = self._node.resolve_topic_name(name)
             if now - max(self._latest.get(name, 0.0), condition.activated) > SILENT_SECONDS:
                 count = self._node.count_publishers(topic)
-                cause = f"{count} publish there, check that they send" if count else "check that it is published there"
+                cause = f"{count} publish there, check that they send" if count else wiring.elsewhere(self._node, topic)
                 hints.append(f"nothing on '{topic}': {cause}")
         limit, late = condition.settings.image_buffer_seconds, snapshot.recent_lateness
         recent = now - self._latest.get("detections", 0.0) < SILENT_SECONDS

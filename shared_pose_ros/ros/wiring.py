@@ -11,6 +11,8 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
+MOST_NAMED = 3
+"""Topics that one sentence lists."""
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -25,6 +27,20 @@ def problems(node: Node, published: Iterable[str], subscribed: Iterable[str]) ->
             for end in ours[:1]:
                 found += [text for peer in peers if (text := _problem(topic, end, peer, publishes))]
     return sorted(set(found))
+
+
+def elsewhere(node: Node, topic: str) -> str:
+    """What to do about a subscribed topic on which nobody publishes: topics of its type on which somebody does."""
+    kinds = {end.topic_type for end in node.get_subscriptions_info_by_topic(topic) if _is_of(node, end)}
+    others = [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if kinds & set(types) and any(not _is_of(node, end) for end in node.get_publishers_info_by_topic(name))
+    ]
+    if not others:
+        return "check that it is published there"
+    named = ", ".join(f"'{name}'" for name in sorted(others)[:MOST_NAMED])
+    return f"nobody publishes there, but the same type is on {named}: remap one of them"
 
 
 def _is_of(node: Node, end: Any) -> bool:
