@@ -4,8 +4,7 @@ A replay does the same without the thread (`drain`).
 
 Callbacks only store (`add_image`, `add_detections`). One lock guards the buffer and the bookkeeping, so that a
 `snapshot` always adds up: received = published (used) + counters + pending, for detection arrays as for images and
-depth images. Times are
-seconds of the steady clock.
+depth images. Times are seconds of the steady clock.
 """
 
 from __future__ import annotations
