@@ -336,13 +336,13 @@ class Fuzz:
         poses = self.writer.write(frame.header, frame.objects, frame.estimate, self.settings, frame.tracked.last)
         self.tracks.remember(frame.tracked, published_rotations(poses))
         serialize_message(poses)
-        self.published += 1
         for entry in poses.detections:
             turn = entry.results[0].pose.pose.orientation
             if abs(turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2 - 1.0) > 1e-6:
                 raise ValueError(f"quaternion {turn} is not of unit length")
             if not np.isfinite(np.array(entry.results[0].pose.covariance)).all():
                 raise ValueError("covariance is not finite")
+        self.published += 1
         if self.published % DRAW_EVERY == 0:
             self.markers.write(poses)
             drawing.debug_image(frame, poses, self.meshes, 0.01)

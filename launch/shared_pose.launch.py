@@ -14,10 +14,10 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEn
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from shared_pose_ros.resources import DDS_PROFILES
+
 TOPICS = ("image", "detections", "camera_info", "depth")
 UNCHANGED = "as_in_params_file"
-# Fast DDS reads the first one up to version 2, the second one from version 3.
-DDS_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # What config/shared_pose.rviz shows.
 PICTURES = ("markers", "debug_image")
 NODE = "shared_pose_node"

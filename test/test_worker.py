@@ -145,6 +145,23 @@ def test_a_nan_answer_is_left_out_and_counted(
     assert statistics.snapshot()[0]["non_finite_pose"] == 1
 
 
+def test_an_infinite_covariance_is_left_out_and_counted(
+    frames: FrameEstimator, estimator: FakeEstimator, statistics: Statistics, monkeypatch
+) -> None:
+    plain = estimator.estimate
+
+    def estimate(*given) -> Answer:
+        answer = plain(*given)
+        answer.position_covariances[2, 1, 1] = np.inf
+        return answer
+
+    monkeypatch.setattr(estimator, "estimate", estimate)
+    frames.camera_info = camera_info()
+    frame = frames.run(image(), detections(3))
+    assert frame.objects.ids == ["0", "1"] and len(frame.estimate.position_covariances) == 2
+    assert statistics.snapshot()[0]["non_finite_pose"] == 1
+
+
 def depth(metres: float, size: tuple[int, int] = (24, 32), **changes) -> Image:
     values = np.full(size, 1000 * metres, np.uint16)
     message = Image(height=size[0], width=size[1], step=2 * size[1], encoding="16UC1")
@@ -258,13 +275,17 @@ def test_errors_of_estimator_and_publisher_do_not_end_the_worker(cell: Cell, est
         raise ValueError("no publisher")
 
     cell.publish = refuse
-    cell.frame(image(), detections(1))
+    mixed = detections(3)
+    mixed.detections[1].results[0].hypothesis.class_id = "other"
+    cell.frame(image(), mixed)
     cell.wait(cell.settled)
     cell.publish = cell.published.append
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
     counters = cell.worker.snapshot().counters
     assert (counters["estimator_error"], counters["publish_error"], len(cell.published)) == (1, 1, 1)
+    # Each object once: what was left out of the frame is not lost with it.
+    assert (counters["unknown_class"], counters["lost_with_frame"]) == (1, 1 + 2)
     assert "a broken kernel" in cell.errors[0] and "no publisher" in cell.errors[1]
     assert "a broken kernel" in cell.worker.snapshot().reasons["estimator_error"]
 

@@ -121,7 +121,11 @@ COUNTERS: Mapping[str, CounterInfo] = {
     "oversized_box": CounterInfo(
         "object", "its box is many times larger than the image", "boxes are pixels of the image"
     ),
-    "non_finite_pose": CounterInfo("object", "the network answered with NaN", "the bundle is bad: export it again"),
+    "non_finite_pose": CounterInfo(
+        "object",
+        "its pose has a NaN or infinite number: the network answered so, or camera_info is out of all range",
+        "calibrate the camera if K is wild; else the bundle is bad: export it again",
+    ),
     "lost_with_frame": CounterInfo(
         "object", "was in an array that got no output (see the detections counters)", normal=True
     ),

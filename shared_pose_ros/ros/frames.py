@@ -151,13 +151,14 @@ class FrameEstimator:
         depth: Optional[np.ndarray],
         max_batch: int,
     ) -> tuple[Objects, Any]:
-        """All objects in one batch, or in as few of at most max_batch as it takes; without those answered with NaN."""
+        """All objects in one batch, or in as few of at most max_batch as it takes; without infinite poses."""
         parts = self._batches.run(image, objects.boxes, objects.object_index, (camera_matrix, depth), max_batch)
         arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _ARRAYS}
         problems = [problem for part in parts for problem in part.depth_problems]
         sound = np.isfinite(arrays["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(arrays["confidences"]).all(axis=1)
         if arrays["translations"] is not None:
             sound &= np.isfinite(arrays["translations"]).all(axis=1)
+            sound &= np.isfinite(arrays["position_covariances"]).all(axis=(1, 2))
         if not sound.all():
             objects = _without(objects, sound)
             arrays = {name: array if array is None else array[sound] for name, array in arrays.items()}
@@ -199,7 +200,7 @@ def _joined(arrays: list[Optional[np.ndarray]]) -> Optional[np.ndarray]:
 def _without(objects: Objects, sound: np.ndarray) -> Objects:
     """Move the objects whose pose is not sound to the rejected ones."""
     rejected = [
-        ("non_finite_pose", f"class '{objects.class_ids[i]}' (id '{objects.ids[i]}'): the network answered with NaN")
+        ("non_finite_pose", f"class '{objects.class_ids[i]}' (id '{objects.ids[i]}'): the pose is not finite")
         for i in np.flatnonzero(~sound)
     ]
     kept = np.flatnonzero(sound)

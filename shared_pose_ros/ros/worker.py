@@ -190,7 +190,8 @@ class Worker:
         try:
             frame = frames.run(pair.image.payload, pair.detections.payload, depth)
             frame = dataclasses.replace(frame, completed=pair.completed)
-            stage, estimated = "publish_error", time.monotonic()
+            # Those left out are counted already.
+            stage, estimated, lost = "publish_error", time.monotonic(), len(frame.objects.ids)
             publish(frame)
         except ImageError as error:
             return Outcome(lost, error.counter, str(error))
