@@ -334,7 +334,8 @@ class Fuzz:
 
     def _publish(self, frame: Frame) -> None:
         poses = self.writer.write(frame.header, frame.objects, frame.estimate, self.settings, frame.tracked.last)
-        self.tracks.remember(frame.tracked, published_rotations(poses))
+        if frame.tracked.followed:
+            self.tracks.remember(frame.tracked, published_rotations(poses))
         serialize_message(poses)
         for entry in poses.detections:
             turn = entry.results[0].pose.pose.orientation

@@ -1,9 +1,10 @@
 """The bundle: one file, ``name.pose.pt``, that holds a trained network from pixels to sorted hypotheses, and its facts.
 
 A TorchScript archive with extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (an input and
-the output that the exporting machine computed for it) and, where the CAD was at hand, ``meshes.npz`` (for pictures, see
-``geometry.display_mesh``). Loading checks schema, weights, example and meshes, so that a damaged or foreign file is
-refused with a reason instead of giving wrong poses. TorchScript is deprecated upstream: only this module names it.
+the output that the exporting machine computed for it) and, where the CAD was at hand, ``meshes.npz`` (for pictures
+and positions, see ``geometry.display_mesh``). Loading checks schema, weights, example and meshes, so that a damaged or
+foreign file is refused with a reason instead of giving wrong poses. TorchScript is deprecated upstream: only this
+module names it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Bundle:
     Attributes:
         module: from pixels to hypotheses, scripted, on its device.
         metadata: the facts.
-        meshes: for pictures, one or None for each object; empty where nobody asked for them.
+        meshes: for pictures and positions, one or None for each object.
         precision: that its encoder runs in.
     """
 
@@ -162,7 +163,7 @@ def export_bundle(
         metadata: facts; torch_version and weights_sha256 are filled in. With storage fp16 the network's weights are
             rounded, here too.
         path: must end in ``.pose.pt``.
-        meshes: for pictures, one or None for each object; empty for none.
+        meshes: for pictures and positions, one or None for each object; empty for none.
 
     Returns:
         The metadata as written.

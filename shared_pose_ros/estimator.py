@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
+from shared_pose_ros.geometry.depth_window import same_view
 from shared_pose_ros.geometry.mesh_points import mesh_points
 from shared_pose_ros.geometry.positions import estimate_positions
 
@@ -192,7 +193,7 @@ def _depth_tensor(depth: NDArray[np.floating], image_size: tuple[int, int]) -> t
     given = np.asarray(depth)
     if given.ndim != 2 or given.size == 0 or not np.issubdtype(given.dtype, np.floating):
         raise ValueError(f"depth is {given.dtype} of shape {given.shape}; give metres as floats of shape (h, w)")
-    if given.shape[0] * image_size[1] != given.shape[1] * image_size[0]:
+    if not same_view(given.shape, image_size):
         raise ValueError(
             f"depth of {given.shape[1]}x{given.shape[0]} pixels is no view of the image of "
             f"{image_size[1]}x{image_size[0]}: their sides must have one ratio; register it to the colour image"

@@ -163,7 +163,8 @@ class OfflineNode:
     def _publish(self, frame: Frame) -> None:
         objects = frame.objects
         message = self._writer.write(frame.header, objects, frame.estimate, self._settings, frame.tracked.last)
-        self._tracks.remember(frame.tracked, published_rotations(message))
+        if frame.tracked.followed:
+            self._tracks.remember(frame.tracked, published_rotations(message))
         key = bag.stamp_ns(message), frame.header.frame_id
         answered = AnsweredFrame(
             stamp=key[0],

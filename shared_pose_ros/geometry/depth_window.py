@@ -23,6 +23,11 @@ SURFACE_QUANTILE = 0.25
 """Of the window's distances: an object's edge shows more of the background behind than of neighbours in front."""
 
 
+def same_view(depth_size: tuple[int, int], image_size: tuple[int, int]) -> bool:
+    """Whether a depth image of (height, width) can show the view of an image of another size: one ratio of sides."""
+    return depth_size[0] * image_size[1] == depth_size[1] * image_size[0]
+
+
 def surface_distances(
     depth: Tensor, boxes: Tensor, camera: Tensor, image_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ renders of T-LESS and of the demo parts; benchmark/depth.py measures how well th
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -184,12 +185,12 @@ class _Scene:
     extents: Tensor
     meshes: MeshPoints | None
 
-    @property
+    @functools.cached_property
     def turned(self) -> Tensor:
         """``(B, 3, 3)`` R_m2c, with the viewing-ray correction."""
         return ray_rotation(viewing_ray(self.camera, self.boxes[:, :2])) @ self.rotations
 
-    @property
+    @functools.cached_property
     def side(self) -> Tensor:
         """``(B,)`` the side that a box shows, at distance 1."""
         focal = torch.stack([self.camera[0, 0], self.camera[1, 1]])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.geometry.depth_window import same_view
 from shared_pose_ros.ros.batches import REMEDY, WARM_UP_SIZE, Batches
 from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
 from shared_pose_ros.ros.depth_images import UNUSABLE, depth_from_image
@@ -135,7 +136,7 @@ class FrameEstimator:
             return None
         try:
             depth = depth_from_image(message)
-            if depth.shape[0] * size[1] != depth.shape[1] * size[0]:
+            if not same_view(depth.shape, size):
                 shape = f"{depth.shape[1]}x{depth.shape[0]}, image of {size[1]}x{size[0]}"
                 raise ImageError(UNUSABLE, f"depth image of {shape}: not the same view")
         except ImageError as error:

@@ -225,7 +225,8 @@ class SharedPoseNode(LifecycleNode):
     def _publish(self, frame: Frame) -> None:
         poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings, frame.tracked.last)
         self._poses.publish(poses)
-        self._tracks.remember(frame.tracked, published_rotations(poses))
+        if frame.tracked.followed:
+            self._tracks.remember(frame.tracked, published_rotations(poses))
         self._pictures.show(frame, poses, self._settings.debug_drawing)
 
     def _log_error(self, text: str) -> None:

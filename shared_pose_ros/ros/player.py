@@ -24,9 +24,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from vision_msgs.msg import Detection3DArray, VisionInfo
 
+from shared_pose_ros.ros.poses import POSES_TYPE
+
 CLOCK_SECONDS = 0.025
 """Between two messages /clock goes on at this period, as ros2 bag play's does."""
-POSES_TYPE = "vision_msgs/msg/Detection3DArray"
 Key = tuple[int, str]
 
 

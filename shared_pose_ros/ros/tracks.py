@@ -61,6 +61,11 @@ class Tracked:
     last: np.ndarray
     notes: list[tuple[str, str]]
 
+    @property
+    def followed(self) -> bool:
+        """Whether any object has a track, so that `Tracks.remember` has something to note."""
+        return any(key is not None for key in self.keys)
+
 
 class Tracks:
     """The tracks of one node, of a bundle's objects."""
