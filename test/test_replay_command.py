@@ -7,12 +7,13 @@ import pytest
 import recorded_bag as made
 from evaluation_scene import objects, write_dataset
 
-from shared_pose_ros.cli import replay, replay_scores
+from shared_pose_ros.cli import replay_pictures, replay_scores
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.recording import open_recording
 from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.ros.conversions import Objects
 
 
 def call(recorded, out, bundle, *more):
@@ -135,12 +136,10 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
-    album, frame = replay.Album(()), type("Frame", (), {"image": None, "objects": None, "camera_matrix": None})
-    monkeypatch.setattr(replay, "draw_estimates", lambda *_: None)
-    frame.objects = type("Objects", (), {"boxes": None, "class_ids": None, "object_index": None})
+    album, objects = replay_pictures.Album(()), Objects(None, None, [], [], [])
+    monkeypatch.setattr(replay_pictures, "draw_estimates", lambda *_: None)
+    message = type("Message", (), {"detections": []})
     for number in range(100):
-        answer, message = type("Answer", (), {"stamp": number}), type("Message", (), {"detections": []})
-        reply = type("Reply", (), {"picture": frame, "frame": answer, "message": message})
-        album.show(reply)
+        album.show(lambda: None, objects, message, None, number)
     shown = [int(picture.caption.split()[1].rstrip(",")) for picture in album.pictures]
     assert shown == list(range(0, 100, 16))

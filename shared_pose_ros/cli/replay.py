@@ -6,27 +6,26 @@ import argparse
 import functools
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from shared_pose_ros.cli.replay_answers import answers_of
 from shared_pose_ros.cli.replay_offline import Books, Reply, load_image, replay
+from shared_pose_ros.cli.replay_pictures import Album, answer_pictures
 from shared_pose_ros.cli.replay_results import books_text, live_text, pose_records, write_poses
-from shared_pose_ros.cli.replay_scores import PICTURES, score
-from shared_pose_ros.drawing import draw_estimates
+from shared_pose_ros.cli.replay_scores import Scores, score
 from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
 from shared_pose_ros.evaluation.recording import BagTopics, Recording, choose_topics, open_recording
 from shared_pose_ros.evaluation.report import write_report
 from shared_pose_ros.evaluation.tables import markdown_table, write_json
-from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.resources import set_dds_profile
 from shared_pose_ros.ros import parameters
 from shared_pose_ros.ros.frames import load_estimator
-from shared_pose_ros.ros.poses import published_estimate
 
 NODE = "shared_pose_node"
 
@@ -56,12 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     offline.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node, e.g. max_batch=8"
     )
-    offline.add_argument("--models", type=Path, help="CAD of the objects; with it the poses are scored")
-    offline.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
-    offline.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
-    offline.add_argument("--bop", type=Path, metavar="ROOT", help="the truth is in this BOP dataset, not in the bag")
-    offline.add_argument("--split", default="test", help="its split (default: test)")
-    offline.add_argument(
+    scores = parser.add_argument_group("scores")
+    scores.add_argument("--models", type=Path, help="CAD of the objects; with it the poses are scored")
+    scores.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
+    scores.add_argument("--max-faces", type=int, default=20_000, help="simplify finer CAD to this (default: 20000)")
+    scores.add_argument("--bop", type=Path, metavar="ROOT", help="the truth is in this BOP dataset, not in the bag")
+    scores.add_argument("--split", default="test", help="its split (default: test)")
+    scores.add_argument(
         "--bop-frames", default="order", metavar="order|CSV",
         help="which image is which: order (the n-th of the bag is the n-th of the split, default), or a CSV file with "
         "the columns stamp_ns, scene_id, im_id",
@@ -103,29 +103,6 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.report / 'poses'} exists already; remove it or name another folder with --report")
 
 
-class Album:
-    """Pictures spread over a bag of unknown length: every second one is dropped when there are too many."""
-
-    def __init__(self, meshes: Sequence[DisplayMesh | None]) -> None:
-        """`meshes`: of the bundle's objects."""
-        self.pictures: list[Picture] = []
-        self._meshes = meshes
-        self._step, self._count = 1, 0
-
-    def show(self, reply: Reply) -> None:
-        """Draw the frame's estimates, if it is its turn."""
-        if self._count % self._step == 0:
-            frame, shown = reply.picture, published_estimate(reply.message)
-            image = draw_estimates(
-                frame.image, frame.objects.boxes, frame.objects.class_ids, shown, frame.objects.object_index,
-                self._meshes, frame.camera_matrix,
-            )  # fmt: skip
-            self.pictures.append(Picture(image, f"frame {self._count}, stamp {reply.frame.stamp} ns"))
-            if len(self.pictures) > PICTURES:
-                self.pictures, self._step = self.pictures[::2], 2 * self._step
-        self._count += 1
-
-
 def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
     compressed = recording.topics[topics.image] == bag.COMPRESSED_IMAGE
     given = {"bundle": options.bundle, "device": options.device, **_changes(options.set)}
@@ -137,36 +114,27 @@ def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopic
 
         def keep(reply: Reply) -> None:
             writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
-            album.show(reply)
+            frame = reply.picture
+            album.show(lambda: frame.image, frame.objects, reply.message, frame.camera_matrix, reply.frame.stamp)
             replies.append(Reply(reply.time_ns, reply.message, reply.frame))
 
         load = functools.partial(load_image, recording, topics.image)
         books, truth = replay(recording.messages(topics.names), estimator, settings, topics, keep, load)
     said = books_text(books, recording.problems)
-    # Renders of single parts: threads would only wait for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    scores = score(options, recording, [reply.frame for reply in replies], truth, books, estimator.metadata.name)
-    torch.set_num_threads(threads)
+    answers = [reply.frame for reply in replies]
+    scores = score(options, recording, answers, truth, books.stamps, estimator.metadata.name)
     said += scores.notes
     facts = {
         "bundle": estimator.metadata.name,
         "weights_sha256": estimator.metadata.weights_sha256,
         "parameters": vars(settings),
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         **_books(books),
-        "protocol": scores.evaluations[0].protocol_line if scores.evaluations else None,
+        "protocol": scores.protocol_line,
     }
-    for evaluation in scores.evaluations:
-        print(markdown_table(evaluation))
     written = [options.report / "poses", *_write(options, recording, topics, replies, "offline", facts)]
-    if scores.evaluations:
-        write_json(scores.evaluations, options.report / "scores.json")
-        written.append(options.report / "scores.json")
     title = f"{estimator.metadata.name} on bag {options.bag.resolve().name}"
-    pictures = scores.pictures or album.pictures
-    written.append(write_report(options.report / "report.html", title, scores.evaluations, pictures, said))
-    print("\n".join([*said, "", *map(str, written)]))
+    _tell(options, title, scores, album.pictures, said, written)
     return 0
 
 
@@ -189,6 +157,13 @@ def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) 
             writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
     said = [f"Bag: {problem}." for problem in recording.problems]
     said += live_text(outcome.figures, outcome.counters)
+    answers = answers_of(recording, topics, [reply.message for reply in outcome.replies])
+    if answers.strange:
+        said.append(f"Answers to detections that are not the bag's: {answers.strange}; does something else publish?")
+    scores = score(
+        options, recording, answers.frames, answers.truth, answers.stamps, outcome.values.get("bundle", options.node)
+    )
+    said += scores.notes
     facts = {
         "bundle": outcome.values.get("bundle", ""),
         "weights_sha256": outcome.values.get("weights_sha256", ""),
@@ -196,12 +171,27 @@ def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) 
         "loop": options.loop,
         **outcome.figures,
         "counters": outcome.counters,
+        "protocol": scores.protocol_line,
     }
     written = [options.report / "poses", *_write(options, recording, topics, outcome.replies, "live", facts)]
     title = f"bag {options.bag.resolve().name} played to {options.node}"
-    written.append(write_report(options.report / "report.html", title, [], [], said))
-    print("\n".join([*said, "", *map(str, written)]))
+    _tell(options, title, scores, [] if scores.pictures else answer_pictures(answers, options.models), said, written)
     return 0 if outcome.figures["answers"] else 1
+
+
+def _tell(
+    options: argparse.Namespace, title: str, scores: Scores, pictures: list[Picture], said: list[str],
+    written: list[Path],
+) -> None:  # fmt: skip
+    """Print the tables, the sentences and what is written; write scores.json and report.html, at the least pictures."""
+    for evaluation in scores.evaluations:
+        print(markdown_table(evaluation))
+    if scores.evaluations:
+        written.append(options.report / "scores.json")
+        write_json(scores.evaluations, written[-1])
+    page = options.report / "report.html"
+    written.append(write_report(page, title, scores.evaluations, scores.pictures or pictures, said))
+    print("\n".join([*said, "", *map(str, written)]))
 
 
 def _write(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from shared_pose_ros.cli.common import cad_shown
-from shared_pose_ros.cli.replay_offline import Books
 from shared_pose_ros.evaluation.bag_truth import (
     AnsweredFrame,
     Matched,
@@ -39,13 +40,18 @@ class Scores:
     pictures: list[Picture] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def protocol_line(self) -> str | None:
+        """Of the evaluation; None without one."""
+        return self.evaluations[0].protocol_line if self.evaluations else None
+
 
 def score(
     options: argparse.Namespace,
     recording: Recording,
     answers: Sequence[AnsweredFrame],
     truth: Sequence[Any],
-    books: Books,
+    stamps: Sequence[int],
     system: str,
 ) -> Scores:
     """Score what the options ask for.
@@ -55,7 +61,7 @@ def score(
         recording: the bag.
         answers: of the replay.
         truth: ground-truth messages of the bag.
-        books: of the replay.
+        stamps: of all images of the bag.
         system: name of the bundle.
     """
     if options.bop is None and not truth:
@@ -67,17 +73,22 @@ def score(
         objects = ObjectSet.load(options.models)
         matched = match_topic(answers, truth, objects)
     else:
-        matched, objects = _matched_with_bop(options, recording, answers, books, corrected)
+        matched, objects = _matched_with_bop(options, recording, answers, stamps, corrected)
     scorer = PoseScorer(objects, options.max_faces)
     conditions = Conditions(corrected, BY_ID if options.bop is None else BY_BOX, matched.skipped)
     protocol, data = get_protocol(options.protocol), f"bag {options.bag.resolve().name}"
     if protocol.translation == "estimated" and not corrected:
         return Scores(notes=["Not scored: without camera_info no positions are estimated; take the protocol paper."])
+    # Renders of single parts: threads would only wait for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         evaluation = score_frames(matched.frames, matched.poses, scorer, protocol, system, data, conditions=conditions)
     # A bag with nothing to score is reported, not fatal.
     except ValueError as error:
         return Scores(notes=[f"Not scored: {error}."])
+    finally:
+        torch.set_num_threads(threads)
     shown = [frame for frame in matched.frames if frame.boxes]
     return Scores([evaluation], picture_frames(shown, evaluation, scorer, PICTURES))
 
@@ -86,13 +97,13 @@ def _matched_with_bop(
     options: argparse.Namespace,
     recording: Recording,
     answers: Sequence[AnsweredFrame],
-    books: Books,
+    stamps: Sequence[int],
     corrected: bool,
 ) -> tuple[Matched, ObjectSet]:
     """The matches, and the CAD of the objects that the dataset shows."""
     dataset = load_bop(options.bop, options.split)
     if options.bop_frames == "order":
-        frames = frames_by_order(dataset, books.stamps, recording.damaged)
+        frames = frames_by_order(dataset, stamps, recording.damaged)
     else:
         frames = frames_from_table(dataset, options.bop_frames)
     objects = cad_shown(options, dataset)
