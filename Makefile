@@ -43,15 +43,15 @@ help:
 	@echo "variables:      PYTHON=$(PYTHON)  VENV=$(VENV)"
 	@echo
 	@echo "Benchmarks, on two idle cores. Each writes benchmark/results, then the tables and plots of docs/ (make pages)."
-	@echo "make benchmarks              all that needs no data from elsewhere: 55 minutes; with TLESS=DIR benchmark-tless too"
+	@echo "make benchmarks              all that needs no data from elsewhere: 50 minutes; with TLESS=DIR benchmark-tless too"
 	@echo "make benchmark-node          latency, start-up, memory, rates of the node: 8 minutes"
 	@echo "make benchmark-inference     frame to rotations, against other runtimes: 5 minutes"
 	@echo "make benchmark-soak          the node under random faults: 30 minutes"
-	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 10 minutes"
+	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
 	@echo "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=DIR      the paper's systems, 30 objects: an hour and a half"
-	@echo "        CAMPAIGN=tless-compact  on six objects: 40 minutes;  CAMPAIGN=tless-ablation  one choice changed: 40 minutes"
+	@echo "        CAMPAIGN=tless-compact  on six objects: 40 minutes;  CAMPAIGN=tless-ablation  one choice changed: 50 minutes"
 	@echo "make benchmark-three-parts BACKGROUNDS=DIR                  the paper's claims on three demo parts: 90 minutes"
 
 setup:
