@@ -85,7 +85,7 @@ def accuracy_bars(result: Mapping[str, Any], thirty: Mapping[str, Any]) -> dict[
         notes.insert(0, "the bundle in models/ was scored under another protocol line and is left out")
     data = re.search(r"data ([^;]+);", first["protocol_line"])
     return {
-        "title": f"Accuracy, {result['title']}: {first['summary']['instances']} instances, {data[1] if data else ''}",
+        "title": f"{result['title']}: accuracy on {first['summary']['instances']} instances, {data[1] if data else ''}",
         "rows": sorted(rows, key=lambda row: row["score"]),
         "chance": 100 * first["summary"]["chance_score"],
         "notes": notes,
