@@ -8,6 +8,12 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCHMARK_ARGS ?=
 SOAK_ARGS ?= --minutes 2 --json out/soak/soak.json
+TLESS ?=
+TLESS_SETS ?= pbr_dev/test real/test
+BACKGROUNDS ?=
+CAMPAIGN ?= tless30-systems
+CAMPAIGN_ARGS ?=
+JSON ?= benchmark/results/tless30.json
 
 BIN := $(VENV)/bin
 
@@ -21,22 +27,32 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak benchmarks benchmark-node benchmark-renderers benchmark-inference lint lock clean distclean
+.PHONY: help setup setup-pytorch3d demo test parity soak lint lock clean distclean pages tless-data photographs
+.PHONY: benchmarks benchmark-node benchmark-inference benchmark-soak benchmark-parts benchmark-renderers
+.PHONY: benchmark-tless benchmark-tless-systems benchmark-three-parts
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
 	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
 	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
 	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
-	@echo "make benchmarks the figures of docs/benchmarks.md, on an idle machine: 45 minutes"
-	@echo "make benchmark-node        latency, start-up, memory, rates of the node: benchmark/results, docs/benchmarks.md"
-	@echo "make benchmark-renderers   the speed of both, on the CPU: benchmark/results/renderers_cpu.json"
-	@echo "make benchmark-inference   frame to rotations, against other runtimes: benchmark/results/inference_cpu.json"
 	@echo "make lint       ruff and the package manifest"
 	@echo "make setup      only set up $(VENV)"
 	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
 	@echo "make clean      remove outputs and caches; make distclean: the environments too"
 	@echo "variables:      PYTHON=$(PYTHON)  VENV=$(VENV)"
+	@echo
+	@echo "Benchmarks, on two idle cores. Each writes benchmark/results, then the tables and plots of docs/ (make pages)."
+	@echo "make benchmarks              all that needs no data from elsewhere: 50 minutes; with TLESS=DIR benchmark-tless too"
+	@echo "make benchmark-node          latency, start-up, memory, rates of the node: 8 minutes"
+	@echo "make benchmark-inference     frame to rotations, against other runtimes: 5 minutes"
+	@echo "make benchmark-soak          the node under random faults: 30 minutes"
+	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
+	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
+	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
+	@echo "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=DIR      the paper's systems, 30 objects: an hour and a half"
+	@echo "        CAMPAIGN=tless-compact  on six objects: 40 minutes;  CAMPAIGN=tless-ablation  one choice changed: 50 minutes"
+	@echo "make benchmark-three-parts BACKGROUNDS=DIR                  the paper's claims on three demo parts: 90 minutes"
 
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.10 to 3.14, or name yours with make PYTHON=..." >&2; exit 1; }
@@ -59,24 +75,73 @@ parity: setup-pytorch3d
 soak: setup
 	$(BIN)/python benchmark/soak.py $(SOAK_ARGS)
 
+# What draws the plots and the other runtimes are added to $(VENV), in versions that fit the rest; nothing else uses them.
+pages: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
+	$(BIN)/python benchmark/page_tables.py
+
 benchmark-node: setup
 	$(BIN)/python benchmark/message_path.py --json benchmark/results/message_path.json
 	$(BIN)/python benchmark/node.py --json benchmark/results/node_cpu.json $(BENCHMARK_ARGS)
-	$(BIN)/python benchmark/page_tables.py
+	$(MAKE) pages
 
 benchmark-renderers: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)
 
-# The other runtimes are added to $(VENV), in versions that fit the rest; nothing but this uses them.
 benchmark-inference: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
 	$(BIN)/python benchmark/inference.py --json benchmark/results/inference_cpu.json $(BENCHMARK_ARGS)
-	$(BIN)/python benchmark/page_tables.py
+	$(MAKE) pages
 
-# All of docs/benchmarks.md, on a machine that does nothing else. The soak takes half an hour.
-benchmarks: benchmark-node benchmark-inference
-	$(BIN)/python benchmark/soak.py --minutes 30 --json benchmark/results/soak.json
-	$(BIN)/python benchmark/page_tables.py
+benchmark-soak: setup
+	$(BIN)/python benchmark/soak.py --minutes 30 --seed 0 --json benchmark/results/soak.json
+	$(MAKE) pages
+
+benchmark-parts: setup
+	$(BIN)/python benchmark/smoothing.py --json benchmark/results/smoothing.json
+	$(BIN)/python benchmark/fuzz.py --messages 100000 --seed 0 --json benchmark/results/fuzz.json
+	$(BIN)/python benchmark/training_step.py --seconds 15 --json benchmark/results/training_step_cpu.json
+
+# On a machine that does nothing else, one after another.
+benchmarks: setup
+	$(MAKE) benchmark-node
+	$(MAKE) benchmark-inference
+	$(MAKE) benchmark-parts
+	$(MAKE) benchmark-soak
+	$(if $(TLESS),$(MAKE) benchmark-tless)
+
+tless-data:
+	@for part in models_cad $(TLESS_SETS); do test -n "$(TLESS)" && test -d "$(TLESS)/$$part" || { \
+	    echo "error: no folder $$part in TLESS='$(TLESS)': give TLESS=DIR with models_cad and $(TLESS_SETS) in BOP layout." >&2; \
+	    echo "T-LESS is at https://bop.felk.cvut.cz/datasets (models, test images); score its own test images with" >&2; \
+	    echo "TLESS_SETS=test_primesense JSON=out/tless30.json. docs/evaluation.md, section on thirty T-LESS objects, says what is what." >&2; exit 1; }; done
+
+photographs:
+	@test -d "$(BACKGROUNDS)" || { \
+	    echo "error: BACKGROUNDS='$(BACKGROUNDS)' is no folder: give BACKGROUNDS=DIR with photographs for the training images" >&2; \
+	    exit 1; }
+
+benchmark-tless: tless-data setup
+	$(BIN)/python benchmark/tless.py --tless "$(TLESS)" --sets $(TLESS_SETS) --json $(JSON) $(BENCHMARK_ARGS)
+	$(MAKE) pages
+
+# A campaign goes on where it stopped. $(call tables,CONFIG,RESULT,OPTIONS) makes its tables, and a result of them.
+campaign = $(BIN)/shared_pose campaign $(1) --backgrounds "$(BACKGROUNDS)" --out runs/$(1) $(CAMPAIGN_ARGS)
+tables = $(if $(filter --dry-run,$(CAMPAIGN_ARGS)),@true,$(BIN)/shared_pose tables --config config/tables/$(1).yaml --runs runs/$(1) \
+    --out out/$(2) $(3) && cp out/$(2)/tables.json benchmark/results/tables_$(2).json)
+
+benchmark-tless-systems: TLESS_SETS = pbr_dev/test
+benchmark-tless-systems: tless-data photographs setup
+	$(call campaign,$(CAMPAIGN)) --objects "$(TLESS)/models_cad"
+	$(call tables,$(CAMPAIGN),$(CAMPAIGN),--bop "$(TLESS)/pbr_dev" --models "$(TLESS)/models_cad")
+	$(MAKE) pages
+
+benchmark-three-parts: photographs setup
+	$(call campaign,three-parts)
+	$(BIN)/shared_pose render-bop --objects models/parts --subset ring,tee,lever --heaps 15 --views 4 --out out/heldout
+	$(call tables,three-parts,three-parts,--bop out/heldout)
+	$(call tables,three-parts,three-parts_detector,--bop out/heldout --protocol detector --no-cost)
+	$(MAKE) pages
 
 lint: setup
 	$(BIN)/ruff check .

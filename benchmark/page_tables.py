@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md from benchmark/results/*.json.
+"""Writes the tables of docs/*.md and the plots in docs/images/ from benchmark/results/*.json.
 
 python benchmark/page_tables.py        from the root of the source tree, after a measurement
 """
@@ -6,22 +6,21 @@ python benchmark/page_tables.py        from the root of the source tree, after a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from page_accuracy import evaluation_page, training_page
+from page_headlines import headlines
+from page_plots import draw
+from page_text import digits, table
+
 from shared_pose_ros.ros.documents import fill
 
-PAGE = Path("docs/benchmarks.md")
 RESULTS = Path("benchmark/results")
 QUIET = 10.0
 """Percent of the processors: with more in use before anything was started, the page says that figures are too high."""
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Markdown; numbers to three digits, None as a dash."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return "\n".join([*lines, *(f"| {' | '.join(_text(cell) for cell in row)} |" for row in rows)])
 
 
 def machine(result: Mapping[str, Any]) -> str:
@@ -73,10 +72,10 @@ def startup_table(result: Mapping[str, Any]) -> str:
     case = result["startup"]
     full = case["full_buffer_1280x1024"]
     rows = [
-        ["start of the process to active, median of three", f"{_text(case['start_to_active_median_s'])} s", "8 s"],
-        ["of it, configure", f"{_text(sorted(case['configure_s'])[1])} s", ""],
-        ["resident memory, image buffer full", f"{_text(full['node_resident_mib'])} MiB", "954 MiB (1 GB)"],
-        ["its highest value", f"{_text(full['node_resident_highest_mib'])} MiB", ""],
+        ["start of the process to active, median of three", f"{digits(case['start_to_active_median_s'])} s", "8 s"],
+        ["of it, configure", f"{digits(sorted(case['configure_s'])[1])} s", ""],
+        ["resident memory, image buffer full", f"{digits(full['node_resident_mib'])} MiB", "954 MiB (1 GB)"],
+        ["its highest value", f"{digits(full['node_resident_highest_mib'])} MiB", ""],
     ]
     return table(["", "measured", "target"], rows)
 
@@ -122,7 +121,7 @@ def soak_table(result: Mapping[str, Any]) -> str:
             "memory, MiB a minute",
             f"{result['memory_mib_a_minute']:.2f} ± {result['memory_mib_a_minute_standard_error']:.2f}",
         ],
-        ["highest resident memory", f"{_text(result['node_resident_highest_mib'])} MiB"],
+        ["highest resident memory", f"{digits(result['node_resident_highest_mib'])} MiB"],
     ]
     return table(["", ""], rows)
 
@@ -157,23 +156,12 @@ def inference_tables(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _text(cell: Any) -> str:
-    if cell is None:
-        return "–"
-    if not isinstance(cell, float):
-        return str(cell)
-    return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
-
-
-def page(root: Path) -> str:
-    """The text of the page under `root` with all tables written anew."""
-
-    def read(name: str) -> Any:
-        return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
-
+def benchmarks_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
+    """The tables of docs/benchmarks.md by their marks; `read` gives a result by its file's name."""
     node, path, soak = read("node_cpu.json"), read("message_path.json"), read("soak.json")
     inference = read("inference_cpu.json")
-    tables: dict[str, Callable[[], str]] = {
+    return {
+        "headlines": lambda: headlines(read),
         "machine": lambda: machine(node),
         "overhead": lambda: overhead_table(node),
         "detections": lambda: detections_table(node),
@@ -183,13 +171,35 @@ def page(root: Path) -> str:
         "soak": lambda: soak_table(soak),
         "inference": lambda: inference_tables(inference),
     }
-    return fill((root / PAGE).read_text(encoding="utf-8"), tables)
 
 
-def main(root: Path = Path()) -> None:
-    """Rewrite the page under `root`, the source tree."""
-    (root / PAGE).write_text(page(root), encoding="utf-8")
+def pages(root: Path) -> dict[Path, str]:
+    """The texts of the pages under `root`, by their paths in it, with all tables written anew."""
+
+    def read(name: str) -> Any:
+        return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
+
+    measured = {path.name for path in (root / RESULTS).glob("*.json")}
+    tables = {
+        "benchmarks.md": benchmarks_page(read),
+        "evaluation.md": evaluation_page(read, measured),
+        "training.md": training_page(read),
+    }
+    paths = {Path("docs", name): made for name, made in tables.items()}
+    return {path: fill((root / path).read_text(encoding="utf-8"), made) for path, made in paths.items()}
+
+
+def main(root: Path = Path()) -> int:
+    """Rewrite pages and plots under `root`, the source tree."""
+    for path, text in pages(root).items():
+        (root / path).write_text(text, encoding="utf-8")
+    try:
+        draw(root)
+    except ImportError as error:
+        print(f"error: plots not drawn, {error}; pip install -r requirements/benchmark.txt", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

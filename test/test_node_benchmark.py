@@ -147,11 +147,6 @@ def test_a_process_is_watched():
     assert 0 < busy < everything and resident_mib(os.getpid())[0] > 10
 
 
-def test_the_page_shows_the_committed_figures():
-    text = page_tables.page(ROOT)
-    assert text == (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"), "run python benchmark/page_tables.py"
-
-
 def test_a_busy_machine_is_said():
     result = json.loads((ROOT / "benchmark" / "results" / "node_cpu.json").read_text(encoding="utf-8"))
     for busy, said in ((3.0, False), (60.0, True)):

@@ -90,22 +90,22 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
     by_object = {system.name: [object_rows(e) for e in system.evaluations] for system in systems}
     rows = []
     for number, row in enumerate(object_rows(first)):
-        cells = [_spread([own[number].score for own in seeds]) for seeds in by_object.values()]
-        best = _spread([own[number].oracle_score for own in by_object[chosen.name]])
+        cells = [spread([own[number].score for own in seeds]) for seeds in by_object.values()]
+        best = spread([own[number].oracle_score for own in by_object[chosen.name]])
         rows.append((f"{row.class_id} ({row.instances})", *cells, best, _percent(row.chance_score)))
     summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
     best_rows = [summary_row(e) for e in chosen.evaluations]
     chance = summary_row(first)
     rows.append(
-        ("**mean**", *(f"**{_spread([r.score for r in own])}**" for own in summaries),
-         _spread([r.oracle_score for r in best_rows]), _percent(chance.chance_score))
+        ("**mean**", *(f"**{spread([r.score for r in own])}**" for own in summaries),
+         spread([r.oracle_score for r in best_rows]), _percent(chance.chance_score))
     )  # fmt: skip
     rows.append(
-        ("rotation error, median °", *(_angles([r.rotation_error_deg_median for r in own]) for own in summaries),
-         _angles([r.oracle_rotation_error_deg_median for r in best_rows]),
+        ("rotation error, median °", *(angles([r.rotation_error_deg_median for r in own]) for own in summaries),
+         angles([r.oracle_rotation_error_deg_median for r in best_rows]),
          f"{chance.chance_rotation_error_deg_median:.1f}")
     )  # fmt: skip
-    rows.append(("under 15° %", *(_spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
+    rows.append(("under 15° %", *(spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
     notes = [f"Protocol: {first.protocol_line}.", _seeds_note(systems)]
     if any(system.published for system in systems):
         published = [_percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
@@ -187,6 +187,18 @@ def write_tables(systems: Sequence[System], tables: Sequence[Table], machine: st
     (out / "tables.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+def spread(values: Sequence[float]) -> str:
+    """Per cent: the mean, and the standard deviation of a sample where there are several."""
+    mean = _percent(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+def angles(values: Sequence[float]) -> str:
+    """Degrees: as ``spread``."""
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
+
+
 def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
     """ValueError unless all are of one protocol and scored the same instances."""
     check_comparable(evaluations)
@@ -202,7 +214,7 @@ def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
 
 def _cost_row(system: System, batches: Sequence[int]) -> tuple[str, ...]:
     size, timing = system.size, system.timing
-    score = _spread([summary_row(evaluation).score for evaluation in system.evaluations])
+    score = spread([summary_row(evaluation).score for evaluation in system.evaluations])
     times = [*(timing.batches[count] for count in batches), timing.in_sequence]
     return (
         system.name, score, *(f"{value:.1f}" for value in times), f"{size.parameters / 1e6:.2f}",
@@ -232,14 +244,3 @@ def _seeds_note(systems: Sequence[System]) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Per cent: the mean, and the standard deviation of a sample where there are several."""
-    mean = _percent(float(np.mean(values)))
-    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
-
-
-def _angles(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

@@ -25,7 +25,7 @@ USES = {
     "train": ("training and evaluation", ["setup.py", "--extra", "train"]),
     "replay": ("reading and writing bags", ["setup.py", "--extra", "replay"]),
     "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
-    "benchmark": ("what benchmark/inference.py compares with", ["setup.py", "--extra", "benchmark"]),
+    "benchmark": ("what the benchmarks compare with and draw with", ["setup.py", "--extra", "benchmark"]),
     "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
 }
 EXTRAS = ("train", "replay", "dev", "benchmark")
