@@ -1,0 +1,70 @@
+"""The encoder with its batch norms folded into the layers after them: what every quick form of it starts from.
+
+A block is y = s · relu(w ∗ pad₀(x) + b) + t with s, t of its norm. s and t go into the next layer, w' = w · s and
+b' = b + Σ w · t, exactly also at the border if that is padded with −t/s instead of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared_pose_ros.network.encoder import CODE_SIZE, EncoderBlock
+
+BLOCKS = 4
+
+
+@dataclass(frozen=True)
+class FoldedBlock:
+    """relu(kernel ∗ pad(x) + bias), fp32.
+
+    Attributes:
+        kernel: ``(O, I, 5, 5)``.
+        bias: ``(O,)``.
+        border: ``(I,)``, what its input is padded with.
+        mean: ``(O,)`` of its output in training.
+        deviation: ``(O,)``, standard, of the same.
+        side: of its input without the border, pixels.
+    """
+
+    kernel: Tensor
+    bias: Tensor
+    border: Tensor
+    mean: Tensor
+    deviation: Tensor
+    side: int
+
+
+def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBlock], Tensor, Tensor]:
+    """Blocks without norms, and the linear layer.
+
+    Args:
+        weights: ``Encoder.state_dict()``.
+        crop_size: side of the crops, pixels.
+
+    Returns:
+        The blocks; the linear layer's weight ``(128, O, S, S)`` of the last block's output, and its bias ``(128,)``.
+    """
+    exact = {name: tensor.detach().float() for name, tensor in weights.items()}
+    side, channels = crop_size, exact["blocks.0.convolution.weight"].shape[1]
+    scale, shift = exact["linear.weight"].new_ones(channels), exact["linear.weight"].new_zeros(channels)
+    blocks = []
+    for number in range(BLOCKS):
+        block = f"blocks.{number}."
+        kernel, mean, variance = (
+            exact[block + name] for name in ("convolution.weight", "norm.running_mean", "norm.running_var")
+        )
+        bias = exact[block + "convolution.bias"] + (kernel * shift[:, None, None]).sum((1, 2, 3))
+        kernel, border = kernel * scale[:, None, None], -shift / scale
+        blocks.append(FoldedBlock(kernel, bias, border, mean, variance.sqrt(), side))
+        scale = exact[block + "norm.weight"] / (variance + EncoderBlock.EPSILON).sqrt()
+        shift = exact[block + "norm.bias"] - mean * scale
+        # A channel that is switched off still passes its shift on.
+        scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
+        side //= 2
+    linear = exact["linear.weight"].reshape(CODE_SIZE, len(scale), side, side)
+    bias = exact["linear.bias"] + (linear * shift[:, None, None]).sum((1, 2, 3))
+    return blocks, linear * scale[:, None, None], bias

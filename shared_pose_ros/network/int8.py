@@ -1,0 +1,137 @@
+"""The encoder in 8-bit integers, for x86 processors that multiply them four at a time (VNNI).
+
+Nothing is calibrated with images: the batch norms know mean and deviation of every feature in training, and from these
+come the ranges, once, when the encoder is made. So an answer never depends on the other crops of a call.
+
+Convention: a feature x of channel c is stored as the integer q = round(x / unit[c]) + ``OFFSET``, clipped to 0…255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from shared_pose_ros.network.folding import FoldedBlock, fold
+
+OFFSET = 16
+"""The integer of the value 0; below it is room for the negative ones among the borders, features have none."""
+_HIGHEST = 255
+_TAIL = 12.0  # a feature exceeds its range once in e^12 times, by the model of feature_range
+_SPARSEST = 0.1  # mean over deviation of a feature: rarer ones are taken as this, and an untrained norm has 0
+_LEAST = 1e-6  # of a range: a feature that is never on has none
+_LARGEST_WEIGHT = 127
+# How alike neighbours in a map are (correlation), and the square of mean over deviation: from trained encoders.
+_ALIKE_PIXELS, _ALIKE_FEATURES, _CONSTANT = 0.9, 0.7, 0.2
+_BATCH = 8  # that oneDNN chooses the layout of the weights for; others run with it too
+
+
+class Int8Encoder(nn.Module):
+    """``Encoder`` in evaluation mode, weights and features in 8 bits, sums in 32. Scriptable.
+
+    Args:
+        weights: ``Encoder.state_dict()``, on the CPU.
+        crop_size: side of the crops, pixels.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], crop_size: int) -> None:
+        super().__init__()
+        blocks, linear, linear_bias = fold(weights, crop_size)
+        kernels: list[Tensor] = []
+        steps: list[Tensor] = []
+        biases: list[Tensor] = []
+        borders: list[Tensor] = []
+        zeros: list[Tensor] = []
+        unit, offset = torch.full((blocks[0].kernel.shape[1],), 1.0 / _HIGHEST), 0
+        for number, block in enumerate(blocks):
+            borders.append((block.border / unit + offset).round().clamp(0, _HIGHEST).to(torch.uint8))
+            below = blocks[number + 1].border if number + 1 < len(blocks) else torch.zeros_like(block.mean)
+            next_unit = feature_range(block, below) / (_HIGHEST - OFFSET)
+            kernel = block.kernel * unit[:, None, None] / next_unit[:, None, None, None]
+            rounded, step = round_kernel(kernel, _ALIKE_FEATURES if number else _ALIKE_PIXELS)
+            # The offset of the input is a constant of every sum.
+            biases.append(block.bias / next_unit - offset * step * rounded.sum((1, 2, 3)))
+            size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
+            kernels.append(
+                torch.ops.onednn.qconv_prepack(
+                    rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size
+                )
+            )
+            steps.append(step)
+            zeros.append(torch.zeros(len(step), dtype=torch.int32))
+            unit, offset = next_unit, OFFSET
+        rounded, step = round_kernel(linear * unit[:, None, None], _ALIKE_FEATURES)
+        self.linear_bias = linear_bias - offset * step * rounded.sum((1, 2, 3))
+        # In the order of the last map's memory: rows, columns, channels.
+        rounded = rounded.permute(0, 2, 3, 1).flatten(1).to(torch.int8)
+        self.linear_weight = torch.ops.onednn.qlinear_prepack(rounded, [_BATCH, rounded.shape[1]])
+        self.linear_step, self.linear_zero = step, torch.zeros(len(step), dtype=torch.int32)
+        self.kernels, self.steps, self.biases, self.borders, self.zeros = kernels, steps, biases, borders, zeros
+        self.offset = OFFSET
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32."""
+        x = (crops * 255.0).round()
+        for number, kernel in enumerate(self.kernels):
+            count, channels, rows, columns = x.shape
+            y = torch.empty(count, rows + 3, columns + 3, channels, dtype=torch.uint8)
+            y.copy_(self.borders[number])
+            y = y.permute(0, 3, 1, 2)
+            y[:, :, 1:-2, 1:-2] = x
+            x = torch.ops.onednn.qconv2d_pointwise(
+                y, 1.0, 0, kernel, self.steps[number], self.zeros[number], self.biases[number],
+                [2, 2], [0, 0], [1, 1], 1, 1.0, self.offset, torch.uint8, "relu", [], "",
+            )  # fmt: skip
+        flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        return torch.ops.onednn.qlinear_pointwise(
+            flat, 1.0, 0, self.linear_weight, self.linear_step, self.linear_zero, self.linear_bias,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+
+
+def feature_range(block: FoldedBlock, border: Tensor) -> Tensor:
+    """The largest values ``(O,)`` that a block's outputs are stored with.
+
+    A rectified feature is taken as 0 with probability 1 − p, else exponential with mean θ. Then its mean is μ = p θ and
+    its mean square σ² + μ² = 2 p θ², and it exceeds θ (a + ln p) with probability e^−a. Features with σ < μ, of which
+    none is 0, are taken as exponential with deviation σ from μ − σ on, where both agree at σ = μ.
+
+    Args:
+        block: with mean and deviation.
+        border: ``(O,)`` that its output will be padded with: it fits in too, also where it is negative.
+    """
+    deviation = block.deviation
+    mean = torch.maximum(block.mean, _SPARSEST * deviation).clamp(min=1e-12)
+    scale = (deviation.square() + mean.square()) / (2.0 * mean)
+    dense = mean + (_TAIL - 1.0) * deviation
+    largest = torch.where(mean < deviation, scale * (_TAIL + (mean / scale).clamp(max=1.0).log()), dense)
+    negative = -border * (_HIGHEST - OFFSET) / OFFSET
+    return torch.stack([largest, border, negative]).amax(0).clamp(min=_LEAST)
+
+
+def round_kernel(kernel: Tensor, alike: float) -> tuple[Tensor, Tensor]:
+    """Integers within ±127 and the step ``(O,)`` of each output, so that kernel ≈ step · integers.
+
+    Position by position, and what one was rounded by is put on those that are left such that the expected square of the
+    output's error is smallest. For this, neighbours in the input correlate by ``alike`` a pixel (GPTQ, Frantar et al.,
+    ICLR 2023, with an assumed covariance instead of one from images).
+
+    Args:
+        kernel: ``(O, I, K, K)``.
+        alike: correlation of neighbours.
+
+    Returns:
+        Integers as floats ``(O, I, K, K)``, and steps.
+    """
+    step = (kernel.abs().amax((1, 2, 3)) / _LARGEST_WEIGHT).clamp(min=torch.finfo(torch.float32).tiny)
+    positions = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in kernel.shape[2:]))
+    distance = (positions[:, None] - positions).abs().sum(-1)
+    spread = torch.linalg.cholesky(torch.linalg.inv(alike**distance + _CONSTANT), upper=True).float()
+    left, rounded = (kernel / step[:, None, None, None]).flatten(2), []
+    for number in range(len(positions)):
+        value = left[:, :, number]
+        rounded.append(value.round().clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT))
+        error = (value - rounded[-1]) / spread[number, number]
+        left = left - error[:, :, None] * spread[number]
+    return torch.stack(rounded, dim=2).reshape(kernel.shape), step
