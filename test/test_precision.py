@@ -37,7 +37,9 @@ def test_what_a_device_cannot_compute_in_is_refused(tmp_path, monkeypatch):
     assert usable_precisions("fp32", CPU) == ("fp32",) and usable_precisions("bf16", CPU) == ("bf16",)
     assert usable_precisions("fp16", CUDA) == ("fp16",)
     assert usable_precisions("int8", CPU, cpuinfo(tmp_path, "avx2 avx_vnni")) == ("int8",)
-    with pytest.raises(ValueError, match="int8 needs an x86 processor with avx512_vnni or avx_vnni.*auto, fp32 or bf16"):
+    with pytest.raises(
+        ValueError, match="int8 needs an x86 processor with avx512_vnni or avx_vnni.*auto, fp32 or bf16"
+    ):
         usable_precisions("int8", CPU, cpuinfo(tmp_path, "avx512f avx512_bf16"))
     with pytest.raises(ValueError, match="int8 is for CPUs, not for cuda"):
         usable_precisions("int8", CUDA)

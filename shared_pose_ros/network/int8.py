@@ -54,9 +54,7 @@ class Int8Encoder(nn.Module):
             biases.append(block.bias / next_unit - offset * step * rounded.sum((1, 2, 3)))
             size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
             kernels.append(
-                torch.ops.onednn.qconv_prepack(
-                    rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size
-                )
+                torch.ops.onednn.qconv_prepack(rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size)
             )
             steps.append(step)
             zeros.append(torch.zeros(len(step), dtype=torch.int32))

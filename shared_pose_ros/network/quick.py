@@ -96,7 +96,7 @@ class QuickNetwork(nn.Module):
     Args:
         network: ``PoseNetwork`` or ``CodebookNetwork`` in evaluation mode, scripted or not; it stays as it is.
         crop_size: side of the crops, pixels.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16" or "int8".
     """
 
     def __init__(self, network: nn.Module, crop_size: int, precision: str) -> None:
