@@ -1,4 +1,4 @@
-"""The encoder with its batch norms folded into the layers after them: what every quick form of it starts from.
+"""The encoder with its batch norms folded into the layers after them: what the quick forms of it have in common.
 
 A block is y = s · relu(w ∗ pad₀(x) + b) + t with s, t of its norm. s and t go into the next layer, w' = w · s and
 b' = b + Σ w · t, exactly also at the border if that is padded with −t/s instead of zero.
@@ -68,3 +68,40 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
     linear = exact["linear.weight"].reshape(CODE_SIZE, len(scale), side, side)
     bias = exact["linear.bias"] + (linear * shift[:, None, None]).sum((1, 2, 3))
     return blocks, linear * scale[:, None, None], bias
+
+
+def padded(x: Tensor, border: Tensor, channels_last: bool) -> Tensor:
+    """A block's input with its border, ``(B, C, S + 3, S + 3)`` of the border's type. Scriptable.
+
+    Args:
+        x: ``(B, C, S, S)``.
+        border: ``(C,)``.
+        channels_last: the memory's order, else channels first.
+    """
+    count, channels, rows, columns = x.shape
+    if channels_last:
+        y = torch.empty(count, rows + 3, columns + 3, channels, dtype=border.dtype, device=x.device).permute(0, 3, 1, 2)
+    else:
+        y = torch.empty(count, channels, rows + 3, columns + 3, dtype=border.dtype, device=x.device)
+    # Everywhere first: for small maps two writes take less than one for each side.
+    y.copy_(border[:, None, None])
+    y[:, :, 1:-2, 1:-2] = x
+    return y
+
+
+def patches(y: Tensor) -> Tensor:
+    """What the kernels read of a padded map, ``(B · S/2 · S/2, 25 · C)``: rows, columns, channels. Scriptable.
+
+    Args:
+        y: ``(B, C, S + 3, S + 3)``, channels last in memory.
+    """
+    count, channels, rows, columns = y.shape
+    side, row = (rows - 3) // 2, columns * channels
+    # A kernel's row is contiguous: five pixels with all their channels.
+    shape, strides = [count, side, side, 5, 5 * channels], [rows * row, 2 * row, 2 * channels, row, 1]
+    return y.as_strided(shape, strides).reshape(count * side * side, 25 * channels)
+
+
+def as_matrix(kernel: Tensor) -> Tensor:
+    """A kernel ``(O, C, K, K)`` as the matrix ``(O, K · K · C)`` for patches: rows, columns, channels."""
+    return kernel.permute(0, 2, 3, 1).flatten(1)

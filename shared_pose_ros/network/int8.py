@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from shared_pose_ros.network.folding import FoldedBlock, fold
+from shared_pose_ros.network.folding import FoldedBlock, as_matrix, fold, padded, patches
 
 OFFSET = 16
 """The integer of the value 0; below it is room for the negative ones among the borders, features have none."""
@@ -52,40 +52,50 @@ class Int8Encoder(nn.Module):
             rounded, step = round_kernel(kernel, _ALIKE_FEATURES if number else _ALIKE_PIXELS)
             # The offset of the input is a constant of every sum.
             biases.append(block.bias / next_unit - offset * step * rounded.sum((1, 2, 3)))
-            size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
-            kernels.append(
-                torch.ops.onednn.qconv_prepack(rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size)
-            )
+            if number + 1 < len(blocks):
+                size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
+                kernels.append(
+                    torch.ops.onednn.qconv_prepack(
+                        rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size
+                    )
+                )
+            else:  # its rows are short: as a product of matrices it is quicker, copying the patches included
+                kernels.append(_packed(rounded, _BATCH * (block.side // 2) ** 2))
             steps.append(step)
             zeros.append(torch.zeros(len(step), dtype=torch.int32))
             unit, offset = next_unit, OFFSET
         rounded, step = round_kernel(linear * unit[:, None, None], _ALIKE_FEATURES)
         self.linear_bias = linear_bias - offset * step * rounded.sum((1, 2, 3))
-        # In the order of the last map's memory: rows, columns, channels.
-        rounded = rounded.permute(0, 2, 3, 1).flatten(1).to(torch.int8)
-        self.linear_weight = torch.ops.onednn.qlinear_prepack(rounded, [_BATCH, rounded.shape[1]])
+        self.linear_weight = _packed(rounded, _BATCH)
         self.linear_step, self.linear_zero = step, torch.zeros(len(step), dtype=torch.int32)
         self.kernels, self.steps, self.biases, self.borders, self.zeros = kernels, steps, biases, borders, zeros
         self.offset = OFFSET
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32."""
+        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32 in [0, 1], B > 0."""
         x = (crops * 255.0).round()
         for number, kernel in enumerate(self.kernels):
-            count, channels, rows, columns = x.shape
-            y = torch.empty(count, rows + 3, columns + 3, channels, dtype=torch.uint8)
-            y.copy_(self.borders[number])
-            y = y.permute(0, 3, 1, 2)
-            y[:, :, 1:-2, 1:-2] = x
-            x = torch.ops.onednn.qconv2d_pointwise(
-                y, 1.0, 0, kernel, self.steps[number], self.zeros[number], self.biases[number],
-                [2, 2], [0, 0], [1, 1], 1, 1.0, self.offset, torch.uint8, "relu", [], "",
-            )  # fmt: skip
-        flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+            y = padded(x, self.borders[number], True)
+            step, zero, bias = self.steps[number], self.zeros[number], self.biases[number]
+            if number + 1 < len(self.kernels):
+                x = torch.ops.onednn.qconv2d_pointwise(
+                    y, 1.0, 0, kernel, step, zero, bias, [2, 2], [0, 0], [1, 1], 1,
+                    1.0, self.offset, torch.uint8, "relu", [], "",
+                )  # fmt: skip
+            else:
+                x = torch.ops.onednn.qlinear_pointwise(
+                    patches(y), 1.0, 0, kernel, step, zero, bias, 1.0, self.offset, torch.uint8, "relu", [], ""
+                )
         return torch.ops.onednn.qlinear_pointwise(
-            flat, 1.0, 0, self.linear_weight, self.linear_step, self.linear_zero, self.linear_bias,
-            1.0, 0, torch.float32, "none", [], "",
+            x.reshape(crops.shape[0], -1), 1.0, 0, self.linear_weight, self.linear_step, self.linear_zero,
+            self.linear_bias, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+
+
+def _packed(integers: Tensor, rows: int) -> Tensor:
+    """A matrix as oneDNN multiplies it with that many rows, of a kernel's integers ``(O, C, K, K)``."""
+    matrix = as_matrix(integers).to(torch.int8)
+    return torch.ops.onednn.qlinear_prepack(matrix, [rows, matrix.shape[1]])
 
 
 def feature_range(block: FoldedBlock, border: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.folding import fold
+from shared_pose_ros.network.folding import as_matrix, fold, padded, patches
 from shared_pose_ros.network.int8 import Int8Encoder
 from shared_pose_ros.network.precision import has_bf16
 
@@ -43,36 +43,33 @@ class QuickEncoder(nn.Module):
         self.packed = _can_pack(linear.device, precision)
         # What oneDNN's kernels, and cuDNN's for short floats, read; cuDNN's for fp32 do not.
         self.channels_last = self.packed or precision != "fp32"
-        self.kernels = [self._laid_out(block.kernel.to(dtype), block.side) for block in blocks]
+        self.kernels = [self._laid_out(block.kernel.to(dtype), block.side) for block in blocks[:-1]]
         self.biases = [block.bias.to(dtype) for block in blocks]
-        self.borders = [block.border[:, None, None].to(dtype) for block in blocks]
-        # In the order of the last map's memory: rows, columns, channels.
-        flat = linear.permute(0, 2, 3, 1).flatten(1).to(dtype)
-        self.linear_weight = torch.ops.mkldnn._reorder_linear_weight(flat, _BATCH) if self.packed else flat
+        self.borders = [block.border.to(dtype) for block in blocks]
+        kernel, side = blocks[-1].kernel.to(dtype), blocks[-1].side
+        if self.packed:  # its rows are short: as a product of matrices it is quicker, copying the patches included
+            kernel = torch.ops.mkldnn._reorder_linear_weight(as_matrix(kernel), _BATCH * (side // 2) ** 2)
+        self.kernels.append(kernel if self.packed else self._laid_out(kernel, side))
+        weight = as_matrix(linear).to(dtype)
+        self.linear_weight = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH) if self.packed else weight
         self.linear_bias = linear_bias.to(dtype)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32."""
+        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32, B > 0."""
         x = crops
         for number, kernel in enumerate(self.kernels):
-            count, channels, rows, columns = x.shape
-            y = torch.empty(count, channels, rows + 3, columns + 3, dtype=self.dtype, device=x.device)
-            if self.channels_last:
-                y = y.view(count, rows + 3, columns + 3, channels).permute(0, 3, 1, 2)
-            # Everywhere first: two writes take less than one for each side, the map is in the cache.
-            y.copy_(self.borders[number])
-            y[:, :, 1:-2, 1:-2] = x
-            if self.packed:
-                x = torch.ops.mkldnn._convolution_pointwise(
-                    y, kernel, self.biases[number], [0, 0], [2, 2], [1, 1], 1, "relu", [], ""
-                )
+            y, bias = padded(x, self.borders[number], self.channels_last), self.biases[number]
+            if not self.packed:
+                x = F.relu(F.conv2d(y, kernel, bias, stride=[2, 2]))
+            elif number + 1 < len(self.kernels):
+                x = torch.ops.mkldnn._convolution_pointwise(y, kernel, bias, [0, 0], [2, 2], [1, 1], 1, "relu", [], "")
             else:
-                x = F.relu(F.conv2d(y, kernel, self.biases[number], stride=[2, 2]))
-        flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+                x = torch.ops.mkldnn._linear_pointwise(patches(y), kernel, bias, "relu", [], "")
         if self.packed:
+            flat = x.reshape(crops.shape[0], -1)
             code = torch.ops.mkldnn._linear_pointwise(flat, self.linear_weight, self.linear_bias, "none", [], "")
         else:
-            code = F.linear(flat, self.linear_weight, self.linear_bias)
+            code = F.linear(x.permute(0, 2, 3, 1).flatten(1), self.linear_weight, self.linear_bias)
         return code.to(torch.float32)
 
     def _laid_out(self, kernel: Tensor, side: int) -> Tensor:
