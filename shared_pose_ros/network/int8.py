@@ -136,10 +136,10 @@ def round_kernel(kernel: Tensor, alike: float) -> tuple[Tensor, Tensor]:
     positions = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in kernel.shape[2:]))
     distance = (positions[:, None] - positions).abs().sum(-1)
     spread = torch.linalg.cholesky(torch.linalg.inv(alike**distance + _CONSTANT), upper=True).float()
-    left, rounded = (kernel / step[:, None, None, None]).flatten(2), []
-    for number in range(len(positions)):
-        value = left[:, :, number]
-        rounded.append(value.round().clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT))
-        error = (value - rounded[-1]) / spread[number, number]
-        left = left - error[:, :, None] * spread[number]
-    return torch.stack(rounded, dim=2).reshape(kernel.shape), step
+    left = (kernel / step[:, None, None, None]).flatten(2).permute(2, 0, 1).contiguous()
+    for number, value in enumerate(left):
+        rounded = value.round().clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT)
+        error = (value - rounded) / spread[number, number]
+        value.copy_(rounded)
+        left[number + 1 :] -= spread[number, number + 1 :, None, None] * error
+    return left.permute(1, 2, 0).reshape(kernel.shape), step
