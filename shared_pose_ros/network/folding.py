@@ -22,7 +22,8 @@ class FoldedBlock:
     """relu(kernel ∗ pad(x) + bias), fp32.
 
     Attributes:
-        kernel: ``(O, I, 5, 5)``.
+        unscaled: ``(O, I, 5, 5)``, the kernel as it was trained.
+        scale: ``(I,)``, its inputs' factors.
         bias: ``(O,)``.
         border: ``(I,)``, what its input is padded with.
         mean: ``(O,)`` of its output in training.
@@ -30,12 +31,18 @@ class FoldedBlock:
         side: of its input without the border, pixels.
     """
 
-    kernel: Tensor
+    unscaled: Tensor
+    scale: Tensor
     bias: Tensor
     border: Tensor
     mean: Tensor
     deviation: Tensor
     side: int
+
+    @property
+    def kernel(self) -> Tensor:
+        """``(O, I, 5, 5)``, a new one each time: they are large, and so only one need be held."""
+        return self.unscaled * self.scale[:, None, None]
 
 
 def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBlock], Tensor, Tensor]:
@@ -58,8 +65,7 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
             exact[block + name] for name in ("convolution.weight", "norm.running_mean", "norm.running_var")
         )
         bias = exact[block + "convolution.bias"] + (kernel * shift[:, None, None]).sum((1, 2, 3))
-        kernel, border = kernel * scale[:, None, None], -shift / scale
-        blocks.append(FoldedBlock(kernel, bias, border, mean, variance.sqrt(), side))
+        blocks.append(FoldedBlock(kernel, scale, bias, -shift / scale, mean, variance.sqrt(), side))
         scale = exact[block + "norm.weight"] / (variance + EncoderBlock.EPSILON).sqrt()
         shift = exact[block + "norm.bias"] - mean * scale
         # A channel that is switched off still passes its shift on.

@@ -43,28 +43,25 @@ class Int8Encoder(nn.Module):
         biases: list[Tensor] = []
         borders: list[Tensor] = []
         zeros: list[Tensor] = []
-        unit, offset = torch.full((blocks[0].kernel.shape[1],), 1.0 / _HIGHEST), 0
-        for number, block in enumerate(blocks):
+        unit, offset = torch.full_like(blocks[0].scale, 1.0 / _HIGHEST), 0
+        borders_below = [*(block.border for block in blocks[1:]), torch.zeros_like(blocks[-1].mean)]
+        for number, (block, below) in enumerate(zip(blocks, borders_below)):
             borders.append((block.border / unit + offset).round().clamp(0, _HIGHEST).to(torch.uint8))
-            below = blocks[number + 1].border if number + 1 < len(blocks) else torch.zeros_like(block.mean)
             next_unit = feature_range(block, below) / (_HIGHEST - OFFSET)
-            kernel = block.kernel * unit[:, None, None] / next_unit[:, None, None, None]
+            kernel = block.kernel.mul_(unit[:, None, None]).div_(next_unit[:, None, None, None])
             rounded, step = round_kernel(kernel, _ALIKE_FEATURES if number else _ALIKE_PIXELS)
             # The offset of the input is a constant of every sum.
             biases.append(block.bias / next_unit - offset * step * rounded.sum((1, 2, 3)))
             if number + 1 < len(blocks):
                 size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
-                kernels.append(
-                    torch.ops.onednn.qconv_prepack(
-                        rounded.to(torch.int8), step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size
-                    )
-                )
+                kernels.append(torch.ops.onednn.qconv_prepack(rounded, step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size))
             else:  # its rows are short: as a product of matrices it is quicker, copying the patches included
                 kernels.append(_packed(rounded, _BATCH * (block.side // 2) ** 2))
             steps.append(step)
             zeros.append(torch.zeros(len(step), dtype=torch.int32))
             unit, offset = next_unit, OFFSET
-        rounded, step = round_kernel(linear * unit[:, None, None], _ALIKE_FEATURES)
+        del kernel  # it is large
+        rounded, step = round_kernel(linear.mul_(unit[:, None, None]), _ALIKE_FEATURES)
         self.linear_bias = linear_bias - offset * step * rounded.sum((1, 2, 3))
         self.linear_weight = _packed(rounded, _BATCH)
         self.linear_step, self.linear_zero = step, torch.zeros(len(step), dtype=torch.int32)
@@ -94,7 +91,7 @@ class Int8Encoder(nn.Module):
 
 def _packed(integers: Tensor, rows: int) -> Tensor:
     """A matrix as oneDNN multiplies it with that many rows, of a kernel's integers ``(O, C, K, K)``."""
-    matrix = as_matrix(integers).to(torch.int8)
+    matrix = as_matrix(integers).contiguous()
     return torch.ops.onednn.qlinear_prepack(matrix, [rows, matrix.shape[1]])
 
 
@@ -130,16 +127,17 @@ def round_kernel(kernel: Tensor, alike: float) -> tuple[Tensor, Tensor]:
         alike: correlation of neighbours.
 
     Returns:
-        Integers as floats ``(O, I, K, K)``, and steps.
+        Integers ``(O, I, K, K)`` int8, and steps.
     """
     step = (kernel.abs().amax((1, 2, 3)) / _LARGEST_WEIGHT).clamp(min=torch.finfo(torch.float32).tiny)
     positions = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in kernel.shape[2:]))
     distance = (positions[:, None] - positions).abs().sum(-1)
     spread = torch.linalg.cholesky(torch.linalg.inv(alike**distance + _CONSTANT), upper=True).float()
-    left = (kernel / step[:, None, None, None]).flatten(2).permute(2, 0, 1).contiguous()
+    left = torch.empty(len(positions), *kernel.shape[:2])
+    torch.div(kernel.flatten(2).permute(2, 0, 1), step[:, None], out=left)
     for number, value in enumerate(left):
         rounded = value.round().clamp(-_LARGEST_WEIGHT, _LARGEST_WEIGHT)
         error = (value - rounded) / spread[number, number]
         value.copy_(rounded)
-        left[number + 1 :] -= spread[number, number + 1 :, None, None] * error
-    return left.permute(1, 2, 0).reshape(kernel.shape), step
+        left[number + 1 :].addcmul_(spread[number, number + 1 :, None, None], error, value=-1.0)
+    return left.to(torch.int8).permute(1, 2, 0).reshape(kernel.shape), step
