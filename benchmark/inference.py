@@ -27,11 +27,12 @@ import torch
 from output import emit
 from torch import nn
 
-from shared_pose_ros.bundle import Bundle, BundleMetadata, BundleObject, export_bundle, load_bundle
+from shared_pose_ros.bundle import Bundle, BundleError, BundleMetadata, BundleObject, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import IMAGE_SIZE, measure_size, noise_frame, take_turns
+from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import choose_precision
+from shared_pose_ros.network.precision import usable_precisions
 from shared_pose_ros.network.quick import QuickNetwork
 from shared_pose_ros.training.provenance import processor_name, source_commit
 
@@ -57,7 +58,8 @@ def demo_network(path: Path) -> tuple[PoseNetwork, BundleMetadata]:
 def paper_network(objects: int, like: BundleMetadata) -> tuple[PoseNetwork, BundleMetadata]:
     """A network as wide as the paper's with random weights, which take as long as others, and facts for it."""
     torch.manual_seed(0)
-    network = PoseNetwork(objects, 10, "paper", 128).eval()
+    network = PoseNetwork(objects, 10, "paper", 128)
+    learn_norms(network, like.crop_pad, 128)
     described = tuple(
         BundleObject(f"object_{i}", (), f"object {i}", 0.1, (0.06, 0.06, 0.06), (0.0, 0.0, 0.0), 0.03)
         for i in range(objects)
@@ -69,6 +71,23 @@ def paper_network(objects: int, like: BundleMetadata) -> tuple[PoseNetwork, Bund
     return network, facts
 
 
+def learn_norms(network: PoseNetwork, pad: float, size: int) -> None:
+    """Mean and deviation of every feature, as a training leaves them: int8 takes its ranges from them."""
+    noise, boxes, _ = noise_frame(16, 1)
+    crops = [crop_objects(torch.from_numpy(image), torch.from_numpy(boxes).float(), pad, size)
+             for image in (noise, smooth_frame(noise))]  # fmt: skip
+    for block in network.encoder.blocks:
+        block.norm.momentum = None  # those of these crops alone
+    with torch.no_grad():
+        network.train().encoder(normalize_crops(torch.cat(crops)))
+    network.eval()
+
+
+def smooth_frame(image: np.ndarray) -> np.ndarray:
+    """Without fine noise, so that different ways to shrink a crop are no difference."""
+    return cv2.normalize(cv2.GaussianBlur(image, (0, 0), 12), None, 0, 255, cv2.NORM_MINMAX)
+
+
 def systems(
     network: PoseNetwork, facts: BundleMetadata, path: Path, threads: int
 ) -> tuple[dict[str, PoseEstimator], dict[str, str], dict[str, str]]:
@@ -76,8 +95,13 @@ def systems(
     shape = facts.crop_pad, facts.crop_size, facts.turns
     modules: dict[str, nn.Module] = {"PyTorch, eager": peers.eager(network, *shape)}
     precisions, missing = {"PyTorch, eager": "fp32"}, {}
-    quickest = choose_precision("auto", CPU)
-    made = {name: PoseEstimator.load(path, "cpu", name) for name in dict.fromkeys(("fp32", quickest))}
+    made: dict[str, PoseEstimator] = {}
+    for name in reversed(usable_precisions("auto", CPU)):
+        try:
+            made[name] = PoseEstimator.load(path, "cpu", name)
+        except BundleError as error:
+            missing[f"{OURS} {name}"] = str(error)
+    quickest = list(made)[-1]
     onnx = path.with_suffix(".onnx")
     try:
         peers.write_onnx(network, facts.crop_size, onnx)
@@ -110,14 +134,10 @@ def summary(times: Iterable[float]) -> dict[str, float]:
 
 
 def disagreement(estimators: dict[str, PoseEstimator]) -> dict[str, float]:
-    """Degrees between each system's and the eager network's most confident rotation, median of 32 crops.
-
-    Of a frame without fine noise, so that different ways to shrink a crop are no difference.
-    """
+    """Degrees between each system's and the eager network's most confident rotation, median of 32 crops."""
     reference = estimators["PyTorch, eager"]
     image, boxes, index = noise_frame(32, len(reference.metadata.objects))
-    image = cv2.normalize(cv2.GaussianBlur(image, (0, 0), 12), None, 0, 255, cv2.NORM_MINMAX)
-    first = {name: one.estimate(image, boxes, index).rotations[:, 0] for name, one in estimators.items()}
+    first = {name: one.estimate(smooth_frame(image), boxes, index).rotations[:, 0] for name, one in estimators.items()}
     traces = {name: np.einsum("bij,bij->b", r, first["PyTorch, eager"]) for name, r in first.items()}
     return {
         name: round(float(np.median(np.degrees(np.arccos(np.clip((t - 1) / 2, -1, 1))))), 3)

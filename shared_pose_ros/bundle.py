@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, pack_meshes, unpack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import CODE_TOLERANCES, STORAGES, choose_precision, halve
+from shared_pose_ros.network.precision import CODE_TOLERANCES, STORAGES, halve, usable_precisions
 from shared_pose_ros.network.quick import QuickNetwork, can_be_quick
 from shared_pose_ros.network.turns import merge_hypotheses, quarter_turns, turn_back
 
@@ -266,7 +266,7 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision:
         path: of a ``.pose.pt`` file.
         device: where it is to run.
         precision: None for the graph of the file, whose weights have the names and values that were exported; else
-            what ``network.precision.choose_precision`` takes, for a module that only answers, as fast as it can.
+            what ``network.precision.usable_precisions`` takes, for a module that only answers, as fast as it can.
 
     Raises:
         BundleError: no file, not a bundle, another schema, changed weights, an example that comes out differently, or
@@ -289,10 +289,9 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision:
     bundle = Bundle(module, metadata, _verified_meshes(path, extra["meshes.npz"], len(metadata.objects)))
     if precision is None:
         return bundle
-    chosen = choose_precision(precision, torch.device(device))
-    quick = _quick_module(path, module, metadata, chosen, computed)
+    quick = _quick_module(path, module, metadata, usable_precisions(precision, torch.device(device)), computed)
     if quick is not None:
-        return dataclasses.replace(bundle, module=quick, precision=chosen)
+        return dataclasses.replace(bundle, module=quick[0], precision=quick[1])
     if precision not in ("auto", "fp32"):
         raise BundleError(f"{path} was exported by an older version and runs in fp32 only; export it again")
     return bundle
@@ -366,11 +365,12 @@ def _verify_example(
 
 
 def _quick_module(
-    path: Path, module: nn.Module, metadata: BundleMetadata, precision: str, computed: tuple[Tensor, Tensor]
-) -> nn.Module | None:
-    """The verified module's network in its quick form, with this package's cropping and merging.
+    path: Path, module: nn.Module, metadata: BundleMetadata, precisions: Sequence[str], computed: tuple[Tensor, Tensor]
+) -> tuple[nn.Module, str] | None:
+    """The verified module's network in its quick form, with this package's cropping and merging, and its precision.
 
-    Both are checked against what the module computed for the example.
+    Both are checked against what the module computed for the example. The first precision is taken in which the codes
+    are the graph's.
 
     Returns None for a network without the parts that it takes; then nothing has been changed. Otherwise ``module`` is
     used up.
@@ -387,15 +387,16 @@ def _quick_module(
         _compare(expected, found, f"this version of the package computes other poses than the graph of {path}")
         crops = normalize_crops(crop_objects(image, boxes, *facts[:2]))
         codes = network._finish(network.encoder(crops))
-        quick = QuickNetwork(network, metadata.crop_size, precision).eval()
-        difference, limit = (quick.code(crops) - codes).abs().max() / codes.abs().max(), CODE_TOLERANCES[precision]
-    if not difference <= limit:  # a NaN is refused too
-        raise BundleError(
-            f"the encoder of {path} computes other codes in {precision} than the graph (difference {difference:.2g} of "
-            f"the largest, limit {limit}); choose another precision"
-        )
-    quick.drop_original()
-    return torch.jit.script(PixelsToHypotheses(quick, *facts).eval())
+        for precision in precisions:
+            quick = QuickNetwork(network, metadata.crop_size, precision).eval()
+            difference, limit = (quick.code(crops) - codes).abs().max() / codes.abs().max(), CODE_TOLERANCES[precision]
+            if difference <= limit:  # a NaN is not
+                quick.drop_original()
+                return torch.jit.script(PixelsToHypotheses(quick, *facts).eval()), precision
+    raise BundleError(
+        f"the encoder of {path} computes other codes in {precision} than the graph (difference {difference:.2g} of "
+        f"the largest, limit {limit}); choose another precision"
+    )
 
 
 def _example_input(objects: int) -> tuple[Tensor, Tensor, Tensor]:

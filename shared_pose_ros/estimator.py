@@ -72,7 +72,7 @@ class PoseEstimator:
         Args:
             path: of a ``.pose.pt`` file.
             device: "cpu", "cuda", "cuda:1", …; "auto" takes a GPU if there is one.
-            precision: of the encoder, "fp32", "bf16" or "fp16"; "auto" takes the fastest of the first two.
+            precision: of the encoder, "fp32", "bf16", "fp16" or "int8"; "auto" takes the fastest one measured.
 
         Raises:
             BundleError: the file cannot be used.

@@ -11,7 +11,9 @@ from bundle_facts import make_metadata
 
 from shared_pose_ros.bundle import Bundle, export_bundle
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.evaluation.inference_cost import take_turns
+from shared_pose_ros.evaluation.inference_cost import noise_frame, take_turns
+from shared_pose_ros.network.crop import crop_objects, normalize_crops
+from shared_pose_ros.network.pose_network import PoseNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
 import inference
@@ -55,6 +57,22 @@ def test_systems_take_turns_and_the_first_turn_is_left_out(tiny_bundle, monkeypa
     spent = take_turns(systems, 3, 2, 0.0)
     assert [len(times) for times in spent] == [3, 3] and min(map(min, spent)) >= 0
     assert order == [0, 0, 1, 1] * 4
+
+
+def test_random_networks_get_norms_that_know_their_features():
+    torch.manual_seed(0)
+    network = PoseNetwork(2, 3, "compact", 32)
+    inference.learn_norms(network, 1.2, 32)
+    assert not network.training
+    image, boxes, _ = noise_frame(16, 1)
+    crops = crop_objects(torch.from_numpy(image), torch.from_numpy(boxes).float(), 1.2, 32)
+    smooth = crop_objects(torch.from_numpy(inference.smooth_frame(image)), torch.from_numpy(boxes).float(), 1.2, 32)
+    with torch.no_grad():
+        features = network.encoder.maps(normalize_crops(torch.cat([crops, smooth])))[0]
+    # A norm that has seen these very crops takes the mean away, and scales by the variance and its ε of 0.001.
+    variance = network.encoder.blocks[0].norm.running_var
+    assert float(features.mean((0, 2, 3)).abs().max()) < 1e-3 and float(variance.max()) > 1e-3
+    torch.testing.assert_close(features.var((0, 2, 3)), variance / (variance + 1e-3), atol=1e-2, rtol=1e-2)
 
 
 class Mirror(torch.nn.Module):
@@ -101,6 +119,7 @@ def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_p
     facts = make_metadata()
     facts = export_bundle(tiny_network, inference.dataclasses.replace(facts, turns=turns), tmp_path / "x.pose.pt")
     found, precisions, missing = inference.systems(tiny_network, facts, tmp_path / "x.pose.pt", 1)
+    missing.pop(f"{inference.OURS} int8", None)  # the network is untrained
     assert set(missing) == {"ONNX Runtime", "OpenVINO fp32", "OpenVINO"} and "onnx" in missing["OpenVINO"]
     assert ("one by one" in found) == ("codebook" in found) == (turns == 1)
     assert set(precisions) == set(found) and precisions[f"{inference.OURS} fp32"] == "fp32"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import choose_precision, halve, has_bf16
+from shared_pose_ros.network.precision import halve, has_bf16, has_int8, usable_precisions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -15,28 +15,41 @@ def cpuinfo(folder, flags):
     return path
 
 
-def test_auto_takes_bf16_where_the_processor_has_it(tmp_path):
-    assert choose_precision("auto", CPU, cpuinfo(tmp_path, "avx512f avx512_bf16")) == "bf16"
-    assert choose_precision("auto", CPU, cpuinfo(tmp_path, "amx_bf16 avx2")) == "bf16"
-    assert choose_precision("auto", CPU, cpuinfo(tmp_path, "avx512f avx2")) == "fp32"
-    assert choose_precision("auto", CPU, tmp_path / "none") == "fp32"
-    assert choose_precision("auto", CUDA, cpuinfo(tmp_path, "avx512_bf16")) == "fp32"
+def test_auto_takes_what_the_processor_has(tmp_path):
+    for flags, expected in (
+        ("avx512f avx512_bf16", ("bf16", "fp32")),
+        ("amx_bf16 avx2", ("bf16", "fp32")),
+        ("avx512f avx512_bf16 avx512_vnni", ("int8", "bf16", "fp32")),
+        ("avx512_vnni", ("int8", "fp32")),
+        ("avx2 avx_vnni", ("fp32",)),  # on request: it has not been measured
+        ("avx512f avx2", ("fp32",)),
+    ):
+        assert usable_precisions("auto", CPU, cpuinfo(tmp_path, flags)) == expected
+    assert usable_precisions("auto", CPU, tmp_path / "none") == ("fp32",)
+    assert usable_precisions("auto", CUDA, cpuinfo(tmp_path, "avx512_bf16 avx512_vnni")) == ("fp32",)
     # A processor's name is not its flags, and another architecture's file has none.
     path = tmp_path / "cpuinfo"
-    path.write_text("Features\t: asimd bf16\nmodel name: avx512_bf16\n")
-    assert not has_bf16(path)
+    path.write_text("Features\t: asimd bf16\nmodel name: avx512_bf16 avx512_vnni\n")
+    assert not has_bf16(path) and not has_int8(path)
 
 
-def test_what_a_device_cannot_compute_in_is_refused(monkeypatch):
-    assert choose_precision("fp32", CPU) == "fp32" and choose_precision("bf16", CPU) == "bf16"
-    assert choose_precision("fp16", CUDA) == "fp16"
-    with pytest.raises(ValueError, match="'int8' is unknown; choose one of auto, fp32, bf16, fp16"):
-        choose_precision("int8", CPU)
+def test_what_a_device_cannot_compute_in_is_refused(tmp_path, monkeypatch):
+    assert usable_precisions("fp32", CPU) == ("fp32",) and usable_precisions("bf16", CPU) == ("bf16",)
+    assert usable_precisions("fp16", CUDA) == ("fp16",)
+    assert usable_precisions("int8", CPU, cpuinfo(tmp_path, "avx2 avx_vnni")) == ("int8",)
+    with pytest.raises(
+        ValueError, match="int8 needs an x86 processor with avx512_vnni or avx_vnni.*auto, fp32 or bf16"
+    ):
+        usable_precisions("int8", CPU, cpuinfo(tmp_path, "avx512f avx512_bf16"))
+    with pytest.raises(ValueError, match="int8 is for CPUs, not for cuda"):
+        usable_precisions("int8", CUDA)
+    with pytest.raises(ValueError, match="'int4' is unknown; choose one of auto, fp32, bf16, fp16, int8"):
+        usable_precisions("int4", CPU)
     with pytest.raises(ValueError, match="fp16 is for GPUs, not for cpu"):
-        choose_precision("fp16", CPU)
+        usable_precisions("fp16", CPU)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     with pytest.raises(ValueError, match="cuda has no bf16"):
-        choose_precision("bf16", CUDA)
+        usable_precisions("bf16", CUDA)
 
 
 def test_halving_rounds_matrices_and_leaves_the_rest():

@@ -117,7 +117,7 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto",
-        help="of the encoder (default: auto, bf16 on a processor with bf16 instructions, else fp32)",
+        help="of the encoder (default: auto, the first of int8, bf16 and fp32 that the processor has instructions for)",
     )  # fmt: skip
 
 

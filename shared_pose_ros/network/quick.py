@@ -12,21 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import CODE_SIZE, EncoderBlock
+from shared_pose_ros.network.folding import as_matrix, fold, padded, patches
+from shared_pose_ros.network.int8 import Int8Encoder
 from shared_pose_ros.network.precision import has_bf16
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_BLOCKS = 4
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 _BATCH = 8  # that oneDNN chooses the layout of the weights for; others run with it too
+# A call's largest maps, bytes, beyond which its crops are computed in parts: in a processor's cache, and memory that is
+# used again instead of asked for anew.
+_CACHE = 8 << 20
+_NO_LIMIT = 1 << 30
 
 
 class QuickEncoder(nn.Module):
     """``Encoder`` in evaluation mode, in another form. Scriptable.
 
-    A block is y = s · relu(w ∗ pad₀(x) + b) + t with s, t of its norm. s and t go into the next layer,
-    w' = w · s and b' = b + Σ w · t, exactly also at the border if that is padded with −t/s instead of zero. On x86
-    oneDNN adds bias and ReLU within the convolution and gets the weights in the layout that it computes in; elsewhere
-    the convolutions are torch's.
+    The norms are folded away (network/folding.py). On x86 oneDNN adds bias and ReLU within the convolution and gets the
+    weights in the layout that it computes in; elsewhere the convolutions are torch's.
 
     Args:
         weights: ``Encoder.state_dict()``, on the device where it is to run.
@@ -36,59 +38,39 @@ class QuickEncoder(nn.Module):
 
     def __init__(self, weights: Mapping[str, Tensor], crop_size: int, precision: str) -> None:
         super().__init__()
-        exact = {name: tensor.detach().float() for name, tensor in weights.items()}
+        blocks, linear, linear_bias = fold(weights, crop_size)
         self.dtype = dtype = _DTYPES[precision]
-        self.packed = _can_pack(exact["linear.weight"].device, precision)
+        self.packed = _can_pack(linear.device, precision)
         # What oneDNN's kernels, and cuDNN's for short floats, read; cuDNN's for fp32 do not.
         self.channels_last = self.packed or precision != "fp32"
-        kernels: list[Tensor] = []
-        biases: list[Tensor] = []
-        borders: list[Tensor] = []
-        side, channels = crop_size, exact["blocks.0.convolution.weight"].shape[1]
-        scale, shift = exact["linear.weight"].new_ones(channels), exact["linear.weight"].new_zeros(channels)
-        for number in range(_BLOCKS):
-            block = f"blocks.{number}."
-            kernel = exact[block + "convolution.weight"]
-            biases.append(
-                (exact[block + "convolution.bias"] + (kernel * shift[:, None, None]).sum((1, 2, 3))).to(dtype)
-            )
-            borders.append((-shift / scale)[:, None, None].to(dtype))
-            kernels.append(self._laid_out((kernel * scale[:, None, None]).to(dtype), side))
-            scale = exact[block + "norm.weight"] / (exact[block + "norm.running_var"] + EncoderBlock.EPSILON).sqrt()
-            shift = exact[block + "norm.bias"] - exact[block + "norm.running_mean"] * scale
-            # A channel that is switched off still passes its shift on.
-            scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-            side //= 2
-        linear = exact["linear.weight"].reshape(CODE_SIZE, len(scale), side * side)
-        self.linear_bias = (exact["linear.bias"] + (linear * shift[:, None]).sum((1, 2))).to(dtype)
-        # In the order of the last map's memory: rows, columns, channels.
-        self.linear_weight = (linear * scale[:, None]).transpose(1, 2).flatten(1).to(dtype)
-        self.kernels, self.biases, self.borders = kernels, biases, borders
+        self.kernels = [self._laid_out(block.kernel.to(dtype), block.side) for block in blocks[:-1]]
+        self.biases = [block.bias.to(dtype) for block in blocks]
+        self.borders = [block.border.to(dtype) for block in blocks]
+        kernel, side = blocks[-1].kernel.to(dtype), blocks[-1].side
+        if self.packed:  # its rows are short: as a product of matrices it is quicker, copying the patches included
+            kernel = torch.ops.mkldnn._reorder_linear_weight(as_matrix(kernel), _BATCH * (side // 2) ** 2)
+        self.kernels.append(kernel if self.packed else self._laid_out(kernel, side))
+        weight = as_matrix(linear).to(dtype)
+        self.linear_weight = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH) if self.packed else weight
+        self.linear_bias = linear_bias.to(dtype)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32."""
-        if crops.shape[0] == 0:
-            return torch.zeros(0, self.linear_bias.shape[0], device=crops.device)
+        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32, B > 0."""
         x = crops
         for number, kernel in enumerate(self.kernels):
-            count, channels, rows, columns = x.shape
-            y = torch.empty(count, channels, rows + 3, columns + 3, dtype=self.dtype, device=x.device)
-            if self.channels_last:
-                y = y.view(count, rows + 3, columns + 3, channels).permute(0, 3, 1, 2)
-            y[:, :, 1:-2, 1:-2] = x
-            border = self.borders[number]
-            y[:, :, :1] = border
-            y[:, :, -2:] = border
-            y[:, :, :, :1] = border
-            y[:, :, :, -2:] = border
-            if self.packed:
-                x = torch.ops.mkldnn._convolution_pointwise(
-                    y, kernel, self.biases[number], [0, 0], [2, 2], [1, 1], 1, "relu", [], ""
-                )
+            y, bias = padded(x, self.borders[number], self.channels_last), self.biases[number]
+            if not self.packed:
+                x = F.relu(F.conv2d(y, kernel, bias, stride=[2, 2]))
+            elif number + 1 < len(self.kernels):
+                x = torch.ops.mkldnn._convolution_pointwise(y, kernel, bias, [0, 0], [2, 2], [1, 1], 1, "relu", [], "")
             else:
-                x = F.relu(F.conv2d(y, kernel, self.biases[number], stride=[2, 2]))
-        flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
-        return F.linear(flat, self.linear_weight, self.linear_bias).to(torch.float32)
+                x = torch.ops.mkldnn._linear_pointwise(patches(y), kernel, bias, "relu", [], "")
+        if self.packed:
+            flat = x.reshape(crops.shape[0], -1)
+            code = torch.ops.mkldnn._linear_pointwise(flat, self.linear_weight, self.linear_bias, "none", [], "")
+        else:
+            code = F.linear(x.permute(0, 2, 3, 1).flatten(1), self.linear_weight, self.linear_bias)
+        return code.to(torch.float32)
 
     def _laid_out(self, kernel: Tensor, side: int) -> Tensor:
         """The kernel in the memory layout that the convolution reads fastest."""
@@ -111,14 +93,20 @@ class QuickNetwork(nn.Module):
     Args:
         network: ``PoseNetwork`` or ``CodebookNetwork`` in evaluation mode, scripted or not; it stays as it is.
         crop_size: side of the crops, pixels.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16" or "int8".
     """
 
     def __init__(self, network: nn.Module, crop_size: int, precision: str) -> None:
         super().__init__()
         self.network = network
         self.head = network.head  # PixelsToHypotheses asks it for n
-        self.encoder = QuickEncoder(network.encoder.state_dict(), crop_size, precision)
+        weights = network.encoder.state_dict()
+        self.code_size, first = weights["linear.bias"].shape[0], weights["blocks.0.convolution.bias"]
+        map_bytes = _DTYPES[precision].itemsize * first.shape[0] * (crop_size // 2) ** 2
+        self.at_once = max(_BATCH, _CACHE // map_bytes) if first.device.type == "cpu" else _NO_LIMIT
+        self.encoder = (
+            Int8Encoder(weights, crop_size) if precision == "int8" else QuickEncoder(weights, crop_size, precision)
+        )
 
     def forward(self, crops: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
         """Rotations ``(B, n, 3, 3)`` and logits ``(B, n)`` of normalised crops ``(B, 3, S, S)``."""
@@ -126,7 +114,12 @@ class QuickNetwork(nn.Module):
 
     def code(self, crops: Tensor) -> Tensor:
         """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``, as the head takes them."""
-        return self.network._finish(self.encoder(crops))
+        if crops.shape[0] == 0:
+            return torch.zeros(0, self.code_size, device=crops.device)
+        parts = (crops.shape[0] + self.at_once - 1) // self.at_once
+        if parts == 1:
+            return self.network._finish(self.encoder(crops))
+        return self.network._finish(torch.cat([self.encoder(part) for part in crops.tensor_split(parts)]))
 
     def drop_original(self) -> None:
         """Free the weights of the encoder that is not used any more."""

@@ -68,7 +68,8 @@ TABLE: tuple[Parameter, ...] = (
     Parameter(
         "precision",
         "auto",
-        "Of the network's encoder; auto is bf16 on a processor with bf16 instructions, else fp32. fp16 is for GPUs.",
+        "Of the network's encoder; auto is int8 on a processor with avx512_vnni instructions, else bf16 where it has "
+        "those, else fp32. fp16 is for GPUs.",
         choices=PRECISIONS,
         read_only=True,
     ),
