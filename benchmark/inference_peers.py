@@ -1,6 +1,6 @@
 """What the shared network is timed against in inference.py: the same answers by other means.
 
-Every system is a module ``(image, boxes, object_index) → (rotations, confidences)`` as ``bundle.PixelsToHypotheses``
+Every system is a module ``(image, boxes, object_index) → (rotations, confidences)`` as ``pixels.PixelsToHypotheses``
 is, so that all of them run behind the same ``PoseEstimator``.
 """
 
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from shared_pose_ros.baselines.codebook import view_rotations
-from shared_pose_ros.bundle import PixelsToHypotheses
 from shared_pose_ros.network.codebook import Codebook, CodebookNetwork
+from shared_pose_ros.network.pixels import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
 
 VIEWPOINTS = 642  # × 36 turns in the plane: 23,112 views an object

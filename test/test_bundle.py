@@ -11,7 +11,6 @@ from bundle_facts import make_meshes, make_metadata
 
 from shared_pose_ros.bundle import (
     BundleError,
-    PixelsToHypotheses,
     copy_with_meshes,
     export_bundle,
     load_bundle,
@@ -19,6 +18,7 @@ from shared_pose_ros.bundle import (
 )
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
+from shared_pose_ros.network.pixels import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.network.turns import merge_hypotheses, turn_back
 

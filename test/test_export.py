@@ -9,11 +9,12 @@ import torch
 from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
-from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, load_bundle
+from shared_pose_ros.bundle import BundleError, load_bundle
 from shared_pose_ros.cli.export import add_cad, export_folder
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
+from shared_pose_ros.network.pixels import PixelsToHypotheses
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint, save_checkpoint
 from shared_pose_ros.training.provenance import describe_object, source_commit
 

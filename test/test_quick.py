@@ -5,12 +5,13 @@ import pytest
 import torch
 from bundle_facts import make_metadata
 
-from shared_pose_ros.bundle import BundleError, PixelsToHypotheses, export_bundle, load_bundle
+from shared_pose_ros.bundle import BundleError, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import noise_frame
 from shared_pose_ros.network import quick
 from shared_pose_ros.network.codebook import Codebook, CodebookNetwork
 from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.pixels import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.network.precision import CODE_TOLERANCES
 from shared_pose_ros.network.quick import QuickEncoder, QuickNetwork
