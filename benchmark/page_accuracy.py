@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from page_text import percent, table
@@ -11,7 +11,8 @@ from shared_pose_ros.evaluation.published import PUBLISHED
 from shared_pose_ros.evaluation.system_tables import angles, spread
 
 THIRTY = "tless30.json"
-SYSTEMS_OF_30 = "tables_tless30-systems.json"
+SYSTEMS = "tables_tless30-systems.json"
+"""The paper's systems on equal terms: two tables, the plot of accuracy, a row of docs/benchmarks.md."""
 
 
 def campaign_table(result: Mapping[str, Any], number: int) -> str:
@@ -97,20 +98,15 @@ def bundle_sets(result: Mapping[str, Any]) -> str:
     return "\n\n".join([table(head, rows, aligned=True), about, *notes])
 
 
-def evaluation_page(read: Callable[[str], Any], measured: Collection[str]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/evaluation.md by their marks; a campaign that is not `measured` has none yet."""
-    compact, ablation = read("tables_tless-compact.json"), read("tables_tless-ablation.json")
-    tables = {
+def evaluation_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
+    """The tables of docs/evaluation.md by their marks."""
+    return {
         "T-LESS sets": lambda: bundle_sets(read(THIRTY)),
         "T-LESS objects": lambda: bundle_objects(read(THIRTY)),
-        "six objects, accuracy": lambda: campaign_table(compact, 0),
-        "six objects, cost": lambda: campaign_table(compact, 1),
-        "ablation": lambda: systems_table(ablation),
+        "systems, accuracy": lambda: campaign_table(read(SYSTEMS), 0),
+        "systems, cost": lambda: campaign_table(read(SYSTEMS), 1),
+        "ablation": lambda: systems_table(read("tables_tless-ablation.json")),
     }
-    if SYSTEMS_OF_30 in measured:
-        tables["30 objects, accuracy"] = lambda: campaign_table(read(SYSTEMS_OF_30), 0)
-        tables["30 objects, cost"] = lambda: campaign_table(read(SYSTEMS_OF_30), 1)
-    return tables
 
 
 def training_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from page_accuracy import THIRTY, corrected
+from page_accuracy import SYSTEMS, THIRTY, corrected
 
 from shared_pose_ros.evaluation.published import PUBLISHED
 
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS, IMAGES = Path("benchmark/results"), Path("docs/images")
-SYSTEMS = "tables_tless-compact.json"
-"""The campaign of the plot of accuracy and of the first table of docs/benchmarks.md, and what makes it."""
-SYSTEMS_COMMAND = f"make benchmark-tless-systems CAMPAIGN={SYSTEMS[7:-5]} TLESS=DIR BACKGROUNDS=PHOTOGRAPHS"
 PANELS = (("compact", 4), ("paper", 1))
 """Encoder and looks at a crop of the panels of the plot of latency."""
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#222222", "#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#d55e00"
 STYLES = {
-    "this package bf16": (BLUE, "-", "o", 2.4),
-    "this package fp32": (BLUE, "--", "o", 2.4),
+    "this package int8": (BLUE, "-", "o", 2.6),
+    "this package bf16": (BLUE, "-.", "o", 1.8),
+    "this package fp32": (BLUE, "--", "o", 1.8),
     "PyTorch, eager": (GREEN, "-", "s", 1.3),
     "ONNX Runtime": ("#cc79a7", "-", "^", 1.3),
     "OpenVINO": (ORANGE, "-", "D", 1.3),
@@ -110,7 +108,7 @@ def latency_figure(data: Mapping[str, Any]) -> Figure:
                 list(times), list(times.values()), color=colour, linestyle=dash, marker=marker, linewidth=width,
                 markersize=4.5,
             )  # fmt: skip
-            labels[name] = name if name.endswith(("fp32", "bf16")) else f"{name}, {panel['precisions'][name]}"
+            labels[name] = name if name.endswith(("fp32", "bf16", "int8")) else f"{name}, {panel['precisions'][name]}"
         axes.set(xscale="log", yscale="log", xlabel="objects in the frame", title=panel["title"])
         counts = sorted({count for times in panel["times"].values() for count in times})
         axes.set_xticks(counts, ["7, 8" if count == 7 else "" if count == 8 else str(count) for count in counts])

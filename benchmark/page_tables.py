@@ -179,10 +179,9 @@ def pages(root: Path) -> dict[Path, str]:
     def read(name: str) -> Any:
         return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
 
-    measured = {path.name for path in (root / RESULTS).glob("*.json")}
     tables = {
         "benchmarks.md": benchmarks_page(read),
-        "evaluation.md": evaluation_page(read, measured),
+        "evaluation.md": evaluation_page(read),
         "training.md": training_page(read),
     }
     paths = {Path("docs", name): made for name, made in tables.items()}

@@ -11,6 +11,7 @@ from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, load_bundle
 from shared_pose_ros.cli.export import add_cad, export_folder
+from shared_pose_ros.cli.main import main
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
@@ -84,6 +85,20 @@ def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
     assert [mesh is None for mesh in load_bundle(new).meshes] == [False, False]
     export_folder(tmp_path, tmp_path / "given.pose.pt", objects=tiny_objects())
     assert pack_meshes(load_bundle(tmp_path / "given.pose.pt").meshes) == pack_meshes(load_bundle(new).meshes)
+
+
+def test_cad_that_is_secret_is_left_out(tiny_run, tmp_path, capsys):
+    """Of a training and of a bundle; the answers stay."""
+    full, bare, emptied = (tmp_path / f"{name}.pose.pt" for name in ("full", "bare", "emptied"))
+    assert main(["export", str(tiny_run), "--out", str(full)]) == 0
+    assert any(load_bundle(full).meshes)
+    for source, out in ((tiny_run, bare), (full, emptied)):
+        assert main(["export", str(source), "--no-meshes", "--out", str(out)]) == 0
+        assert not any(load_bundle(out).meshes)
+        assert load_bundle(out).metadata.weights_sha256 == load_bundle(full).metadata.weights_sha256
+    assert "no CAD for the pictures" not in capsys.readouterr().out
+    assert main(["export", str(full), "--no-meshes", "--objects", str(tiny_run), "--out", str(bare)]) == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_cad_of_other_objects_or_sizes_is_refused(tiny_run, tmp_path):

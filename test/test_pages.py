@@ -73,21 +73,6 @@ def test_other_figures_make_other_pages(tree, name, path, value, pages, shown):
     assert sorted(changed) == pages.split() and all(shown in text for text in changed.values())
 
 
-def test_the_campaign_of_30_objects_has_tables_once_it_is_measured(tree):
-    results = tree / "benchmark" / "results"
-    shutil.copy(results / "tables_tless-compact.json", results / page_accuracy.SYSTEMS_OF_30)
-    evaluation = tree / "docs" / "evaluation.md"
-    marks = ("30 objects, accuracy", "30 objects, cost")
-    text = evaluation.read_text(encoding="utf-8")
-    if marks[0] not in text:
-        with pytest.raises(ValueError, match="30 objects, accuracy"):
-            page_tables.pages(tree)
-        text += "".join(f"\n<!-- generated: {mark} -->\n<!-- end -->\n" for mark in marks)
-        evaluation.write_text(text, encoding="utf-8")
-    made = page_tables.pages(tree)[Path("docs/evaluation.md")]
-    assert made.count("| " + " | ".join(result("tables_tless-compact.json")["tables"][1]["rows"][0]) + " |") == 2
-
-
 def test_tables_of_seeds_give_mean_and_deviation():
     seeds = [{"summary": row(score), "objects": [row(score)], "protocol_line": "x"} for score in (0.25, 0.75)]
     made = {"systems": [{"name": "one", "samples": 1000, "evaluations": seeds}], "machine": "M"}
@@ -121,7 +106,7 @@ def test_every_system_of_the_latency_has_a_style():
 
 
 def test_the_bundle_stands_beside_systems_of_its_protocol_only():
-    systems, thirty = result(page_plots.SYSTEMS), result(page_accuracy.THIRTY)
+    systems, thirty = result(page_accuracy.SYSTEMS), result(page_accuracy.THIRTY)
     found = page_accuracy.corrected(thirty["sets"][0])
     for system in systems["systems"]:
         system["evaluations"][0]["protocol_line"] = found["protocol_line"]

@@ -47,28 +47,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cad_arguments(
         parser, required=False, purpose="CAD for pictures and positions, where the training has not kept it: "
     )
+    parser.add_argument(
+        "--no-meshes", action="store_true", help="leave out the coarse CAD for pictures and positions, if it is secret"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights in fp16: half the file")
 
 
 def run(options: argparse.Namespace) -> int:
     """Export, verify and describe."""
-    objects = None
-    if options.objects:
-        objects = ObjectSet.load(options.objects, unit=options.unit)
+    if options.objects and options.no_meshes:
+        raise ValueError("--objects adds meshes and --no-meshes leaves them out; give one of them")
+    objects = ObjectSet.load(options.objects, unit=options.unit) if options.objects else None
     if options.source.name.endswith(SUFFIX):
-        if objects is None or options.turns or options.half:
+        if not (objects or options.no_meshes) or options.turns or options.half:
             raise ValueError(
-                f"{options.source} is a bundle: give --objects with the CAD to add, and neither --turns nor --half"
+                f"{options.source} is a bundle: give --objects with the CAD to add, or --no-meshes, and neither "
+                "--turns nor --half"
             )
-        metadata = add_cad(options.source, objects, options.out)
+        metadata = add_cad(options.source, objects, options.out) if objects else without_cad(options.source, options.out)
     else:
         storage = "fp16" if options.half else "fp32"
-        metadata = export_folder(options.source, options.out, options.turns or 4, objects, storage)
+        meshes = not options.no_meshes
+        metadata = export_folder(options.source, options.out, options.turns or 4, objects, storage, meshes)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
     bare = [item.class_id for item, mesh in zip(metadata.objects, load_bundle(options.out).meshes) if mesh is None]
-    if bare:
+    if bare and not options.no_meshes:
         print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")
     return 0
 
@@ -83,6 +88,12 @@ def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
     bundle = load_bundle(source)
     copy_with_meshes(source, out, _meshes(bundle.metadata.objects, bundle.meshes, objects))
     return bundle.metadata
+
+
+def without_cad(source: Path, out: Path) -> BundleMetadata:
+    """Write a bundle again without display meshes; raises BundleError where it cannot be used or written."""
+    copy_with_meshes(source, out, ())
+    return load_bundle(out).metadata
 
 
 def _meshes(
@@ -112,8 +123,9 @@ def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
 
 
 def export_folder(
-    folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None, storage: str = "fp32"
-) -> BundleMetadata:
+    folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None, storage: str = "fp32",
+    with_meshes: bool = True,
+) -> BundleMetadata:  # fmt: skip
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
@@ -122,6 +134,7 @@ def export_folder(
         turns: 1, or 4 to look at each crop in four quarter turns.
         objects: CAD for pictures, in place of what the training has kept.
         storage: of the weights, "fp32" or "fp16".
+        with_meshes: False leaves display meshes out.
 
     Raises:
         CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
@@ -154,7 +167,8 @@ def export_folder(
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
     kept = [mesh for one in trained for mesh in one.meshes]
-    return export_bundle(network, metadata, Path(out), _meshes(metadata.objects, kept, objects))
+    meshes = _meshes(metadata.objects, kept, objects) if with_meshes else ()
+    return export_bundle(network, metadata, Path(out), meshes)
 
 
 @dataclass(frozen=True)
