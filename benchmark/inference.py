@@ -1,4 +1,4 @@
-"""Milliseconds from a uint8 frame to rotations on the CPU, the bundle and its peers side by side, as JSON.
+"""Milliseconds from a uint8 frame to rotations, the bundle and its peers side by side, as JSON.
 
 What is timed and how: benchmark/README.md. Run by ``make benchmark-inference``;
 ``--batches 1 2 --seconds 0`` only tries that it runs.
@@ -7,6 +7,7 @@ What is timed and how: benchmark/README.md. Run by ``make benchmark-inference``;
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import os
 import platform
@@ -28,7 +29,7 @@ from output import emit
 from torch import nn
 
 from shared_pose_ros.bundle import Bundle, BundleError, BundleMetadata, BundleObject, export_bundle, load_bundle
-from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.estimator import PoseEstimator, choose_device
 from shared_pose_ros.evaluation.inference_cost import IMAGE_SIZE, measure_size, noise_frame, take_turns
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
@@ -40,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 7, 8, 32, 64)
 PACKAGES = ("torch", "onnxruntime", "openvino", "opencv-python-headless", "numpy")
 PAUSE = 0.02  # seconds: longer than OpenMP's and ONNX Runtime's threads spin after a call
-CPU = torch.device("cpu")
+GPU_PRECISIONS = ("fp32", "bf16", "fp16")
 OURS = "this package"
 
 
@@ -89,22 +90,45 @@ def smooth_frame(image: np.ndarray) -> np.ndarray:
 
 
 def systems(
-    network: PoseNetwork, facts: BundleMetadata, path: Path, threads: int
+    network: PoseNetwork, facts: BundleMetadata, path: Path, threads: int, device: torch.device
 ) -> tuple[dict[str, PoseEstimator], dict[str, str], dict[str, str]]:
     """By name: what is timed, the precision of its convolutions, and why a system is missing."""
     shape = facts.crop_pad, facts.crop_size, facts.turns
-    modules: dict[str, nn.Module] = {"PyTorch, eager": peers.eager(network, *shape)}
+    here = copy.deepcopy(network).to(device)
+    modules: dict[str, nn.Module] = {"PyTorch, eager": peers.eager(here, *shape)}
     precisions, missing = {"PyTorch, eager": "fp32"}, {}
     made: dict[str, PoseEstimator] = {}
-    for name in reversed(usable_precisions("auto", CPU)):
+    for name in GPU_PRECISIONS if device.type == "cuda" else reversed(usable_precisions("auto", device)):
         try:
-            made[name] = PoseEstimator.load(path, "cpu", name)
-        except BundleError as error:
+            made[name] = PoseEstimator.load(path, str(device), name)
+        except (BundleError, ValueError) as error:
             missing[f"{OURS} {name}"] = str(error)
     quickest = list(made)[-1]
-    onnx = path.with_suffix(".onnx")
+    if device.type == "cpu":
+        modules |= _other_runtimes(network, shape, path.with_suffix(".onnx"), threads, precisions, missing)
+    if facts.turns == 1:
+        modules["one by one"], precisions["one by one"] = peers.OneByOne(here, *shape[:2]), "fp32"
+        codebook = peers.codebook_of(here, len(facts.objects), facts.hypotheses).to(device)
+        codebook = QuickNetwork(codebook, facts.crop_size, quickest)
+        modules["codebook"], precisions["codebook"] = peers.eager(codebook, *shape), quickest
+    found = {f"{OURS} {name}": estimator for name, estimator in made.items()}
+    precisions |= {f"{OURS} {name}": name for name in made}
+    found |= {name: PoseEstimator(Bundle(module, facts), device) for name, module in modules.items()}
+    return found, precisions, missing
+
+
+def _other_runtimes(
+    network: PoseNetwork,
+    shape: tuple[float, int, int],
+    onnx: Path,
+    threads: int,
+    precisions: dict[str, str],
+    missing: dict[str, str],
+) -> dict[str, nn.Module]:
+    """Those of the CPU, behind the package's cropping; adds to ``precisions`` and ``missing``."""
+    modules: dict[str, nn.Module] = {}
     try:
-        peers.write_onnx(network, facts.crop_size, onnx)
+        peers.write_onnx(network, shape[1], onnx)
         modules["ONNX Runtime"] = peers.eager(peers.onnx_runtime(network, onnx, threads), *shape)
         precisions["ONNX Runtime"] = "fp32"
     except ImportError as error:
@@ -115,15 +139,7 @@ def systems(
             modules[name] = peers.eager(foreign, *shape)
         except (ImportError, RuntimeError) as error:
             missing[name] = str(error).splitlines()[0]
-    if facts.turns == 1:
-        modules["one by one"], precisions["one by one"] = peers.OneByOne(network, *shape[:2]), "fp32"
-        codebook = peers.codebook_of(network, len(facts.objects), facts.hypotheses)
-        codebook = QuickNetwork(codebook, facts.crop_size, quickest)
-        modules["codebook"], precisions["codebook"] = peers.eager(codebook, *shape), quickest
-    found = {f"{OURS} {name}": estimator for name, estimator in made.items()}
-    precisions |= {f"{OURS} {name}": name for name in made}
-    found |= {name: PoseEstimator(Bundle(module, facts), CPU) for name, module in modules.items()}
-    return found, precisions, missing
+    return modules
 
 
 def summary(times: Iterable[float]) -> dict[str, float]:
@@ -149,9 +165,9 @@ def compare(
     network: PoseNetwork, facts: BundleMetadata, folder: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """All systems of one network in turns, and what is missing."""
-    path = folder / f"{facts.encoder_width}-{facts.turns}.pose.pt"
+    device, path = choose_device(options.device), folder / f"{facts.encoder_width}-{facts.turns}.pose.pt"
     facts = export_bundle(network, facts, path)
-    estimators, precisions, missing = systems(network, facts, path, options.threads)
+    estimators, precisions, missing = systems(network, facts, path, options.threads, device)
     rows = {name: {"precision": precisions[name], "ms": {}} for name in estimators}
     for name, degrees in disagreement(estimators).items():
         rows[name]["degrees_from_eager"] = degrees if name != "codebook" else None  # its codes are random
@@ -163,7 +179,7 @@ def compare(
     described = {
         "encoder": facts.encoder_width, "crop_size": facts.crop_size, "turns": facts.turns,
         "objects": len(facts.objects), "hypotheses": facts.hypotheses, "storage": facts.storage,
-        "file_bytes": path.stat().st_size, "peak_bytes": measure_size(path).peak_bytes, "systems": rows,
+        "file_bytes": path.stat().st_size, "peak_bytes": measure_size(path, str(device)).peak_bytes, "systems": rows,
     }  # fmt: skip
     return described, missing
 
@@ -195,7 +211,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "commit": source_commit(),
         "threads": options.threads,
-        "hardware": {"processor": processor_name(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)},
+        "hardware": {
+            "processor": processor_name(),
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+            "gpu": torch.cuda.get_device_name() if choose_device(options.device).type == "cuda" else None,
+        },
         "versions": {"python": platform.python_version(), **versions()},
         "missing": missing,
         "bytes_of_a_further_object": object_bytes,
@@ -223,6 +244,9 @@ def main() -> int:
         "--seconds", type=float, default=1.0, help="a system and batch (default: 1); three turns at least"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every system (default: all cores)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda, cuda:N; other runtimes are the CPU's (default: cpu)"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -55,7 +55,7 @@ class OneByOne(nn.Module):
 
     def forward(self, image: Tensor, boxes: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
         """As ``PixelsToHypotheses.forward``."""
-        answers = [self._one(image.numpy(), *pair) for pair in zip(boxes.numpy(), object_index)]
+        answers = [self._one(image.cpu().numpy(), *pair) for pair in zip(boxes.cpu().numpy(), object_index)]
         return torch.stack([rotations for rotations, _ in answers]), torch.stack([weights for _, weights in answers])
 
     def _one(self, image: np.ndarray, box: np.ndarray, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,8 +64,9 @@ class OneByOne(nn.Module):
         cut = image[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)]
         crop = cv2.resize(cut, (self.size, self.size), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
         crop = (crop - crop.min()) / max(crop.max() - crop.min(), 1e-4)
-        code = self.network.code(torch.from_numpy(crop.transpose(2, 0, 1)[None].copy())).cpu().numpy()
-        rotations, logits = self.network.hypotheses(torch.from_numpy(code), index[None])
+        pixels = torch.from_numpy(crop.transpose(2, 0, 1)[None].copy())
+        code = self.network.code(pixels.to(index.device)).cpu().numpy()
+        rotations, logits = self.network.hypotheses(torch.from_numpy(code).to(index.device), index[None])
         rotations, weights = rotations.cpu()[0], torch.softmax(logits, dim=1).cpu()[0]
         order = weights.argsort(descending=True)
         return rotations[order], weights[order]

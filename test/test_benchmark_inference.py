@@ -118,7 +118,7 @@ def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_p
     monkeypatch.setattr(peers, "VIEWPOINTS", 12)
     facts = make_metadata()
     facts = export_bundle(tiny_network, inference.dataclasses.replace(facts, turns=turns), tmp_path / "x.pose.pt")
-    found, precisions, missing = inference.systems(tiny_network, facts, tmp_path / "x.pose.pt", 1)
+    found, precisions, missing = inference.systems(tiny_network, facts, tmp_path / "x.pose.pt", 1, torch.device("cpu"))
     missing.pop(f"{inference.OURS} int8", None)  # the network is untrained
     assert set(missing) == {"ONNX Runtime", "OpenVINO fp32", "OpenVINO"} and "onnx" in missing["OpenVINO"]
     assert ("one by one" in found) == ("codebook" in found) == (turns == 1)

@@ -64,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
                 f"{options.source} is a bundle: give --objects with the CAD to add, or --no-meshes, and neither "
                 "--turns nor --half"
             )
-        metadata = add_cad(options.source, objects, options.out) if objects else without_cad(options.source, options.out)
+        metadata = (
+            add_cad(options.source, objects, options.out) if objects else without_cad(options.source, options.out)
+        )
     else:
         storage = "fp16" if options.half else "fp32"
         meshes = not options.no_meshes
