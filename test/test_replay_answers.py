@@ -9,6 +9,7 @@ import recorded_bag as made
 from shared_pose_ros.cli.replay_answers import answers_of
 from shared_pose_ros.cli.replay_offline import replay
 from shared_pose_ros.cli.replay_pictures import answer_pictures
+from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.recording import choose_topics, open_recording
 from shared_pose_ros.ros.frames import load_estimator
 
@@ -57,6 +58,21 @@ def test_left_out_objects_second_loops_and_strangers(replayed):
     kept = [0, 2, 3]
     np.testing.assert_array_equal(answers.frames[0].boxes, replies[3].frame.boxes[kept])
     assert answers.frames[0].ids == [replies[3].frame.ids[i] for i in kept]
+
+
+def test_several_detectors_on_one_image(tiny_bundle, tmp_path):
+    """Arrays of one stamp that begin alike: the second answer belongs to the second array."""
+    first, second = made.found(3)[:2], [made.found(1)[0], made.found(3)[2]]
+    arrays = [bag.detections_2d_message(boxes, made.stamp(0), made.FRAME) for boxes in (first, second)]
+    messages = [(made.INFO, made.info(0)), (made.IMAGE, made.picture(0)), *((made.DETECTIONS, a) for a in arrays)]
+    path = made.write(tmp_path / "bag", [(topic, m, made.stamp(0) + n) for n, (topic, m) in enumerate(messages)])
+    recording, replies, settings = open_recording(path), [], made.settings(tiny_bundle)
+    topics = choose_topics(recording.topics)
+    replay(recording.messages(topics.names), load_estimator(settings), settings, topics, replies.append)
+    answers = answers_of(recording, topics, [reply.message for reply in reversed(replies)])
+    assert len(replies) == 2 and answers.strange == 0
+    for found, reply in zip(answers.frames, reversed(replies), strict=True):
+        same(found, reply.frame)
 
 
 def test_without_positions_there_was_no_camera(replayed):

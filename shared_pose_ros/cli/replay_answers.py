@@ -6,7 +6,7 @@ Convention: boxes (cx, cy, w, h) in pixels, stamps in nanoseconds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from shared_pose_ros.evaluation import bag
 from shared_pose_ros.evaluation.bag_truth import AnsweredFrame, Key
 from shared_pose_ros.evaluation.recording import BagTopics, Recording
 from shared_pose_ros.evaluation.replay import read_poses
-from shared_pose_ros.ros.conversions import axis_aligned_box, best_result, camera_matrix_from_info
+from shared_pose_ros.ros.conversions import axis_aligned_box, best_result, camera_info_fits, camera_matrix_from_info
 from shared_pose_ros.ros.poses import position_known
 
 
@@ -48,7 +48,7 @@ def answers_of(recording: Recording, topics: BagTopics, messages: Sequence[Any])
         topics: which of its messages were.
         messages: Detection3DArray messages in order of arrival; further answers to the same detections are left out.
     """
-    found, times, asked, infos = Answers(), {}, {}, []
+    found, times, sizes, asked, infos = Answers(), {}, {}, {}, []
     for record in recording.messages([name for name in topics.names if name != topics.depth]):
         try:
             message = record.message()
@@ -60,17 +60,20 @@ def answers_of(recording: Recording, topics: BagTopics, messages: Sequence[Any])
             infos.append(message)
         elif record.topic == topics.image:
             times.setdefault(_key(message), record.time_ns)
+            # A compressed one does not say; reading and decoding it again takes time in a long bag.
+            sizes.setdefault(_key(message), (message.height, message.width) if hasattr(message, "height") else None)
         else:
             asked.setdefault(_key(message), []).append(message)
     found.stamps, answered = [stamp for stamp, _ in times], set()
     for message in messages:
         key = _key(message)
         arrays = asked.get(key, []) if key in times else []
-        pairs = [(array, boxes) for array in arrays if (boxes := _boxes(array, message)) is not None]
-        if pairs:
-            asked[key].remove(pairs[0][0])
+        found_boxes = ((n, boxes) for n, array in enumerate(arrays) if (boxes := _boxes(array, message)) is not None)
+        place, boxes = next(found_boxes, (None, None))
+        if place is not None:
+            del arrays[place]
             load = functools.partial(load_image, recording, topics.image, key, times[key])
-            found.frames.append(_frame(message, pairs[0][1], infos, load))
+            found.frames.append(_frame(message, boxes, infos, sizes[key] or load().shape[:2], load))
             found.messages.append(message)
             answered.add(key)
         else:
@@ -95,8 +98,9 @@ def _boxes(array: Any, answer: Any) -> np.ndarray | None:
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 
-def _frame(message: Any, boxes: np.ndarray, infos: Sequence[Any], load: Any) -> AnsweredFrame:
-    size = load().shape[:2]
+def _frame(
+    message: Any, boxes: np.ndarray, infos: Sequence[Any], size: tuple[int, int], load: Callable[[], np.ndarray]
+) -> AnsweredFrame:
     first = [entry.results[0] for entry in message.detections]
     located = any(position_known(result.pose) for result in first)
     return AnsweredFrame(
@@ -115,7 +119,5 @@ def _frame(message: Any, boxes: np.ndarray, infos: Sequence[Any], load: Any) -> 
 
 def _camera(infos: Sequence[Any], frame_id: str, size: tuple[int, int]) -> np.ndarray | None:
     """K of the bag's first camera_info of that frame_id and size."""
-    for info in infos:
-        if info.header.frame_id == frame_id and (not info.height or (info.height, info.width) == size):
-            return camera_matrix_from_info(info)
-    return None
+    info = next((info for info in infos if camera_info_fits(info, frame_id, size)), None)
+    return None if info is None else camera_matrix_from_info(info)

@@ -149,6 +149,11 @@ def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> Optional[
     return None
 
 
+def camera_info_fits(info: Any, frame_id: str, size: tuple[int, int]) -> bool:
+    """Whether a CameraInfo belongs to images of this frame_id and (height, width); height 0 leaves the size open."""
+    return info.header.frame_id == frame_id and (not info.height or (info.height, info.width) == tuple(size))
+
+
 def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[np.ndarray]:
     """K (3, 3) float32 in pixels of a CameraInfo (of its P if the image is rectified); None if all zero, i.e. unknown.
 

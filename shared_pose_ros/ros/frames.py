@@ -20,7 +20,7 @@ import torch
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.geometry.depth_window import same_view
 from shared_pose_ros.ros.batches import REMEDY, WARM_UP_SIZE, Batches
-from shared_pose_ros.ros.conversions import Objects, camera_matrix_from_info, read_detections
+from shared_pose_ros.ros.conversions import Objects, camera_info_fits, camera_matrix_from_info, read_detections
 from shared_pose_ros.ros.depth_images import UNUSABLE, depth_from_image
 from shared_pose_ros.ros.images import ImageError, rgb_from_compressed, rgb_from_image
 from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
@@ -172,7 +172,7 @@ class FrameEstimator:
         counter, matrix = "", None
         if info is None:
             counter, state = "no_camera_info", "no camera_info"
-        elif info.header.frame_id != frame_id or (info.height and (info.height, info.width) != tuple(size)):
+        elif not camera_info_fits(info, frame_id, size):
             counter = "camera_info_mismatch"
             state = (
                 f"camera_info of '{info.header.frame_id}' {info.width}x{info.height}, "
