@@ -27,7 +27,7 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak lint lock clean distclean pages tless-data photographs
+.PHONY: help setup setup-pytorch3d demo test parity soak lint lock clean distclean pages benchmark-packages tless-data photographs
 .PHONY: benchmarks benchmark-node benchmark-inference benchmark-soak benchmark-parts benchmark-renderers
 .PHONY: benchmark-tless benchmark-tless-systems benchmark-three-parts
 
@@ -76,8 +76,10 @@ soak: setup
 	$(BIN)/python benchmark/soak.py $(SOAK_ARGS)
 
 # What draws the plots and the other runtimes are added to $(VENV), in versions that fit the rest; nothing else uses them.
-pages: setup
+benchmark-packages: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
+
+pages: benchmark-packages
 	$(BIN)/python benchmark/page_tables.py
 
 benchmark-node: setup
@@ -88,8 +90,7 @@ benchmark-node: setup
 benchmark-renderers: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python benchmark/renderers.py --json benchmark/results/renderers_cpu.json $(BENCHMARK_ARGS)
 
-benchmark-inference: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
+benchmark-inference: benchmark-packages
 	$(BIN)/python benchmark/inference.py --json benchmark/results/inference_cpu.json $(BENCHMARK_ARGS)
 	$(MAKE) pages
 

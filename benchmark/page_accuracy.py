@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from page_text import percent, table
+from page_text import table
 
 from shared_pose_ros.evaluation.published import PUBLISHED
-from shared_pose_ros.evaluation.system_tables import angles, spread
+from shared_pose_ros.evaluation.system_tables import angles, percent, spread
 
 THIRTY = "tless30.json"
 SYSTEMS = "tables_tless30-systems.json"

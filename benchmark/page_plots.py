@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from page_accuracy import SYSTEMS, THIRTY, corrected
+from page_text import reader
 
 from shared_pose_ros.evaluation.published import PUBLISHED
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RESULTS, IMAGES = Path("benchmark/results"), Path("docs/images")
+IMAGES = Path("docs/images")
 PANELS = (("compact", 4), ("paper", 1))
 """Encoder and looks at a crop of the panels of the plot of latency."""
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#222222", "#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -164,10 +165,7 @@ def digest(data: Mapping[str, Any]) -> str:
 
 def plots(root: Path) -> dict[Path, Mapping[str, Any]]:
     """What is drawn, by the plots' paths under `root`, the source tree."""
-
-    def read(name: str) -> Any:
-        return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
-
+    read = reader(root)
     return {
         IMAGES / "latency.svg": latency_series(read("inference_cpu.json")),
         IMAGES / "accuracy.svg": accuracy_bars(read(SYSTEMS), read(THIRTY)),

@@ -5,7 +5,6 @@ python benchmark/page_tables.py        from the root of the source tree, after a
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 from page_accuracy import evaluation_page, training_page
 from page_headlines import headlines
 from page_plots import draw
-from page_text import digits, table
+from page_text import digits, reader, table
 
 from shared_pose_ros.ros.documents import fill
 
-RESULTS = Path("benchmark/results")
 QUIET = 10.0
 """Percent of the processors: with more in use before anything was started, the page says that figures are too high."""
 
@@ -175,10 +173,7 @@ def benchmarks_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
 
 def pages(root: Path) -> dict[Path, str]:
     """The texts of the pages under `root`, by their paths in it, with all tables written anew."""
-
-    def read(name: str) -> Any:
-        return json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
-
+    read = reader(root)
     tables = {
         "benchmarks.md": benchmarks_page(read),
         "evaluation.md": evaluation_page(read),

@@ -1,9 +1,18 @@
-"""Markdown of the generated tables."""
+"""Results that the generated pages are made of, and the Markdown of their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path("benchmark/results")
+
+
+def reader(root: Path) -> Callable[[str], Any]:
+    """Gives a result under `root`, the source tree, by its file's name."""
+    return lambda name: json.loads((root / RESULTS / name).read_text(encoding="utf-8"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], aligned: bool = False) -> str:
@@ -20,8 +29,3 @@ def digits(cell: Any) -> str:
     if not isinstance(cell, float):
         return str(cell)
     return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
-
-
-def percent(share: float) -> str:
-    """Of a share of 1, one digit behind the point."""
-    return f"{100 * share:.1f}"

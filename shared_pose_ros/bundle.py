@@ -176,15 +176,18 @@ def export_bundle(
     return metadata
 
 
-def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[DisplayMesh | None]) -> None:
-    """Write the bundle ``source`` again with these meshes, one or None for each object; nothing else changes.
+def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[DisplayMesh | None]) -> BundleMetadata:
+    """Write the bundle ``source`` again with these meshes, one or None for each object, or none at all.
+
+    Nothing else changes; returns its metadata.
 
     Raises:
         BundleError: a bundle that cannot be used, a wrong file name, or a file that cannot be written.
     """
-    path, objects = _named(path), len(load_bundle(source).metadata.objects)
+    path, metadata = _named(path), load_bundle(source).metadata
     module, extra = _read(Path(source), "cpu")
-    _write(module, path, {name: extra[name] for name in ("metadata.json", "example.pt")}, meshes, objects)
+    _write(module, path, {name: extra[name] for name in ("metadata.json", "example.pt")}, meshes, len(metadata.objects))
+    return metadata
 
 
 def _named(path: str | Path) -> Path:

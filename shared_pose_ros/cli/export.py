@@ -64,9 +64,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{options.source} is a bundle: give --objects with the CAD to add, or --no-meshes, and neither "
                 "--turns nor --half"
             )
-        metadata = (
-            add_cad(options.source, objects, options.out) if objects else without_cad(options.source, options.out)
-        )
+        source, out = options.source, options.out
+        metadata = add_cad(source, objects, out) if objects else copy_with_meshes(source, out, ())
     else:
         storage = "fp16" if options.half else "fp32"
         meshes = not options.no_meshes
@@ -74,8 +73,9 @@ def run(options: argparse.Namespace) -> int:
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
-    bare = [item.class_id for item, mesh in zip(metadata.objects, load_bundle(options.out).meshes) if mesh is None]
-    if bare and not options.no_meshes:
+    meshes = () if options.no_meshes else load_bundle(options.out).meshes
+    bare = [item.class_id for item, mesh in zip(metadata.objects, meshes) if mesh is None]
+    if bare:
         print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")
     return 0
 
@@ -88,14 +88,7 @@ def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
         ValueError: CAD of another size, or of none of the bundle's objects.
     """
     bundle = load_bundle(source)
-    copy_with_meshes(source, out, _meshes(bundle.metadata.objects, bundle.meshes, objects))
-    return bundle.metadata
-
-
-def without_cad(source: Path, out: Path) -> BundleMetadata:
-    """Write a bundle again without display meshes; raises BundleError where it cannot be used or written."""
-    copy_with_meshes(source, out, ())
-    return load_bundle(out).metadata
+    return copy_with_meshes(source, out, _meshes(bundle.metadata.objects, bundle.meshes, objects))
 
 
 def _meshes(

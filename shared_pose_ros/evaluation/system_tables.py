@@ -92,13 +92,13 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
     for number, row in enumerate(object_rows(first)):
         cells = [spread([own[number].score for own in seeds]) for seeds in by_object.values()]
         best = spread([own[number].oracle_score for own in by_object[chosen.name]])
-        rows.append((f"{row.class_id} ({row.instances})", *cells, best, _percent(row.chance_score)))
+        rows.append((f"{row.class_id} ({row.instances})", *cells, best, percent(row.chance_score)))
     summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
     best_rows = [summary_row(e) for e in chosen.evaluations]
     chance = summary_row(first)
     rows.append(
         ("**mean**", *(f"**{spread([r.score for r in own])}**" for own in summaries),
-         spread([r.oracle_score for r in best_rows]), _percent(chance.chance_score))
+         spread([r.oracle_score for r in best_rows]), percent(chance.chance_score))
     )  # fmt: skip
     rows.append(
         ("rotation error, median °", *(angles([r.rotation_error_deg_median for r in own]) for own in summaries),
@@ -108,7 +108,7 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
     rows.append(("under 15° %", *(spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
     notes = [f"Protocol: {first.protocol_line}.", _seeds_note(systems)]
     if any(system.published for system in systems):
-        published = [_percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
+        published = [percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
         rows.append(("*published, other images*", *published, "", ""))
         notes.append(f"Last row, not comparable with the others: {PUBLISHED_PROTOCOL}.")
     heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", "chance")
@@ -187,9 +187,14 @@ def write_tables(systems: Sequence[System], tables: Sequence[Table], machine: st
     (out / "tables.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+def percent(share: float) -> str:
+    """Of a share of 1, one digit behind the point."""
+    return f"{100 * share:.1f}"
+
+
 def spread(values: Sequence[float]) -> str:
     """Per cent: the mean, and the standard deviation of a sample where there are several."""
-    mean = _percent(float(np.mean(values)))
+    mean = percent(float(np.mean(values)))
     return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
 
 
@@ -228,7 +233,7 @@ def _published_row(name: str, batches: int) -> tuple[str, ...]:
     milliseconds = f"{row.milliseconds:.1f}" if row.milliseconds else ""
     memory = f"{row.megabytes:.1f}" if row.megabytes else ""
     samples = f"{row.samples:,}" if row.samples else ""
-    return (f"*{name}, published*", _percent(row.score), milliseconds, *[""] * (batches + 3), memory, samples)
+    return (f"*{name}, published*", percent(row.score), milliseconds, *[""] * (batches + 3), memory, samples)
 
 
 def _seeds_note(systems: Sequence[System]) -> str:
@@ -240,7 +245,3 @@ def _seeds_note(systems: Sequence[System]) -> str:
         + ", ".join(f"{system.name} {len(system.evaluations)}" for system in systems)
         + ")."
     )
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from shared_pose_ros.network.encoder import CODE_SIZE, EncoderBlock
 
-BLOCKS = 4
+LAYOUT_BATCH = 8
+"""Crops that oneDNN chooses the layout of the weights for; others run with it too."""
+_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
     side, channels = crop_size, exact["blocks.0.convolution.weight"].shape[1]
     scale, shift = exact["linear.weight"].new_ones(channels), exact["linear.weight"].new_zeros(channels)
     blocks = []
-    for number in range(BLOCKS):
+    for number in range(_BLOCKS):
         block = f"blocks.{number}."
         kernel, mean, variance = (
             exact[block + name] for name in ("convolution.weight", "norm.running_mean", "norm.running_var")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from shared_pose_ros.network.folding import FoldedBlock, as_matrix, fold, padded, patches
+from shared_pose_ros.network.folding import LAYOUT_BATCH, FoldedBlock, as_matrix, fold, padded, patches
 
 OFFSET = 16
 """The integer of the value 0; below it is room for the negative ones among the borders, features have none."""
@@ -24,7 +24,6 @@ _LEAST = 1e-6  # of a range: a feature that is never on has none
 _LARGEST_WEIGHT = 127
 # How alike neighbours in a map are (correlation), and the square of mean over deviation: from trained encoders.
 _ALIKE_PIXELS, _ALIKE_FEATURES, _CONSTANT = 0.9, 0.7, 0.2
-_BATCH = 8  # that oneDNN chooses the layout of the weights for; others run with it too
 
 
 class Int8Encoder(nn.Module):
@@ -53,17 +52,17 @@ class Int8Encoder(nn.Module):
             # The offset of the input is a constant of every sum.
             biases.append(block.bias / next_unit - offset * step * rounded.sum((1, 2, 3)))
             if number + 1 < len(blocks):
-                size = [_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
+                size = [LAYOUT_BATCH, kernel.shape[1], block.side + 3, block.side + 3]
                 kernels.append(torch.ops.onednn.qconv_prepack(rounded, step, 1.0, 0, [2, 2], [0, 0], [1, 1], 1, size))
             else:  # its rows are short: as a product of matrices it is quicker, copying the patches included
-                kernels.append(_packed(rounded, _BATCH * (block.side // 2) ** 2))
+                kernels.append(_packed(rounded, LAYOUT_BATCH * (block.side // 2) ** 2))
             steps.append(step)
             zeros.append(torch.zeros(len(step), dtype=torch.int32))
             unit, offset = next_unit, OFFSET
         del kernel  # it is large
         rounded, step = round_kernel(linear.mul_(unit[:, None, None]), _ALIKE_FEATURES)
         self.linear_bias = linear_bias - offset * step * rounded.sum((1, 2, 3))
-        self.linear_weight = _packed(rounded, _BATCH)
+        self.linear_weight = _packed(rounded, LAYOUT_BATCH)
         self.linear_step, self.linear_zero = step, torch.zeros(len(step), dtype=torch.int32)
         self.kernels, self.steps, self.biases, self.borders, self.zeros = kernels, steps, biases, borders, zeros
         self.offset = OFFSET

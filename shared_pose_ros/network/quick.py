@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.folding import as_matrix, fold, padded, patches
+from shared_pose_ros.network.folding import LAYOUT_BATCH, as_matrix, fold, padded, patches
 from shared_pose_ros.network.int8 import Int8Encoder
 from shared_pose_ros.network.precision import has_bf16
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
-_BATCH = 8  # that oneDNN chooses the layout of the weights for; others run with it too
 # A call's largest maps, bytes, beyond which its crops are computed in parts: in a processor's cache, and memory that is
 # used again instead of asked for anew.
 _CACHE = 8 << 20
@@ -39,7 +38,7 @@ class QuickEncoder(nn.Module):
     def __init__(self, weights: Mapping[str, Tensor], crop_size: int, precision: str) -> None:
         super().__init__()
         blocks, linear, linear_bias = fold(weights, crop_size)
-        self.dtype = dtype = _DTYPES[precision]
+        dtype = _DTYPES[precision]
         self.packed = _can_pack(linear.device, precision)
         # What oneDNN's kernels, and cuDNN's for short floats, read; cuDNN's for fp32 do not.
         self.channels_last = self.packed or precision != "fp32"
@@ -48,10 +47,10 @@ class QuickEncoder(nn.Module):
         self.borders = [block.border.to(dtype) for block in blocks]
         kernel, side = blocks[-1].kernel.to(dtype), blocks[-1].side
         if self.packed:  # its rows are short: as a product of matrices it is quicker, copying the patches included
-            kernel = torch.ops.mkldnn._reorder_linear_weight(as_matrix(kernel), _BATCH * (side // 2) ** 2)
+            kernel = torch.ops.mkldnn._reorder_linear_weight(as_matrix(kernel), LAYOUT_BATCH * (side // 2) ** 2)
         self.kernels.append(kernel if self.packed else self._laid_out(kernel, side))
         weight = as_matrix(linear).to(dtype)
-        self.linear_weight = torch.ops.mkldnn._reorder_linear_weight(weight, _BATCH) if self.packed else weight
+        self.linear_weight = torch.ops.mkldnn._reorder_linear_weight(weight, LAYOUT_BATCH) if self.packed else weight
         self.linear_bias = linear_bias.to(dtype)
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ class QuickEncoder(nn.Module):
     def _laid_out(self, kernel: Tensor, side: int) -> Tensor:
         """The kernel in the memory layout that the convolution reads fastest."""
         if self.packed:
-            size = [_BATCH, kernel.shape[1], side + 3, side + 3]
+            size = [LAYOUT_BATCH, kernel.shape[1], side + 3, side + 3]
             return torch.ops.mkldnn._reorder_convolution_weight(kernel.contiguous(), [0, 0], [2, 2], [1, 1], 1, size)
         return kernel.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
@@ -103,7 +102,7 @@ class QuickNetwork(nn.Module):
         weights = network.encoder.state_dict()
         self.code_size, first = weights["linear.bias"].shape[0], weights["blocks.0.convolution.bias"]
         map_bytes = _DTYPES[precision].itemsize * first.shape[0] * (crop_size // 2) ** 2
-        self.at_once = max(_BATCH, _CACHE // map_bytes) if first.device.type == "cpu" else _NO_LIMIT
+        self.at_once = max(LAYOUT_BATCH, _CACHE // map_bytes) if first.device.type == "cpu" else _NO_LIMIT
         self.encoder = (
             Int8Encoder(weights, crop_size) if precision == "int8" else QuickEncoder(weights, crop_size, precision)
         )
