@@ -29,6 +29,8 @@ MOST_LOST = 0.05
 """ros2_benchmark's acceptable frame loss."""
 TRIAL_GRACE_SECONDS = 1.0
 """After a trial of a rate an answer that has not come so long after the last one is missing."""
+JOINS = 5
+"""Programs that join each of the nodes that are started."""
 SENDER_PACE = 0.95
 """Below this part of the rate asked for it is the sender that cannot keep up; the trial says nothing of the node."""
 
@@ -90,13 +92,14 @@ def detections(bench: Bench) -> dict[str, Any]:
 
 
 def startup(bench: Bench) -> dict[str, Any]:
-    """From the start of the process to active, and the memory with the image buffer full."""
-    seconds, configured, found = [], [], {}
+    """From the start of the process to active, how soon others hear it, and the memory with the image buffer full."""
+    seconds, configured, joined, found = [], [], [], {}
     for number in range(3):
         with bench.cell("network", f"startup_{number}") as made:
             seconds.append(made.startup_seconds)
             told = re.search(r"configured in ([0-9.]+) s", made.node.log.read_text(encoding="utf-8", errors="replace"))
             configured.append(float(told[1]) if told else float("nan"))
+            joined += [made.join() for _ in range(JOINS)]
             if number == 0:
                 frame = make_input(LARGE, "raw", 1, made.classes)
                 with made.watch() as watch:
@@ -106,6 +109,7 @@ def startup(bench: Bench) -> dict[str, Any]:
         "start_to_active_s": [rounded(value) for value in seconds],
         "start_to_active_median_s": rounded(statistics.median(seconds)),
         "configure_s": configured,
+        "join_s": {"times": len(joined), "median": rounded(statistics.median(joined)), "highest": rounded(max(joined))},
         **found,
     }
 

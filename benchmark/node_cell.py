@@ -89,6 +89,14 @@ class Cell:
             if entry.key.startswith(prefix)
         }
 
+    def join(self) -> float:
+        """Seconds from the creation of a further program beside the running node until it has the node's classes."""
+        began = time.monotonic()
+        with spinning(lambda context: Player(context, {})) as newcomer:
+            if not wait(lambda: newcomer.active, START_SECONDS, self.node.check):
+                raise TimeoutError(f"the node's classes did not come within {START_SECONDS:g} s")
+            return time.monotonic() - began
+
     def watch(self, period: float = 0.2) -> ProcessWatch:
         """Memory and processor time of the node, sampled while the block runs."""
         return ProcessWatch(self.node.pid, period)

@@ -68,10 +68,12 @@ def detections_table(result: Mapping[str, Any]) -> str:
 def startup_table(result: Mapping[str, Any]) -> str:
     """Start-up and memory."""
     case = result["startup"]
-    full = case["full_buffer_1280x1024"]
+    full, joined = case["full_buffer_1280x1024"], case["join_s"]
     rows = [
         ["start of the process to active, median of three", f"{digits(case['start_to_active_median_s'])} s", "8 s"],
         ["of it, configure", f"{digits(sorted(case['configure_s'])[1])} s", ""],
+        [f"a program that joins has the node's classes, median of {joined['times']}", f"{digits(joined['median'])} s", ""],
+        ["the slowest of them", f"{digits(joined['highest'])} s", ""],
         ["resident memory, image buffer full", f"{digits(full['node_resident_mib'])} MiB", "954 MiB (1 GB)"],
         ["its highest value", f"{digits(full['node_resident_highest_mib'])} MiB", ""],
     ]
