@@ -29,7 +29,7 @@ unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 .PHONY: help setup setup-pytorch3d demo test parity soak lint lock clean distclean pages benchmark-packages tless-data photographs
 .PHONY: benchmarks benchmark-node benchmark-inference benchmark-soak benchmark-parts benchmark-renderers
-.PHONY: benchmark-tless benchmark-tless-systems benchmark-three-parts
+.PHONY: benchmark-tless benchmark-positions benchmark-tless-systems benchmark-three-parts
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
@@ -50,6 +50,7 @@ help:
 	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
+	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 10 minutes"
 	@echo "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=DIR      the paper's systems, 30 objects: an hour and a half"
 	@echo "        CAMPAIGN=tless-ablation  one choice changed at a time: an hour"
 	@echo "make benchmark-three-parts BACKGROUNDS=DIR                  the paper's claims on three demo parts: 90 minutes"
@@ -102,6 +103,7 @@ benchmark-parts: setup
 	$(BIN)/python benchmark/smoothing.py --json benchmark/results/smoothing.json
 	$(BIN)/python benchmark/fuzz.py --messages 100000 --seed 0 --json benchmark/results/fuzz.json
 	$(BIN)/python benchmark/training_step.py --seconds 15 --json benchmark/results/training_step_cpu.json
+	$(MAKE) pages
 
 # On a machine that does nothing else, one after another.
 benchmarks: setup
@@ -124,6 +126,16 @@ photographs:
 
 benchmark-tless: tless-data setup
 	$(BIN)/python benchmark/tless.py --tless "$(TLESS)" --sets $(TLESS_SETS) --json $(JSON) $(BENCHMARK_ARGS)
+	$(MAKE) pages
+
+benchmark-positions: TLESS_SETS = pbr_dev/test
+benchmark-positions: tless-data setup
+	$(BIN)/shared_pose export models/tless30.pose.pt --objects "$(TLESS)/models_cad" --out out/positions/tless30.pose.pt
+	$(BIN)/shared_pose render-bop --objects models/parts --out out/positions/parts --heaps 6 --views 8 --seed 12
+	$(BIN)/python benchmark/depth.py --data "$(TLESS)" --json benchmark/results/depth.json \
+	    --set tless "$(TLESS)/pbr_dev" out/positions/tless30.pose.pt "$(TLESS)/models_cad" \
+	    --set parts out/positions/parts models/demo_parts.pose.pt models/parts \
+	    --bag demo models/demo_bag models/demo_parts.pose.pt models/parts
 	$(MAKE) pages
 
 # A campaign goes on where it stopped. $(call tables,CONFIG,RESULT,OPTIONS) makes its tables, and a result of them.

@@ -1,8 +1,7 @@
 """How far positions are from the truth, from boxes, meshes and depth, and how well their covariances hold.
 
-    python benchmark/depth.py --set tless tless/pbr_dev tless.pose.pt tless/models_cad \
-        --set parts parts_bop models/demo_parts.pose.pt models/parts \
-        --bag demo models/demo_bag models/demo_parts.pose.pt models/parts [--json OUT]
+    make benchmark-positions TLESS=DIR
+    python benchmark/depth.py --set NAME BOP BUNDLE CAD --bag NAME BAG BUNDLE CAD [--json OUT]
 
 A set is a name, a dataset in BOP layout with depth, a bundle and the CAD. All instances that are visible from
 ``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in
@@ -112,7 +111,7 @@ def locate(
     truth = np.stack([i.rotation @ m.centre + i.translation for i, m in zip(instances, known)])
     given = positions_input(frame, rotations, boxes, known)
     rays, distances = truth / np.linalg.norm(truth, axis=1)[:, None], np.linalg.norm(truth, axis=1)
-    for method, answer in methods(depth, number, facts.points[places], *given):
+    for method, answer in methods(depth, number, facts.points.take(places), *given):
         problems = answer.problems or ("no depth",) * len(truth)
         errors, covariances = answer.centres.double().numpy() - truth, answer.covariances.double().numpy()
         for row in range(len(truth)):
@@ -135,7 +134,7 @@ def cost(frame: BopFrame, facts: Facts, count: int) -> dict[str, float]:
     places = torch.tensor([facts.place[i.class_id] for i in shown])
     turned = crop_rotations(frame, shown, boxes, None)
     given = positions_input(frame, turned, boxes, [facts.models[place] for place in places])
-    depth, points = torch.from_numpy(frame.depth()).float(), facts.points[places]
+    depth, points = torch.from_numpy(frame.depth()).float(), facts.points.take(places)
     ways = {
         "box": lambda: estimate_positions(*given),
         "mesh": lambda: estimate_positions(*given, meshes=points),
@@ -233,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", nargs=4, action="append", default=[], metavar=("NAME", "BOP", "BUNDLE", "CAD"))
     parser.add_argument("--bag", nargs=4, action="append", default=[], metavar=("NAME", "BAG", "BUNDLE", "CAD"))
+    parser.add_argument("--data", default="", metavar="DIR", help="a folder, recorded as DIR in the command")
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the detector's noise (default: 0)")
     parser.add_argument("--visibility", type=float, default=0.1, help="least visible share (default: 0.1)")
@@ -240,7 +240,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *(word.replace(options.data or "\0", "DIR") for word in sys.argv)]),
         "torch": torch.__version__,
         "visibility": options.visibility,
         "detector": str(BoxNoise(miss=0.0, seed=options.seed)),

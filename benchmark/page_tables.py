@@ -12,6 +12,7 @@ from typing import Any
 
 from page_accuracy import evaluation_page, training_page
 from page_headlines import headlines
+from page_node import node_page
 from page_plots import draw
 from page_text import digits, reader, table
 
@@ -72,7 +73,11 @@ def startup_table(result: Mapping[str, Any]) -> str:
     rows = [
         ["start of the process to active, median of three", f"{digits(case['start_to_active_median_s'])} s", "8 s"],
         ["of it, configure", f"{digits(sorted(case['configure_s'])[1])} s", ""],
-        [f"a program that joins has the node's classes, median of {joined['times']}", f"{digits(joined['median'])} s", ""],
+        [
+            f"a program that joins has the node's classes, median of {joined['times']}",
+            f"{digits(joined['median'])} s",
+            "",
+        ],
         ["the slowest of them", f"{digits(joined['highest'])} s", ""],
         ["resident memory, image buffer full", f"{digits(full['node_resident_mib'])} MiB", "954 MiB (1 GB)"],
         ["its highest value", f"{digits(full['node_resident_highest_mib'])} MiB", ""],
@@ -179,6 +184,7 @@ def pages(root: Path) -> dict[Path, str]:
     tables = {
         "benchmarks.md": benchmarks_page(read),
         "evaluation.md": evaluation_page(read),
+        "node.md": node_page(read),
         "training.md": training_page(read),
     }
     paths = {Path("docs", name): made for name, made in tables.items()}

@@ -141,7 +141,7 @@ class PoseEstimator:
                 self._extents[index_tensor],
                 depth_tensor,
                 image.shape[:2],
-                self._points[index_tensor],
+                self._points.take(index_tensor, surface=depth is not None),
             )
             correction = ray_rotation(viewing_ray(camera, box_tensor[:, :2]))
             rotations = correction[:, None] @ rotations

@@ -86,8 +86,10 @@ def test_points_are_about_the_centres_and_zero_without_a_mesh():
     np.testing.assert_allclose(found.vertices[0].numpy() + centres[0].numpy(), mesh.vertices, atol=1e-7)
     np.testing.assert_allclose(found.surface[0].numpy() + centres[0].numpy(), surface_points(mesh)[0], atol=1e-7)
     assert not found.vertices[1].any() and not found.surface[1].any()
-    turned = found[torch.tensor([1, 0, 0])]
+    turned = found.take(torch.tensor([1, 0, 0]))
     assert turned.known.tolist() == [False, True, True] and torch.equal(turned.surface[2], found.surface[0])
+    light = found.take(torch.tensor([1, 0, 0]), surface=False)
+    assert light.surface.shape == light.normals.shape == (3, 0, 3) and torch.equal(light.vertices, turned.vertices)
 
 
 def test_the_near_surface_of_a_box_that_faces_the_camera_is_its_face():
@@ -176,7 +178,8 @@ def test_objects_with_and_without_a_mesh_are_one_batch_and_covariances_positive(
         assert torch.equal(mixed.covariances[1::2], without.covariances[1::2])
         for row in range(0, count, 7):
             part = torch.tensor([row])
-            alone = estimate_positions(seen[part], CAMERA, rotations[part], extents[part], depth, SIZE, meshes[part])
+            points = meshes.take(part, surface=depth is not None)
+            alone = estimate_positions(seen[part], CAMERA, rotations[part], extents[part], depth, SIZE, points)
             torch.testing.assert_close(alone.centres, mixed.centres[part])
             assert alone.problems == mixed.problems[row : row + 1]
 

@@ -60,6 +60,8 @@ def test_the_pages_show_the_committed_figures():
         ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks evaluation", "| 12.3"),
         ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "evaluation", "| 98.8 |"),
         ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "evaluation", "| start |"),
+        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "node", "| 12 % |"),
+        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "node", "| 98.8 |"),
         ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "training", "| 99.9 |"),
     ],
 )

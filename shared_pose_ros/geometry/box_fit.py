@@ -30,15 +30,16 @@ def fit_box(boxes: Tensor, camera: Tensor, rotations: Tensor, start: Tensor, ver
     Returns:
         ``(B, 3)`` the origin of ``vertices`` in the camera frame; ``start`` where that does not come out finite.
     """
-    turned = vertices @ rotations.transpose(-1, -2)
-    diagonal = boxes[:, 2:].norm(dim=1)
-    inverse = torch.linalg.inv(camera)
-    found = start
+    # Everything times K: (u z, v z, z) of a point, so that a division makes pixels of it.
+    seen = vertices @ (camera @ rotations).mT
+    diagonal = boxes[:, 2:].norm(dim=1, keepdim=True)
+    found = start @ camera.T
     for _ in range(ITERATIONS):
-        low, high = _corners(turned, found, camera)
-        found = found * ((high - low).norm(dim=1) / diagonal)[:, None]
+        low, high = _corners(seen, found)
+        found = found * ((high - low).norm(dim=1, keepdim=True) / diagonal)
         shift = boxes[:, :2] - (low + high) / 2.0
-        found = found + found[:, 2:] * torch.nn.functional.pad(shift, (0, 1)) @ inverse.T
+        found[:, :2] += found[:, 2:] * shift
+    found = torch.linalg.solve(camera, found.mT).mT
     return torch.where(torch.isfinite(found).all(dim=1, keepdim=True), found, start)
 
 
@@ -54,13 +55,11 @@ def projected_sides(position: Tensor, camera: Tensor, rotations: Tensor, vertice
     Returns:
         ``(B, 2)`` pixels.
     """
-    low, high = _corners(vertices @ rotations.transpose(-1, -2), position, camera)
+    low, high = _corners(vertices @ (camera @ rotations).mT, position @ camera.T)
     return high - low
 
 
-def _corners(turned: Tensor, position: Tensor, camera: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest pixel coordinates, each ``(B, 2)``."""
-    points = turned + position[:, None]
-    depth = torch.maximum(points[..., 2:], _NEAREST * position[:, None, 2:])
-    pixels = ((points / depth) @ camera.T)[..., :2]
-    return pixels.amin(dim=1), pixels.amax(dim=1)
+def _corners(seen: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest pixel coordinates, each ``(B, 2)``, of ``seen + position``, ``(u z, v z, z)`` each."""
+    depth = torch.maximum(seen[..., 2:] + position[:, None, 2:], _NEAREST * position[:, None, 2:])
+    return torch.aminmax((seen[..., :2] + position[:, None, :2]) / depth, dim=1)

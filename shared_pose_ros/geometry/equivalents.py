@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared_pose_ros.geometry.rotations import axis_angle_rotation
-
 _PARALLEL = 1e-6
 # Equally near members must not take turns with the last digit of a rotation: the earlier one in the list wins.
 _TIE = 1e-9
@@ -86,21 +84,8 @@ def nearest_symmetry(relative: Tensor, table: SymmetryTable) -> Tensor:
     Returns:
         ``(B, P, 4, 4)`` float64 motions in the CAD frame: the equivalent pose is (R S_R, t + R s).
     """
-    n, members = relative.double(), table.members[..., :3, :3]
-    u, has_axis = table.axes, (table.axes != 0).any(dim=1)
-    x, y, z = u.unbind(-1)
-    o = torch.zeros_like(x)
-    cross = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).reshape(-1, 1, 3, 3)
-    # Traces of all D N, D in the second place of the result.
-    trace = torch.einsum("bdij,bpji->bpd", members, n)
-    along = torch.einsum("bdi,bpi->bpd", torch.einsum("bi,bdij->bdj", u, members), torch.einsum("bpij,bj->bpi", n, u))
-    a, b = trace - along, torch.einsum("bdij,bpji->bpd", cross @ members, n)
-    nearness = torch.where(has_axis[:, None, None], along + torch.hypot(a, b), trace)
-    best = (nearness - _TIE * torch.arange(members.shape[1])).argmax(dim=-1)
-    angle = torch.atan2(b, a).gather(-1, best[..., None])[..., 0] * has_axis[:, None]
-    axis = torch.where(has_axis[:, None], u, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64))
-    turn = axis_angle_rotation(axis[:, None].expand(*angle.shape, 3), angle)
-    chosen = table.members[torch.arange(len(best))[:, None], best]
+    n = relative.double()
+    turn, chosen = _turn_and_member(n, table)
     found = _about(turn, table.points) @ chosen
     return torch.where(table.free[:, None, None, None], _about(n.mT, table.points), found)
 
@@ -117,14 +102,40 @@ def nearest_equivalents(first: Tensor, second: Tensor, table: SymmetryTable) -> 
         ``(B, a, b, 3, 3)``.
     """
     relative = first.mT[:, :, None] @ second[:, None]
-    symmetries = nearest_symmetry(relative.flatten(1, 2), table)[..., :3, :3]
+    n = relative.flatten(1, 2)
+    turn, chosen = _turn_and_member(n, table)
+    symmetries = torch.where(table.free[:, None, None, None], n.mT, turn @ chosen[..., :3, :3])
     return second[:, None] @ symmetries.reshape_as(relative)
+
+
+def _turn_and_member(n: Tensor, table: SymmetryTable) -> tuple[Tensor, Tensor]:
+    """C(θ) ``(B, P, 3, 3)`` and D ``(B, P, 4, 4)`` of ``nearest_symmetry``, for objects that are not free."""
+    u, members = table.axes, table.members[..., :3, :3]
+    x, y, z = u.unbind(-1)
+    o = torch.zeros_like(x)
+    cross = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).reshape(-1, 1, 3, 3)
+    has_axis = (u != 0).any(dim=1)[:, None, None]
+    # tr(D N) is the product of D, row by row, and N, column by column; all (B, D, P).
+    columns = n.mT.flatten(2).mT
+    trace = members.flatten(2) @ columns
+    along = (u[:, None, None] @ members)[:, :, 0] @ (n @ u[:, None, :, None])[..., 0].mT
+    a, b = trace - along, (cross @ members).flatten(2) @ columns
+    size = torch.hypot(a, b)
+    nearness = torch.where(has_axis, along + size, trace) - _TIE * torch.arange(members.shape[1])[:, None]
+    best = nearness.argmax(dim=1, keepdim=True)
+    a, b, size = (values.gather(1, best)[:, 0, :, None, None] for values in (a, b, size))
+    turns = has_axis[..., None] & (size > 0.0)
+    cosine, sine = torch.where(turns, a / size, 1.0), torch.where(turns, b / size, 0.0)
+    axis = (u[:, :, None] * u[:, None])[:, None]
+    # Without an axis the identity: u is zero, the cosine one.
+    turn = axis + cosine * (torch.eye(3, dtype=torch.float64) - axis) + sine * cross
+    return turn, table.members[torch.arange(len(u))[:, None], best[:, 0]]
 
 
 def _about(rotations: Tensor, points: Tensor) -> Tensor:
     """Motions ``(B, P, 4, 4)`` that turn by ``rotations (B, P, 3, 3)`` about ``points (B, 3)``."""
     motions = torch.zeros(*rotations.shape[:2], 4, 4, dtype=torch.float64)
     motions[..., :3, :3] = rotations
-    motions[..., :3, 3] = points[:, None] - torch.einsum("bpij,bj->bpi", rotations, points)
+    motions[..., :3, 3] = points[:, None] - (rotations @ points[:, None, :, None])[..., 0]
     motions[..., 3, 3] = 1.0
     return motions

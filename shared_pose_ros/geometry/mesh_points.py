@@ -37,9 +37,12 @@ class MeshPoints:
     normals: Tensor
     known: Tensor
 
-    def __getitem__(self, index: Tensor) -> MeshPoints:
-        """The points of some objects: ``index (B,)``."""
-        return MeshPoints(self.vertices[index], self.surface[index], self.normals[index], self.known[index])
+    def take(self, index: Tensor, surface: bool = True) -> MeshPoints:
+        """The points of some objects, ``index (B,)``; without ``surface``, which only depth needs, P is 0."""
+        points = SURFACE_POINTS if surface else 0
+        return MeshPoints(
+            self.vertices[index], self.surface[:, :points][index], self.normals[:, :points][index], self.known[index]
+        )
 
 
 def mesh_points(meshes: Sequence[DisplayMesh | None], centres: Tensor) -> MeshPoints:

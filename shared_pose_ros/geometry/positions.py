@@ -186,9 +186,14 @@ class _Scene:
     meshes: MeshPoints | None
 
     @functools.cached_property
+    def ray(self) -> Tensor:
+        """``(B, 3)`` unit vectors through the boxes' centres."""
+        return viewing_ray(self.camera, self.boxes[:, :2])
+
+    @functools.cached_property
     def turned(self) -> Tensor:
         """``(B, 3, 3)`` R_m2c, with the viewing-ray correction."""
-        return ray_rotation(viewing_ray(self.camera, self.boxes[:, :2])) @ self.rotations
+        return ray_rotation(self.ray) @ self.rotations
 
     @functools.cached_property
     def side(self) -> Tensor:
@@ -217,8 +222,7 @@ class _Along:
 def _from_box(scene: _Scene) -> tuple[Tensor, _Along]:
     """Rays ``(B, 3)`` and what is along them, without depth."""
     boxes, camera, meshes = scene.boxes, scene.camera, scene.meshes
-    ray = viewing_ray(camera, boxes[:, :2])
-    distance = distance_from_box(boxes, camera, scene.rotations, scene.extents)
+    ray, distance = scene.ray, distance_from_box(boxes, camera, scene.rotations, scene.extents)
     rough = _Along(distance, BOX_DEVIATION * distance, LATERAL_DEVIATION * scene.side * distance)
     if meshes is None or not bool(meshes.known.any()):
         return ray, rough

@@ -15,6 +15,18 @@ from torch import Tensor
 
 # Beyond this cosine acos has an unbounded gradient; the paper's code clamps at the same place.
 ACOS_LIMIT = 1.0 - 1e-5
+# How R's entries, row by row, enter 4 q qᵀ − I, row by row, with q = (x, y, z, w).
+_QUATERNION_PRODUCTS = torch.tensor([
+    [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1],
+    [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, -1, 0],
+    [0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0],
+    [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0],
+    [-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1],
+    [0, 0, 0, -1, 0, 0, 1, 0, 0, 1, 0, 0, -1, 0, 0, 0],
+    [0, 0, 1, 0, 0, 0, 0, -1, 1, 0, 0, 0, 0, -1, 0, 0],
+    [0, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 0],
+    [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1],
+])  # fmt: skip
 
 
 def rotation_from_6d(vectors: Tensor) -> Tensor:
@@ -114,20 +126,9 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     Returns:
         ``(..., 4)``.
     """
-    r = rotation
-    xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
     # Row p of `candidates` is 4·q_p·(x, y, z, w), stable where component p is large.
-    xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
-    wx, wy, wz = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
-    candidates = torch.stack(
-        [
-            torch.stack([1 + xx - yy - zz, xy, xz, wx], dim=-1),
-            torch.stack([xy, 1 - xx + yy - zz, yz, wy], dim=-1),
-            torch.stack([xz, yz, 1 - xx - yy + zz, wz], dim=-1),
-            torch.stack([wx, wy, wz, 1 + xx + yy + zz], dim=-1),
-        ],
-        dim=-2,
-    )
+    candidates = (rotation.flatten(-2) @ _QUATERNION_PRODUCTS.to(rotation)).unflatten(-1, (4, 4))
+    candidates = candidates + torch.eye(4, dtype=rotation.dtype, device=rotation.device)
     pivot = candidates.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
     chosen = candidates.gather(-2, pivot[..., None, None].expand(*pivot.shape, 1, 4)).squeeze(-2)
     unit = chosen / chosen.norm(dim=-1, keepdim=True)

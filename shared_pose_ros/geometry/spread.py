@@ -67,7 +67,7 @@ def orientation_covariance(
     apart = nearest_equivalents(r, r, symmetries) @ r.mT[:, :, None]
     vectors = rotation_vector(apart) * (p / p.sum(dim=1, keepdim=True)).sqrt()[:, None, :, None]
     covariance = vectors.mT @ vectors + deviation.double().square()[:, None, None, None] * identity
-    axis = torch.einsum("bnij,bj->bni", r, symmetries.axes)
+    axis = (r @ symmetries.axes[:, None, :, None])[..., 0]
     along = axis[..., :, None] * axis[..., None, :]
     # Without an axis `along` is zero and this changes nothing.
     across = identity - along
