@@ -82,3 +82,15 @@ def test_without_positions_there_was_no_camera(replayed):
         for result in entry.results:
             result.pose.covariance[0] = -1.0
     assert answers_of(recording, topics, [message]).frames[0].camera is None
+
+
+def test_a_camera_info_that_holds_no_camera_is_passed_over(replayed, tmp_path):
+    _, _, replies = replayed
+    zero, negative = copy.deepcopy(made.info(0)), copy.deepcopy(made.info(0))
+    zero.k[:], negative.k[0] = 0.0, -1.0
+    messages = [(made.INFO, zero), (made.INFO, negative), (made.INFO, made.info(0)), (made.IMAGE, made.picture(0))]
+    messages.append((made.DETECTIONS, made.boxes_message(1, 0)))
+    path = made.write(tmp_path / "bag", [(topic, m, made.stamp(0) + n) for n, (topic, m) in enumerate(messages)])
+    recording = open_recording(path)
+    answers = answers_of(recording, choose_topics(recording.topics), [replies[0].message])
+    same(answers.frames[0], replies[0].frame)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +119,10 @@ def _frame(
 
 
 def _camera(infos: Sequence[Any], frame_id: str, size: tuple[int, int]) -> np.ndarray | None:
-    """K of the bag's first camera_info of that frame_id and size."""
-    info = next((info for info in infos if camera_info_fits(info, frame_id, size)), None)
-    return None if info is None else camera_matrix_from_info(info)
+    """K of the bag's first camera_info of that frame_id and size that holds one."""
+    for info in infos:
+        if camera_info_fits(info, frame_id, size):
+            with suppress(ValueError):
+                if (matrix := camera_matrix_from_info(info)) is not None:
+                    return matrix
+    return None
