@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 
 import page_accuracy
+import page_headlines
 import page_plots
 import page_tables
 import tless
@@ -51,6 +52,24 @@ def change(tree, name, path, value):
 def test_the_pages_show_the_committed_figures():
     for path, text in page_tables.pages(ROOT).items():
         assert text == (ROOT / path).read_text(encoding="utf-8"), f"{path}: {REMEDY}"
+
+
+def test_the_readme_states_the_committed_figures():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    scores = [page_headlines.percent(page_accuracy.corrected(one)["summary"]["score"])
+              for one in result(page_accuracy.THIRTY)["sets"]]  # fmt: skip
+    node, networks = result("node_cpu.json"), result("inference_cpu.json")["networks"]
+    [compact] = [network for network in networks if (network["encoder"], network["turns"]) == ("compact", 4)]
+    times = {count: row["median"] for count, row in compact["systems"]["this package int8"]["ms"].items()}
+    for sentence in (
+        f"**{scores[0]} %** (chance 18.1 %) on rendered frames, {scores[1]} % on a real one",
+        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four looks each)",
+        f"{node['detections']['network']['8']['p50_ms']:.0f} ms for eight at 1280×1024",
+        f"active {node['startup']['start_to_active_median_s']:.1f} s after its start",
+    ):
+        assert sentence in text
+    models = (ROOT / "models" / "README.md").read_text(encoding="utf-8")
+    assert all(f"mean AR_VSD **{score} %**" in models for score in scores)
 
 
 @pytest.mark.parametrize(
