@@ -50,7 +50,7 @@ help:
 	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
-	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 10 minutes"
+	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 3 minutes"
 	@echo "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=DIR      the paper's systems, 30 objects: an hour and a half"
 	@echo "        CAMPAIGN=tless-ablation  one choice changed at a time: an hour"
 	@echo "make benchmark-three-parts BACKGROUNDS=DIR                  the paper's claims on three demo parts: 90 minutes"
