@@ -126,15 +126,23 @@ class Player(Node):
                 if end.topic_type != self._kinds[topic]:
                     remedy = "set the node's image_transport" if "Image" in end.topic_type else "check --remap"
                     return f"{topic} is {self._kinds[topic]} in the bag and {end.topic_type} in the node: {remedy}"
-        heard = [topic for topic, kinds in self._inputs() if {self._kinds[name] for name in deaf} & set(kinds)]
-        where = f"; the node listens on {', '.join(heard)}" if heard else ""
+        where = self._listening({self._kinds[topic] for topic in deaf})
         return (
             f"nobody listened on {', '.join(deaf)} in {seconds:g} s{where}: "
             "remap the node's topics (-r), or the bag's (--remap)"
         )
 
+    def _listening(self, wanted: set[str]) -> str:
+        """Where the node, or anybody if its name is not known, subscribes to one of these types: part of a sentence."""
+        # Endpoints are known as they are discovered; their node's name comes in a message of its own, late or never.
+        anybody = [entry for entry in self.get_topic_names_and_types() if self.count_subscribers(entry[0])]
+        for who, inputs in (("the node", self._inputs()), ("somebody", anybody)):
+            if found := [topic for topic, types in inputs if wanted & set(types)]:
+                return f"; {who} listens on {', '.join(found)}"
+        return ""
+
     def _inputs(self) -> list[tuple[str, list[str]]]:
-        """(topic, types) that the node subscribes to; none if another name publishes the poses."""
+        """(topic, types) that the node subscribes to; none if another name publishes the poses, or it is unknown."""
         namespace, _, name = self.node.rpartition("/")
         with suppress(NodeNameNonExistentError):
             return self.get_subscriber_names_and_types_by_node(name, f"/{namespace}")
