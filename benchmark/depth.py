@@ -239,8 +239,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    command = " ".join(["python", *sys.argv])
     result = {
-        "command": " ".join(["python", *(word.replace(options.data or "\0", "DIR") for word in sys.argv)]),
+        "command": command.replace(options.data, "DIR") if options.data else command,
         "torch": torch.__version__,
         "visibility": options.visibility,
         "detector": str(BoxNoise(miss=0.0, seed=options.seed)),

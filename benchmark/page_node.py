@@ -33,12 +33,10 @@ def positions_table(result: Mapping[str, Any]) -> str:
 
 def _position_rows(label: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[list[Any]]:
     for row in rows:
-        best = (row["rotations"], row["boxes"]) == ("true", "visible mask's")
-        if row["method"] in ONCE and not best or row["rotations"] == "estimated" and row["boxes"] == "visible mask's":
+        estimated, mask = row["rotations"] == "estimated", row["boxes"] == "visible mask's"
+        if (estimated and mask) or (row["method"] in ONCE and (estimated or not mask)):
             continue
-        boxes = "of the visible mask" if row["boxes"] == "visible mask's" else f"a {row['boxes']}"
-        if row["rotations"] == "estimated":
-            boxes += ", estimated orientations"
+        boxes = ("of the visible mask" if mask else f"a {row['boxes']}") + ", estimated orientations" * estimated
         pairs = [row[key] for key in ("error_mm", "error_percent", "radial_mm", "lateral_mm")]
         shares = [f"{100 * row[key]:.0f} %" for key in ("inside_50", "inside_90")]
         errors = [f"{digits(float(median))} / {digits(float(tail))}" for median, tail in pairs]
