@@ -28,12 +28,12 @@ from torch import Tensor
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopFrame, Instance, load_bop
 from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.replay import BagFrame, read_frames
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
 from shared_pose_ros.geometry.mesh_points import MeshPoints, mesh_points
 from shared_pose_ros.geometry.positions import Positions, estimate_positions, ray_covariance
 from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
+from shared_pose_ros.replay.bag_frames import BagFrame, read_frames
 
 POOR_NOISE, POOR_MISSING = 0.005, 0.3
 """Of the poor sensor: deviation of a depth (m), share of the pixels without one."""

@@ -34,15 +34,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.ros import drawing, parameters
-from shared_pose_ros.ros.counters import COUNTERS
-from shared_pose_ros.ros.frames import Frame, FrameEstimator
-from shared_pose_ros.ros.images import ENCODINGS
-from shared_pose_ros.ros.markers import MarkerWriter
+from shared_pose_ros.ros import parameters
+from shared_pose_ros.ros.diagnostics.counters import COUNTERS
+from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.ros.messages.images import ENCODINGS
+from shared_pose_ros.ros.messages.poses import PosesWriter, published_rotations
 from shared_pose_ros.ros.pairing import PairingBuffer, PairingLimits
-from shared_pose_ros.ros.poses import PosesWriter, published_rotations
-from shared_pose_ros.ros.statistics import Statistics
-from shared_pose_ros.ros.tracks import Tracks
+from shared_pose_ros.ros.pipeline import Frame, FrameEstimator
+from shared_pose_ros.ros.temporal_filter import Tracks
+from shared_pose_ros.ros.visualization import drawing_thread
+from shared_pose_ros.ros.visualization.markers import MarkerWriter
 from shared_pose_ros.ros.worker import Worker
 from shared_pose_ros.training.provenance import processor_name
 
@@ -346,7 +347,7 @@ class Fuzz:
         self.published += 1
         if self.published % DRAW_EVERY == 0:
             self.markers.write(poses)
-            drawing.debug_image(frame, poses, self.meshes, 0.01)
+            drawing_thread.debug_image(frame, poses, self.meshes, 0.01)
 
     def _guarded(self, where: str, function: Callable[[], None]) -> None:
         # numpy's warnings of overflow and the like would appear in the node's log.

@@ -31,10 +31,10 @@ from torch import nn
 from shared_pose_ros.bundle import Bundle, BundleError, BundleMetadata, BundleObject, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator, choose_device
 from shared_pose_ros.evaluation.inference_cost import IMAGE_SIZE, measure_size, noise_frame, take_turns
+from shared_pose_ros.network.backends.fused import QuickNetwork
+from shared_pose_ros.network.backends.precision import usable_precisions
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import usable_precisions
-from shared_pose_ros.network.quick import QuickNetwork
 from shared_pose_ros.training.provenance import processor_name, source_commit
 
 ROOT = Path(__file__).resolve().parents[1]

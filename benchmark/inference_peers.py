@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from shared_pose_ros.baselines.codebook import view_rotations
-from shared_pose_ros.network.codebook import Codebook, CodebookNetwork
-from shared_pose_ros.network.pixels import PixelsToHypotheses
+from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
+from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
 
 VIEWPOINTS = 642  # × 36 turns in the plane: 23,112 views an object

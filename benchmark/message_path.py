@@ -79,8 +79,8 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     from shared_pose_ros.estimator import _image_tensor
     from shared_pose_ros.network.crop import crop_objects
-    from shared_pose_ros.ros.conversions import axis_aligned_box
-    from shared_pose_ros.ros.images import rgb_from_image
+    from shared_pose_ros.ros.messages.detections import axis_aligned_box
+    from shared_pose_ros.ros.messages.images import rgb_from_image
 
     entries = detections_message(SIZES[options.size], 8, ["part"]).detections
     boxes = torch.tensor(np.array([axis_aligned_box(entry) for entry in entries]), dtype=torch.float32)
@@ -130,7 +130,7 @@ def main() -> int:
     parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
-    from shared_pose_ros.cli.demo_ros import prepare_environment
+    from shared_pose_ros.replay.demo_live import prepare_environment
 
     prepare_environment()
     if options.publish:

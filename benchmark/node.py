@@ -24,8 +24,8 @@ from node_process import hardware, system_seconds
 from output import emit
 
 from shared_pose_ros.bundle import load_bundle
-from shared_pose_ros.cli.demo_ros import prepare_environment
 from shared_pose_ros.network.allocator import tune_allocator
+from shared_pose_ros.replay.demo_live import prepare_environment
 from shared_pose_ros.resources import share_folder
 from shared_pose_ros.training.provenance import source_commit
 

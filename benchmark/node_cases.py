@@ -19,7 +19,7 @@ from node_metrics import highest_passing, line_fit, percentiles, performance, ro
 
 from shared_pose_ros.bundle import BundleMetadata
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.ros.conversions import camera_matrix_from_info, read_detections
+from shared_pose_ros.ros.messages.detections import camera_matrix_from_info, read_detections
 
 LARGE, SMALL = "1280x1024", "640x480"
 COUNTS = (1, 2, 4, 8, 16, 32, 64)

@@ -15,14 +15,18 @@ from typing import Any
 from node_input import Input, stamped
 from node_process import ProcessWatch
 
+from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bundle import BundleMetadata
-from shared_pose_ros.cli.demo_ros import NodeProcess
-from shared_pose_ros.evaluation import bag
-from shared_pose_ros.ros.player import Player, header_key, spinning, wait
+from shared_pose_ros.replay.demo_live import NodeProcess
+from shared_pose_ros.replay.player import Player, header_key, spinning, wait
 
 TYPES = {
-    "raw": {"image": bag.IMAGE, "detections": bag.DETECTIONS_2D, "camera_info": bag.CAMERA_INFO},
-    "compressed": {"image": bag.COMPRESSED_IMAGE, "detections": bag.DETECTIONS_2D, "camera_info": bag.CAMERA_INFO},
+    "raw": {"image": bag_io.IMAGE, "detections": bag_io.DETECTIONS_2D, "camera_info": bag_io.CAMERA_INFO},
+    "compressed": {
+        "image": bag_io.COMPRESSED_IMAGE,
+        "detections": bag_io.DETECTIONS_2D,
+        "camera_info": bag_io.CAMERA_INFO,
+    },
 }
 START_SECONDS = 180.0
 """A node that warms 64 batch sizes on a busy machine starts within this time."""

@@ -20,8 +20,8 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from shared_pose_ros.evaluation import bag
-from shared_pose_ros.evaluation.replay import IMAGE_TOPIC, JPEG_QUALITY
+from shared_pose_ros.bags import bag_io
+from shared_pose_ros.replay.bag_frames import IMAGE_TOPIC, JPEG_QUALITY
 from shared_pose_ros.resources import share_folder
 
 FRAME_ID = "camera_optical_frame"
@@ -54,8 +54,8 @@ def data_hash() -> str:
 @functools.cache
 def picture(size: tuple[int, int]) -> np.ndarray:
     """The stream's first image in another size, (H, W, 3) uint8 RGB."""
-    message = next(iter(bag.read_bag(demo_bag(), [IMAGE_TOPIC])))
-    return cv2.resize(bag.decode_image(message.message()), size[::-1], interpolation=cv2.INTER_AREA)
+    message = next(iter(bag_io.read_bag(demo_bag(), [IMAGE_TOPIC])))
+    return cv2.resize(bag_io.decode_image(message.message()), size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def image_message(size: tuple[int, int], transport: str, encoding: str = "rgb8") -> Any:

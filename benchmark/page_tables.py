@@ -16,7 +16,7 @@ from page_node import node_page
 from page_plots import draw
 from page_text import digits, reader, table
 
-from shared_pose_ros.ros.documents import fill
+from shared_pose_ros.ros.parameter_pages import fill
 
 QUIET = 10.0
 """Percent of the processors: with more in use before anything was started, the page says that figures are too high."""

@@ -25,23 +25,23 @@ import torch
 from output import emit
 
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
-from shared_pose_ros.evaluation import scenes
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.metrics import symmetric_rotation_error
-from shared_pose_ros.evaluation.scene_images import Studio, develop, look_at
-from shared_pose_ros.evaluation.scene_layout import HeapBuilder
-from shared_pose_ros.evaluation.scene_textures import GROUNDS
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
-from shared_pose_ros.ros.conversions import Objects
+from shared_pose_ros.ros.messages.detections import Objects
 from shared_pose_ros.ros.parameters import from_text
-from shared_pose_ros.ros.tracks import Tracks
+from shared_pose_ros.ros.temporal_filter import Tracks
+from shared_pose_ros.scenes import clutter
+from shared_pose_ros.scenes.layout import HeapBuilder
+from shared_pose_ros.scenes.renderer import Studio, develop, look_at
+from shared_pose_ros.scenes.textures import GROUNDS
 from shared_pose_ros.training.provenance import processor_name
 
 # Every view is taken: a part is followed where it shows as much as this in all frames.
-SETTINGS = scenes.SceneSettings(visibility=(0.0, 0.0), seed=20261125)
+SETTINGS = clutter.SceneSettings(visibility=(0.0, 0.0), seed=20261125)
 LEAST_VISIBLE = 0.3
 DISTANCE, ELEVATION = 0.68, 55.0
 STEP = 3.0
@@ -72,18 +72,18 @@ class Heap:
         chosen = self._generator.permutation(len(objects))[: SETTINGS.parts[0] + number % 3]
         self._parts = HeapBuilder(objects, radius=SETTINGS.radius).build(chosen, dice, None)
         ground = list(GROUNDS.values())[number % len(GROUNDS)](self._generator)
-        bodies = scenes._bodies(objects, self._parts, None, self._generator)
-        self._studio = Studio(bodies, ground, scenes._draw_lights((4, 16), self._generator), make_rasterizer())
+        bodies = clutter._bodies(objects, self._parts, None, self._generator)
+        self._studio = Studio(bodies, ground, clutter._draw_lights((4, 16), self._generator), make_rasterizer())
         self._middle = np.mean([part.translation for part in self._parts], axis=0)
-        self._sensor = scenes._draw_sensor(self._generator)
-        self._camera = scenes._camera_matrix(SETTINGS)
+        self._sensor = clutter._draw_sensor(self._generator)
+        self._camera = clutter._camera_matrix(SETTINGS)
 
     def look(self, azimuth: float) -> tuple[torch.Tensor, list[Instance]]:
         """Light `(H, W, 3)` and parts, from `azimuth` degrees; raises ValueError where a part is cut off."""
         a, e = math.radians(azimuth), math.radians(ELEVATION)
         away = np.array([math.cos(a) * math.cos(e), math.sin(a) * math.cos(e), math.sin(e)])
         pose = look_at(torch.from_numpy(self._middle + DISTANCE * away), torch.from_numpy(self._middle))
-        view = scenes._look(self._objects, self._parts, self._studio, pose, SETTINGS)
+        view = clutter._look(self._objects, self._parts, self._studio, pose, SETTINGS)
         if view is None:
             raise ValueError(f"heap {self._number}: a part is cut off at {azimuth} degrees; raise DISTANCE")
         light = self._studio.photograph(*pose, torch.from_numpy(self._camera), SETTINGS.size)

@@ -22,7 +22,7 @@ from output import emit
 from soak_checks import counter_problems, log_problems, memory_fit, memory_problems, transport, unbalanced
 
 from shared_pose_ros.bundle import load_bundle
-from shared_pose_ros.cli.demo_ros import DemoError, prepare_environment
+from shared_pose_ros.replay.demo_live import DemoError, prepare_environment
 from shared_pose_ros.resources import share_folder
 from shared_pose_ros.training.provenance import source_commit
 
@@ -64,7 +64,7 @@ def values_of(player: Any) -> dict[str, str]:
 
 def settled_values(made: Any) -> tuple[dict[str, str], list[str]]:
     """Diagnostics with nothing pending, from after this call; a problem if that does not come."""
-    from shared_pose_ros.ros.player import wait
+    from shared_pose_ros.replay.player import wait
 
     asked = time.monotonic()
     player = made.player
@@ -79,7 +79,7 @@ def soak(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     from soak_control import Operator
     from soak_faults import Stream
 
-    from shared_pose_ros.ros.player import spinning
+    from shared_pose_ros.replay.player import spinning
 
     metadata = load_bundle(options.bundle).metadata
     log = options.logs / "soak.log"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from node_metrics import Fit, line_fit
 
-from shared_pose_ros.ros.counters import COUNTERS
+from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 
 MEMORY_SLOPE = 1.0
 """Most MiB a minute that the resident memory may grow after warming up."""

@@ -19,8 +19,8 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from shared_pose_ros.replay.player import wait
 from shared_pose_ros.ros.lifecycle_node import NODE_NAME
-from shared_pose_ros.ros.player import wait
 
 TOPICS = {"poses": Detection3DArray, "debug_image": Image, "markers": MarkerArray}
 PARAMETERS: dict[str, tuple[Any, ...]] = {

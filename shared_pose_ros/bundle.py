@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, pack_meshes, unpack_meshes
+from shared_pose_ros.network.backends.fused import QuickNetwork, can_be_quick
+from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, STORAGES, halve, usable_precisions
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
-from shared_pose_ros.network.pixels import PixelsToHypotheses
+from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.precision import CODE_TOLERANCES, STORAGES, halve, usable_precisions
-from shared_pose_ros.network.quick import QuickNetwork, can_be_quick
 
 SCHEMA_VERSION = 1
 SUFFIX = ".pose.pt"
@@ -91,7 +91,7 @@ class BundleMetadata:
     samples: int
     seed: int
     commit: str
-    turns: int = 1  # times that the network looks at a crop: 4 is once in each quarter turn, see network/turns.py
+    turns: int = 1  # times that the network looks at a crop: 4 is once in each quarter turn (test_time_augmentation)
     metrics: dict[str, Any] = field(default_factory=dict)
     storage: str = "fp32"  # of the weights in the file: fp16 takes half of it; they are fp32 once loaded
     torch_version: str = ""
@@ -235,7 +235,8 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision:
         path: of a ``.pose.pt`` file.
         device: where it is to run.
         precision: None for the graph of the file, whose weights have the names and values that were exported; else
-            what ``network.precision.usable_precisions`` takes, for a module that only answers, as fast as it can.
+            what ``network.backends.precision.usable_precisions`` takes, for a module that only answers, as fast as
+            it can.
 
     Raises:
         BundleError: no file, not a bundle, another schema, changed weights, an example that comes out differently, or

@@ -18,9 +18,9 @@ from shared_pose_ros.bundle import (
 )
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
-from shared_pose_ros.network.pixels import PixelsToHypotheses
+from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.network.turns import merge_hypotheses, turn_back
+from shared_pose_ros.network.test_time_augmentation import merge_hypotheses, turn_back
 
 
 def scene(seed=0, objects=3):

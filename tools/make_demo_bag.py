@@ -20,9 +20,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from shared_pose_ros.evaluation.replay import write_scenes  # noqa: E402
-from shared_pose_ros.evaluation.scenes import SceneSettings, generate_frames  # noqa: E402
 from shared_pose_ros.meshes.object_set import ObjectSet  # noqa: E402
+from shared_pose_ros.replay.bag_frames import write_scenes  # noqa: E402
+from shared_pose_ros.scenes.clutter import SceneSettings, generate_frames  # noqa: E402
 
 
 def main() -> None:

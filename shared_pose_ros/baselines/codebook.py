@@ -14,7 +14,7 @@ import trimesh
 from torch import Tensor
 
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.network.codebook import Codebook, CodebookNetwork
+from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
 from shared_pose_ros.network.encoder import Encoder
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import EncoderConfig

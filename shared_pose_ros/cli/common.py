@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from shared_pose_ros.network.precision import PRECISIONS
+from shared_pose_ros.network.backends.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from shared_pose_ros.estimator import PoseEstimator

@@ -13,13 +13,13 @@ from types import ModuleType
 
 import torch
 
-from shared_pose_ros.cli.demo_results import Recording, notes, problems, summary, text_table
-from shared_pose_ros.cli.replay_offline import Reply, replay
-from shared_pose_ros.evaluation.bag import read_bag
-from shared_pose_ros.evaluation.evaluate import Chance
+from shared_pose_ros.bags.bag_io import read_bag
+from shared_pose_ros.bags.recording import BagTopics
+from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
-from shared_pose_ros.evaluation.recording import BagTopics
-from shared_pose_ros.evaluation.replay import (
+from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.replay.bag_frames import (
     CAMERA_INFO_TOPIC,
     DETECTIONS_TOPIC,
     IMAGE_TOPIC,
@@ -30,13 +30,13 @@ from shared_pose_ros.evaluation.replay import (
     score_frames,
     shown_frames,
 )
-from shared_pose_ros.evaluation.report import write_report
-from shared_pose_ros.evaluation.report_cases import case_pictures
-from shared_pose_ros.evaluation.scoring import PoseScorer
-from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.replay.demo_results import Recording, notes, problems, summary, text_table
+from shared_pose_ros.replay.offline import Reply, replay
+from shared_pose_ros.report.cases import case_pictures
+from shared_pose_ros.report.page import write_report
 from shared_pose_ros.resources import share_folder
 from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.frames import load_estimator
+from shared_pose_ros.ros.pipeline import load_estimator
 
 BUNDLE = "demo_parts.pose.pt"
 PICTURES = 8
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _import_live() -> ModuleType:
     try:
-        demo_ros = importlib.import_module("shared_pose_ros.cli.demo_ros")
+        demo_ros = importlib.import_module("shared_pose_ros.replay.demo_live")
     except ImportError as error:
         raise ValueError(
             f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "

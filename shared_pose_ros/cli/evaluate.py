@@ -13,12 +13,12 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
 from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.evaluate import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import evaluate_bundle
+from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
-from shared_pose_ros.evaluation.report import write_report
-from shared_pose_ros.evaluation.report_cases import case_pictures, dataset_frames, gallery
-from shared_pose_ros.evaluation.scoring import PoseScorer
-from shared_pose_ros.evaluation.tables import markdown_table, write_json
+from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
+from shared_pose_ros.report.cases import case_pictures, dataset_frames, gallery
+from shared_pose_ros.report.page import write_report
 
 PICTURES = 8  # whole frames in the report
 _CORRECTED = {"on": (True,), "off": (False,), "both": (True, False)}

@@ -14,7 +14,7 @@ from shared_pose_ros.geometry.rotations import random_rotations
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
-from shared_pose_ros.training.pictures import shaded_views
+from shared_pose_ros.training.sample_images import shaded_views
 
 _VIEWS = 6
 _TILE = 160

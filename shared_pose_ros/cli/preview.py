@@ -13,7 +13,7 @@ from shared_pose_ros.cli.common import add_object_arguments, add_setting_argumen
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import TrainingConfig
-from shared_pose_ros.training.pictures import crop_grid, crop_images
+from shared_pose_ros.training.sample_images import crop_grid, crop_images
 from shared_pose_ros.training.synthesis import Synthesizer
 
 _JPEG_QUALITY = 80  # a page of documentation should load fast

@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from shared_pose_ros.cli.common import add_object_arguments, load_objects
-from shared_pose_ros.evaluation.bop_render import render_bop, settings_for
-from shared_pose_ros.evaluation.scenes import SceneSettings
+from shared_pose_ros.scenes.bop_export import render_bop, settings_for
+from shared_pose_ros.scenes.clutter import SceneSettings
 
 _DEFAULTS = SceneSettings()
 

@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 
-from shared_pose_ros.cli.replay_answers import answers_of
-from shared_pose_ros.cli.replay_offline import Books, Reply, load_image, replay
-from shared_pose_ros.cli.replay_pictures import Album, answer_pictures
-from shared_pose_ros.cli.replay_results import books_text, live_text, pose_records, write_poses
-from shared_pose_ros.cli.replay_scores import Scores, score
-from shared_pose_ros.evaluation import bag
+from shared_pose_ros.bags import bag_io
+from shared_pose_ros.bags.recording import BagTopics, Recording, choose_topics, open_recording
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
-from shared_pose_ros.evaluation.recording import BagTopics, Recording, choose_topics, open_recording
-from shared_pose_ros.evaluation.report import write_report
-from shared_pose_ros.evaluation.tables import markdown_table, write_json
+from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
 from shared_pose_ros.html_page import Picture
+from shared_pose_ros.replay.frame_overlays import Album, answer_pictures
+from shared_pose_ros.replay.offline import Books, Reply, load_image, replay
+from shared_pose_ros.replay.responses import answers_of
+from shared_pose_ros.replay.results import books_text, live_text, pose_records, write_poses
+from shared_pose_ros.replay.scoring import Scores, score
+from shared_pose_ros.report.page import write_report
 from shared_pose_ros.resources import set_dds_profile
 from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.frames import load_estimator
+from shared_pose_ros.ros.pipeline import load_estimator
 
 NODE = "shared_pose_node"
 
@@ -104,13 +104,13 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
-    compressed = recording.topics[topics.image] == bag.COMPRESSED_IMAGE
+    compressed = recording.topics[topics.image] == bag_io.COMPRESSED_IMAGE
     given = {"bundle": options.bundle, "device": options.device, **_changes(options.set)}
     from_bag = {"image_transport": "compressed" if compressed else "raw", "use_depth": str(topics.depth is not None)}
     settings = parameters.from_text({**given, **from_bag})
     estimator = load_estimator(settings)
     replies, album = [], Album(estimator.meshes)
-    with bag.BagWriter(options.report / "poses") as writer:
+    with bag_io.BagWriter(options.report / "poses") as writer:
 
         def keep(reply: Reply) -> None:
             writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
@@ -141,7 +141,7 @@ def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopic
 def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
     set_dds_profile()
     try:
-        live = importlib.import_module("shared_pose_ros.cli.replay_live")
+        live = importlib.import_module("shared_pose_ros.replay.live")
     except ImportError as error:
         raise ValueError(
             f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
@@ -152,7 +152,7 @@ def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) 
     if outcome.problem:
         print(outcome.problem)
         return 1
-    with bag.BagWriter(options.report / "poses") as writer:
+    with bag_io.BagWriter(options.report / "poses") as writer:
         for reply in outcome.replies:
             writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
     said = [f"Bag: {problem}." for problem in recording.problems]

@@ -15,10 +15,10 @@ from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import file_vertices
 from shared_pose_ros.evaluation.bop_results import read_results, seconds_per_image
-from shared_pose_ros.evaluation.evaluate import Chance
+from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
-from shared_pose_ros.evaluation.score import Recalls, Scoring, score_results
-from shared_pose_ros.evaluation.scoring import PoseScorer
+from shared_pose_ros.evaluation.results_scoring import Recalls, Scoring, score_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

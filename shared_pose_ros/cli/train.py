@@ -26,7 +26,7 @@ from shared_pose_ros.rendering.rasterizer import RASTERIZERS
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes
-from shared_pose_ros.training.extend import Extension
+from shared_pose_ros.training.incremental import Extension
 from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.trainer import Progress, Trainer
 from shared_pose_ros.training.transfer import TrainedWeights, encoder_of_checkpoint, weights_of_checkpoint

@@ -16,7 +16,7 @@ from shared_pose_ros.cli.common import (
 )
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.training.config import EncoderConfig
-from shared_pose_ros.training.encoder import PICTURE_NAME, EncoderProgress, EncoderTrainer
+from shared_pose_ros.training.encoder_trainer import PICTURE_NAME, EncoderProgress, EncoderTrainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shared_pose_ros.evaluation.bop import BopDataset, BopError
-from shared_pose_ros.evaluation.evaluate import Evaluation
+from shared_pose_ros.evaluation.instance_scoring import Evaluation
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 _COLUMNS = HEADER.split(",")

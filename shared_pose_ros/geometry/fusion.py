@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from shared_pose_ros.geometry.equivalents import SymmetryTable, nearest_equivalents
+from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_equivalents
 
 CONCENTRATION = 5.0
 """κ, 1/radian: half the density at 8°. Frames err alike, so it is not sharpened where they agree."""
@@ -81,7 +81,9 @@ def fuse(
 
 
 def gather(near: Tensor, kernel: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The places where weighted rotations gather, by subtractive clustering, as ``network.turns.merge_hypotheses``.
+    """The places where weighted rotations gather, by subtractive clustering.
+
+    As ``network.test_time_augmentation.merge_hypotheses`` does it.
 
     Here a place is the chordal mean of its members (Hartley et al. 2013, 5.3), each in the equivalent pose that is
     nearest to the densest one.

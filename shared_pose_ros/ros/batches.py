@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
-from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.diagnostics.memory import cause, is_out_of_memory, release_cached
+from shared_pose_ros.ros.diagnostics.statistics import Statistics
 
 WARM_UP_SIZE = (480, 640)
 REMEDY = "lower max_batch, free the GPU (nvidia-smi shows who holds it), or take device: cpu"

@@ -27,16 +27,16 @@ from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.conversions import nanoseconds, vision_info_message
-from shared_pose_ros.ros.frames import Frame, FrameEstimator, load_estimator
-from shared_pose_ros.ros.memory import release_cached
+from shared_pose_ros.ros.diagnostics.memory import release_cached
+from shared_pose_ros.ros.diagnostics.reporter import Condition, Reporter, device_reason, unknown_parameter
+from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.ros.messages.detections import nanoseconds, vision_info_message
+from shared_pose_ros.ros.messages.poses import PosesWriter, published_rotations
 from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
-from shared_pose_ros.ros.pictures import Pictures
-from shared_pose_ros.ros.poses import PosesWriter, published_rotations
-from shared_pose_ros.ros.reporting import Condition, Reporter, device_reason, unknown_parameter
-from shared_pose_ros.ros.statistics import Statistics
-from shared_pose_ros.ros.tracks import Tracks
-from shared_pose_ros.ros.transforms import transforms_type
+from shared_pose_ros.ros.pipeline import Frame, FrameEstimator, load_estimator
+from shared_pose_ros.ros.temporal_filter import Tracks
+from shared_pose_ros.ros.visualization.publishers import Pictures
+from shared_pose_ros.ros.visualization.transforms import transforms_type
 from shared_pose_ros.ros.worker import Worker
 
 NODE_NAME = "shared_pose_node"

@@ -1,7 +1,7 @@
 """The node's parameters: one table that declares, validates and documents them.
 
 `config/shared_pose.yaml` and the table in docs/node.md are written from it by `python -m
-shared_pose_ros.ros.documents`. Ages are seconds, memory is MiB (2**20 bytes).
+shared_pose_ros.ros.parameter_pages`. Ages are seconds, memory is MiB (2**20 bytes).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Optional, Union
 
-from shared_pose_ros.network.precision import PRECISIONS
+from shared_pose_ros.network.backends.precision import PRECISIONS
 
 Value = Union[bool, int, float, str]
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from shared_pose_ros.ros.depth_images import DepthBuffer
-from shared_pose_ros.ros.frames import Frame, FrameEstimator
-from shared_pose_ros.ros.images import ImageError
-from shared_pose_ros.ros.memory import cause, is_out_of_memory, release_cached
+from shared_pose_ros.ros.diagnostics.memory import cause, is_out_of_memory, release_cached
+from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.ros.messages.depth_images import DepthBuffer
+from shared_pose_ros.ros.messages.images import ImageError
 from shared_pose_ros.ros.pairing import Pair, PairingBuffer
-from shared_pose_ros.ros.statistics import Statistics
+from shared_pose_ros.ros.pipeline import Frame, FrameEstimator
 
 LOG_PERIOD = 5.0
 """One and the same error goes to the log at most this often (s); each is counted."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import Rasterizer, pack_meshes
+from shared_pose_ros.training.auxiliary_decoder import SurfaceDecoder
 from shared_pose_ros.training.config import LossConfig
 from shared_pose_ros.training.losses import (
     depth_loss,
@@ -19,7 +20,6 @@ from shared_pose_ros.training.losses import (
     render_hypotheses,
     spread_loss,
 )
-from shared_pose_ros.training.surface import SurfaceDecoder
 from shared_pose_ros.training.synthesis import TrainingBatch
 
 

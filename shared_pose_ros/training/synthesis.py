@@ -24,9 +24,9 @@ from shared_pose_ros.network.crop import normalize_crops
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_meshes
 from shared_pose_ros.rendering.shading import Lighting, shade
 from shared_pose_ros.training.augmentation import Draw, augment
+from shared_pose_ros.training.auxiliary_decoder import surface_target
 from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgrounds
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig, at_difficulty
-from shared_pose_ros.training.surface import surface_target
 
 _OUTLINE_POINTS = 400
 _SHADOW_GRID = 16

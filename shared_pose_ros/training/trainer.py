@@ -34,16 +34,16 @@ from shared_pose_ros.training.checkpoint import (
 )
 from shared_pose_ros.training.config import EncoderConfig, TrainingConfig
 from shared_pose_ros.training.distributed import Loss, Processes, averaged
-from shared_pose_ros.training.extend import Extension, NewObjects, freeze_known
+from shared_pose_ros.training.incremental import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
+from shared_pose_ros.training.prefetch import made_ahead, step_generator
 from shared_pose_ros.training.provenance import describe_object, hardware, source_commit
 from shared_pose_ros.training.run_report import REPORT_NAME, RunFacts, write_training_report
-from shared_pose_ros.training.steps import made_ahead, step_generator
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
+from shared_pose_ros.training.training_log import LOG_NAME, Progress, TrainingLog, ValidationPictures, read_log
 from shared_pose_ros.training.transfer import EncoderWeights, TrainedWeights, load_encoder, transfer
 from shared_pose_ros.training.validation import ValidationResult, Validator
-from shared_pose_ros.training.watching import LOG_NAME, Progress, TrainingLog, ValidationPictures, read_log
 
 # Settings that change nothing about a step; a longer training goes on with the course of its new length.
 FREE_AT_RESUME = ("samples", "threads", "checkpoint_seconds", "validation_samples", "validation_every")

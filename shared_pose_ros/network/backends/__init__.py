@@ -1,0 +1,1 @@
+"""Faster forms of the exported network: fused, int8, half precision."""

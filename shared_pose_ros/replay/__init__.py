@@ -1,0 +1,1 @@
+"""Bags through the node's own pipeline: offline, or played to a live node."""

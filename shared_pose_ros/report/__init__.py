@@ -1,0 +1,1 @@
+"""Evaluations as HTML pages: tables, plots, worst cases, overlays."""

@@ -1,0 +1,247 @@
+"""The paper's two tables, for any set of systems: accuracy by object, and what it costs.
+
+Every figure of a table comes from one protocol (``check_comparable``), a system trained with several seeds gives mean
+± standard deviation over them, and chance and the oracle over hypotheses stand beside.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
+from shared_pose_ros.evaluation.instance_scoring import Evaluation
+from shared_pose_ros.evaluation.protocols import check_comparable
+from shared_pose_ros.evaluation.result_tables import object_rows, summary_row
+from shared_pose_ros.report.published_figures import PROTOCOL as PUBLISHED_PROTOCOL
+from shared_pose_ros.report.published_figures import PUBLISHED
+
+
+@dataclass(frozen=True)
+class System:
+    """A row or column of the tables.
+
+    Attributes:
+        name: as printed.
+        evaluations: one a seed.
+        samples: of the pose training, one network's.
+        size: of its bundle; None where not measured.
+        timing: None where not measured.
+        published: its key in ``published.PUBLISHED``, if the paper has it.
+    """
+
+    name: str
+    evaluations: tuple[Evaluation, ...]
+    samples: int
+    size: Size | None = None
+    timing: Timing | None = None
+    published: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, with what must be said about them."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+    def markdown(self) -> str:
+        """As a Markdown table under its title, notes below."""
+        lines = [self.heads, ("---", *["---:"] * (len(self.heads) - 1)), *self.rows]
+        body = ["| " + " | ".join(cells) + " |" for cells in lines]
+        return "\n".join([f"### {self.title}", "", *body, "", *self.notes]) + "\n"
+
+    def csv(self) -> str:
+        """Comma-separated, the notes in front as comments."""
+        text = io.StringIO()
+        text.write("".join(f"# {note}\n" for note in (self.title, *self.notes)))
+        csv.writer(text, lineterminator="\n").writerows([self.heads, *self.rows])
+        return text.getvalue()
+
+
+def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> Table:
+    """Table I: score in per cent by object and system.
+
+    Args:
+        systems: evaluated on the same instances.
+        oracle_of: name of the system whose best hypotheses make the oracle's column; None for the last.
+
+    Raises:
+        ValueError: no system, an unknown name, or evaluations of different protocols.
+    """
+    if not systems:
+        raise ValueError("no systems to table; name at least one")
+    everything = [evaluation for system in systems for evaluation in system.evaluations]
+    _check_same_instances(everything)
+    by_name = {system.name: system for system in systems}
+    if oracle_of is not None and oracle_of not in by_name:
+        raise ValueError(f"oracle of {oracle_of!r}: no such system; choose one of {', '.join(by_name)}")
+    chosen = by_name[oracle_of] if oracle_of else systems[-1]
+    first = everything[0]
+    by_object = {system.name: [object_rows(e) for e in system.evaluations] for system in systems}
+    rows = []
+    for number, row in enumerate(object_rows(first)):
+        cells = [spread([own[number].score for own in seeds]) for seeds in by_object.values()]
+        best = spread([own[number].oracle_score for own in by_object[chosen.name]])
+        rows.append((f"{row.class_id} ({row.instances})", *cells, best, percent(row.chance_score)))
+    summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
+    best_rows = [summary_row(e) for e in chosen.evaluations]
+    chance = summary_row(first)
+    rows.append(
+        ("**mean**", *(f"**{spread([r.score for r in own])}**" for own in summaries),
+         spread([r.oracle_score for r in best_rows]), percent(chance.chance_score))
+    )  # fmt: skip
+    rows.append(
+        ("rotation error, median °", *(angles([r.rotation_error_deg_median for r in own]) for own in summaries),
+         angles([r.oracle_rotation_error_deg_median for r in best_rows]),
+         f"{chance.chance_rotation_error_deg_median:.1f}")
+    )  # fmt: skip
+    rows.append(("under 15° %", *(spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
+    notes = [f"Protocol: {first.protocol_line}.", _seeds_note(systems)]
+    if any(system.published for system in systems):
+        published = [percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
+        rows.append(("*published, other images*", *published, "", ""))
+        notes.append(f"Last row, not comparable with the others: {PUBLISHED_PROTOCOL}.")
+    heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", "chance")
+    return Table(f"Accuracy: {first.score_name} in per cent", heads, tuple(rows), tuple(notes))
+
+
+def cost_table(systems: Sequence[System], machine: str) -> Table:
+    """Table II: score, time, size, memory and training samples by system.
+
+    Args:
+        systems: those with size and timing are listed.
+        machine: processor, device and threads of the timings.
+
+    Raises:
+        ValueError: evaluations of different protocols, or nothing measured.
+    """
+    measured = [system for system in systems if system.size and system.timing]
+    if not measured:
+        raise ValueError("no system has been timed; measure at least one")
+    _check_same_instances([evaluation for system in measured for evaluation in system.evaluations])
+    first = measured[0]
+    batches = tuple(first.timing.batches)
+    heads = (
+        "system", f"{first.evaluations[0].score_name} %", *(f"{count} crop{'s'[: count > 1]}, ms" for count in batches),
+        f"{IN_SEQUENCE} in sequence, ms", "parameters, million", "without encoder", "file, MB",
+        "peak memory, MB", "training samples",
+    )  # fmt: skip
+    rows = [_cost_row(system, batches) for system in measured]
+    published = [system.published for system in measured if system.published]
+    rows += [_published_row(name, len(batches)) for name in published]
+    notes = [
+        f"Protocol: {first.evaluations[0].protocol_line}.",
+        f"Time: medians from uint8 frame to rotations, all systems side by side in one run; {machine}.",
+        "File and parameters: the whole bundle, encoder included; without encoder: the head, the heads, or the codes. "
+        "Peak memory: by which a process grows at most, loading the bundle and running a batch of 7 crops.",
+    ]
+    notes += [f"Last rows, not comparable with the others: {PUBLISHED_PROTOCOL}."] if published else []
+    return Table("Cost", heads, tuple(rows), tuple(notes))
+
+
+def systems_to_json(systems: Sequence[System], tables: Sequence[Table], machine: str) -> dict[str, Any]:
+    """Everything behind the tables, every seed's and object's figures included, as plain values."""
+    return {
+        "machine": machine,
+        "tables": [asdict(table) for table in tables],
+        "systems": [
+            {
+                "name": system.name,
+                "samples": system.samples,
+                "published": system.published,
+                "size": asdict(system.size) if system.size else None,
+                "timing": asdict(system.timing) if system.timing else None,
+                "evaluations": [
+                    {
+                        "bundle": evaluation.system,
+                        "protocol_line": evaluation.protocol_line,
+                        "summary": asdict(summary_row(evaluation)),
+                        "objects": [asdict(row) for row in object_rows(evaluation)],
+                    }
+                    for evaluation in system.evaluations
+                ],
+            }
+            for system in systems
+        ],
+    }
+
+
+def write_tables(systems: Sequence[System], tables: Sequence[Table], machine: str, title: str, out: Path) -> None:
+    """Write tables.md, tables.json and a CSV a table into the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([f"## {title}", "", *(table.markdown() for table in tables)])
+    (out / "tables.md").write_text(text, encoding="utf-8")
+    for name, table in zip(("accuracy", "cost"), tables):
+        (out / f"{name}.csv").write_text(table.csv(), encoding="utf-8")
+    values = {"title": title, **systems_to_json(systems, tables, machine)}
+    (out / "tables.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def percent(share: float) -> str:
+    """Of a share of 1, one digit behind the point."""
+    return f"{100 * share:.1f}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Per cent: the mean, and the standard deviation of a sample where there are several."""
+    mean = percent(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+def angles(values: Sequence[float]) -> str:
+    """Degrees: as ``spread``."""
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
+
+
+def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
+    """ValueError unless all are of one protocol and scored the same instances."""
+    check_comparable(evaluations)
+    first, *others = ({(r.scene_id, r.im_id, r.gt_id) for r in e.instances} for e in evaluations)
+    for evaluation, instances in zip(evaluations[1:], others):
+        if instances != first:
+            raise ValueError(
+                f"{evaluation.system} was scored on {len(instances)} instances, {evaluations[0].system} on "
+                f"{len(first)}, "
+                f"{len(instances & first)} of them the same; table only systems that know the same objects"
+            )
+
+
+def _cost_row(system: System, batches: Sequence[int]) -> tuple[str, ...]:
+    size, timing = system.size, system.timing
+    score = spread([summary_row(evaluation).score for evaluation in system.evaluations])
+    times = [*(timing.batches[count] for count in batches), timing.in_sequence]
+    return (
+        system.name, score, *(f"{value:.1f}" for value in times), f"{size.parameters / 1e6:.2f}",
+        f"{size.head_parameters / 1e6:.2f}", f"{size.file_bytes / 1e6:.1f}", f"{size.peak_bytes / 1e6:.0f}",
+        f"{system.samples:,}" if system.samples else "0",
+    )  # fmt: skip
+
+
+def _published_row(name: str, batches: int) -> tuple[str, ...]:
+    row = PUBLISHED[name]
+    milliseconds = f"{row.milliseconds:.1f}" if row.milliseconds else ""
+    memory = f"{row.megabytes:.1f}" if row.megabytes else ""
+    samples = f"{row.samples:,}" if row.samples else ""
+    return (f"*{name}, published*", percent(row.score), milliseconds, *[""] * (batches + 3), memory, samples)
+
+
+def _seeds_note(systems: Sequence[System]) -> str:
+    counts = {len(system.evaluations) for system in systems}
+    if counts == {1}:
+        return "One seed a system: differences of a few per cent mean nothing."
+    return (
+        "± is the standard deviation over seeds ("
+        + ", ".join(f"{system.name} {len(system.evaluations)}" for system in systems)
+        + ")."
+    )

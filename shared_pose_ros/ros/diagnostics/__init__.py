@@ -1,0 +1,1 @@
+"""Counters, statistics and the reports made of them."""

@@ -1,0 +1,101 @@
+"""Writes what derives from the tables of this package: config/shared_pose.yaml and parts of docs/node.md.
+
+python -m shared_pose_ros.ros.parameter_pages        from the root of the source tree, after changing a table
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from shared_pose_ros.ros.diagnostics.counters import COUNTERS
+from shared_pose_ros.ros.diagnostics.keys import documented
+from shared_pose_ros.ros.parameters import TABLE, Parameter
+
+TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
+
+
+def yaml_text() -> str:
+    """The parameter file: every parameter with its default, preceded by its description, limits and unit."""
+    lines = [
+        "# Parameters of shared_pose_node with their defaults. Written from shared_pose_ros/ros/parameters.py by",
+        "# `python -m shared_pose_ros.ros.parameter_pages`. Copy it, change the copy, pass it as params_file.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for row in TABLE:
+        notes = [
+            TYPE_NAMES[row.type],
+            row.limits,
+            row.unit,
+            "fixed while configured" if row.read_only else "may change at any time",
+        ]
+        lines += [f"    # {row.description}", f"    # ({'; '.join(note for note in notes if note)})"]
+        lines.append(f"    {row.name}: {_yaml_value(row)}")
+    return "\n".join(lines) + "\n"
+
+
+def parameter_table() -> str:
+    """Markdown table of the parameters."""
+    rows = ["| parameter | type | default | allowed | unit | changes | |", "|---|---|---|---|---|---|---|"]
+    for row in TABLE:
+        when = "before configure" if row.read_only else "any time"
+        cells = [f"`{row.name}`", TYPE_NAMES[row.type], f"`{_yaml_value(row)}`", row.limits, row.unit, when]
+        rows.append(f"| {' | '.join([*cells, row.description])} |")
+    return "\n".join(rows)
+
+
+def counter_table() -> str:
+    """Markdown table of the counters."""
+    rows = ["| counter | counts | when | what to do |", "|---|---|---|---|"]
+    for name, info in COUNTERS.items():
+        remedy = info.remedy or ("nothing, it is part of normal operation" if info.normal else "")
+        rows.append(f"| `{name}` | {info.stream} | {info.meaning} | {remedy} |")
+    return "\n".join(rows)
+
+
+def diagnostics_table() -> str:
+    """Markdown table of the values in /diagnostics, without the counters, which have their own."""
+    rows = ["| key | |", "|---|---|"]
+    rows += [f"| `{key}` | {text} |" for key, text in documented().items() if not key.startswith("counter/")]
+    return "\n".join([*rows, "| `counter/<name>` | each counter of the table above |"])
+
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "parameters": parameter_table,
+    "counters": counter_table,
+    "diagnostics": diagnostics_table,
+}
+
+
+def fill(text: str, tables: Mapping[str, Callable[[], str]] = GENERATED) -> str:
+    """The Markdown text with everything between `<!-- generated: NAME -->` and `<!-- end -->` written anew.
+
+    Raises ValueError if one of the `tables` has no place in the text.
+    """
+    for name, table in tables.items():
+        pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(
+                f"no place for the {name}: put '<!-- generated: {name} -->' and '<!-- end -->' on lines of their own"
+            )
+        text = pattern.sub(lambda match, table=table: match[1] + table() + "\n" + match[2], text)
+    return text
+
+
+def _yaml_value(row: Parameter) -> str:
+    if row.type is str:
+        return f'"{row.default}"'
+    return str(row.default).lower() if row.type is bool else str(row.default)
+
+
+def main(root: Path = Path()) -> None:
+    """Rewrite the derived files under `root`, the source tree."""
+    (root / "config" / "shared_pose.yaml").write_text(yaml_text(), encoding="utf-8")
+    page = root / "docs" / "node.md"
+    page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

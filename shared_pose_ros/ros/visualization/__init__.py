@@ -1,0 +1,1 @@
+"""What people see: markers, debug image, transforms."""
