@@ -213,12 +213,12 @@ def _extension(path: Path, objects: ObjectSet) -> tuple[Extension, BundleMetadat
 
 
 def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfig:
-    """The settings with the shape of the bundle's network; nothing is left for the surface term to teach."""
+    """The settings with the shape of the bundle's network; nothing is left for the auxiliary decoder to teach."""
     synthesis = replace(config.synthesis, crop_pad=facts.crop_pad)
     return replace(
         config, width=facts.encoder_width, crop_size=facts.crop_size, hypotheses=facts.hypotheses,
         normalize_code=facts.normalize_code, tuning=facts.tuning, synthesis=synthesis,
-        loss=replace(config.loss, surface_weight=0.0),
+        loss=replace(config.loss, auxiliary_weight=0.0),
     )  # fmt: skip
 
 

@@ -195,7 +195,7 @@ class EncoderTrainer:
         constant = self.config.learning_rate == self.config.final_learning_rate
         # At a constant rate a longer training begins as a shorter one does.
         free = (*FREE_AT_RESUME, "steps") if constant else FREE_AT_RESUME
-        check_resumable(self.checkpoint_path, state, self.objects, self.config.to_dict(), free)
+        check_resumable(self.checkpoint_path, state, self.objects, self.config, free)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
