@@ -7,8 +7,7 @@ from typing import Any
 
 from page_text import table
 
-from shared_pose_ros.report.published_figures import PUBLISHED
-from shared_pose_ros.report.system_tables import angles, percent, spread
+from shared_pose_ros.report.system_tables import PUBLISHED, angles, percent, spread
 
 THIRTY = "tless30.json"
 SYSTEMS = "tables_tless30-systems.json"

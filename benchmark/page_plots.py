@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from page_accuracy import SYSTEMS, THIRTY, corrected
 from page_text import reader
 
-from shared_pose_ros.report.published_figures import PUBLISHED
+from shared_pose_ros.report.system_tables import PUBLISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

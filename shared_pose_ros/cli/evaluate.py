@@ -12,10 +12,9 @@ from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_argu
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
-from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.instance_scoring import evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
-from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, DetectionNoise, get_protocol
 from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
 from shared_pose_ros.report.cases import case_pictures, dataset_frames, gallery
 from shared_pose_ros.report.page import write_report
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_box_arguments(parser: argparse.ArgumentParser) -> None:
     """A detector's noise; the defaults are those of the protocol ``detector``."""
-    noise = BoxNoise()
+    noise = DetectionNoise()
     jitter = f"σ of the box's centre and size, in fractions of its sides (detector: {noise.centre},{noise.size})"
     parser.add_argument("--box-jitter", metavar="CENTRE,SIZE", help=jitter)
     parser.add_argument("--box-miss", type=float, help=f"probability of a missed instance (detector: {noise.miss})")
@@ -88,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise | None:
+def _box_noise(options: argparse.Namespace, given: DetectionNoise | None) -> DetectionNoise | None:
     """The protocol's noise with the options' changes; where it has none, only what the options say is done."""
     changes: dict[str, float] = {}
     if options.box_jitter is not None:
@@ -106,4 +105,4 @@ def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise 
         if changes:
             raise ValueError("--box-seed changes nothing without noise; give --box-jitter, or --protocol detector")
         return None
-    return dataclasses.replace(given or BoxNoise(0.0, 0.0, 0.0), **changes)
+    return dataclasses.replace(given or DetectionNoise(0.0, 0.0, 0.0), **changes)

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, cad_shown
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, load_bop
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import Chance
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
-from shared_pose_ros.report.published_figures import PUBLISHED
-from shared_pose_ros.report.system_tables import System, accuracy_table, cost_table, write_tables
+from shared_pose_ros.report.system_tables import PUBLISHED, System, accuracy_table, cost_table, write_tables
 from shared_pose_ros.training.provenance import hardware
 
 _KEYS = {"title", "protocol", "corrected", "oracle", "systems"}

@@ -1,20 +1,21 @@
 """Named evaluation protocols: what is given, what is scored, and the line that every table prints about it.
 
 Figures of different protocols must not be compared, least of all with BOP leaderboards: under ``paper`` the
-translation, the identity and the visible box come from the ground truth.
+translation, the identity and the visible box come from the ground truth. Boxes are (cx, cy, w, h) in pixels.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import BopFrame, Instance
-from shared_pose_ros.evaluation.box_noise import BoxNoise
 
 # Bit for bit the thresholds of bop_toolkit, np.arange(0.05, 0.51, 0.05): VSD errors are ratios of small numbers, and
 # 3/20 < 0.15000000000000002.
@@ -37,6 +38,51 @@ _LINE_FIELDS = (
     "CAD",
     "chance",
 )
+
+
+@dataclass(frozen=True)
+class DetectionNoise:
+    """The detection noise model: what a simulated detector makes of a visible box, jitter and misses.
+
+    It is the same for an instance whatever else is evaluated. By default the boxes' intersection over union with
+    the true ones is 0.84 on average.
+
+    Attributes:
+        centre: standard deviation of the centre's shift, in fractions of the box's width and height.
+        size: standard deviation of the logarithm of the width's and of the height's factor.
+        miss: probability that an instance is not detected.
+        seed: of everything.
+    """
+
+    centre: float = 0.04
+    size: float = 0.08
+    miss: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("centre", "size"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"the detection noise of the {name} is {getattr(self, name)}; give a fraction in 0…1")
+        if not 0.0 <= self.miss < 1.0:
+            raise ValueError(f"the probability of a miss is {self.miss}; give 0 or more and less than 1")
+
+    def detect(self, box: np.ndarray, scene_id: int, image_id: int, gt_id: int) -> np.ndarray | None:
+        """The box ``(4,)`` that the detector reports for an instance's visible box ``(4,)``, None for a miss."""
+        key = zlib.crc32(f"{self.seed}/{scene_id}/{image_id}/{gt_id}".encode())
+        generator = np.random.default_rng(key)
+        # All draws are always made: with another probability of a miss the boxes stay the same.
+        missed, shift, stretch = generator.random() < self.miss, generator.normal(size=2), generator.normal(size=2)
+        if missed:
+            return None
+        box = np.asarray(box, dtype=np.float64)
+        centre = box[:2] + self.centre * shift * box[2:]
+        return np.concatenate([centre, box[2:] * np.exp(self.size * stretch)])
+
+    def __str__(self) -> str:
+        return (
+            f"visible box of ground truth with a detector's noise: centre σ {self.centre * 100:g} % of its sides, "
+            f"size σ {self.size * 100:g} %, {self.miss * 100:g} % missed and scored 0, seed {self.seed}"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,13 +117,13 @@ class Protocol:
     visibility_min: float = 0.1
     one_instance: bool = False
     targets: bool = False
-    boxes: BoxNoise | None = None
+    boxes: DetectionNoise | None = None
 
     def __post_init__(self) -> None:
         if self.translation not in TRANSLATIONS:
             raise ValueError(f"translation {self.translation!r} is unknown; choose one of {', '.join(TRANSLATIONS)}")
 
-    def changed(self, translation: str | None = None, boxes: BoxNoise | None = None) -> Protocol:
+    def changed(self, translation: str | None = None, boxes: DetectionNoise | None = None) -> Protocol:
         """The same protocol with another source of translations or boxes, where given; its line says so."""
         return replace(self, translation=translation or self.translation, boxes=boxes or self.boxes)
 
@@ -154,7 +200,7 @@ class Protocol:
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "paper": Protocol(name="paper", score="AR_VSD"),
-    "detector": Protocol(name="detector", score="AR_VSD", boxes=BoxNoise()),
+    "detector": Protocol(name="detector", score="AR_VSD", boxes=DetectionNoise()),
     "bop19": Protocol(name="bop19", score="AR", translation="estimated", surface_and_projection=True, targets=True),
     "bop18": Protocol(
         name="bop18",

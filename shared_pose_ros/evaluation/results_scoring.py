@@ -14,7 +14,8 @@ import numpy as np
 
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.bop_results import Estimate
-from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance, frame_view, translations_about
+from shared_pose_ros.evaluation.bundle_evaluation import frame_view
+from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance, translations_about
 from shared_pose_ros.evaluation.matching import ObjectImage, average_recalls
 from shared_pose_ros.evaluation.pose_scorer import MSPD_WIDTH, PoseErrors, PoseScorer, View
 from shared_pose_ros.evaluation.protocols import STEPS, Protocol

@@ -22,15 +22,8 @@ import torch
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.instance_scoring import (
-    RENDERED_DEPTH,
-    SENSOR_DEPTH,
-    Candidates,
-    Chance,
-    Evaluation,
-    InstanceResult,
-    score_instance,
-)
+from shared_pose_ros.evaluation.bundle_evaluation import RENDERED_DEPTH, SENSOR_DEPTH
+from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance, Evaluation, InstanceResult, score_instance
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.rotations import rotation_from_quaternion

@@ -8,7 +8,8 @@ from evaluation_scene import CAMERA, SIZE, StandInEstimator, depth_of, objects, 
 from instance_results import instance
 
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import Chance
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.report.cases import (

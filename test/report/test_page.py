@@ -19,7 +19,8 @@ from evaluation_scene import StandInEstimator, objects, turn, write_dataset
 from test_sections import evaluation as figures
 
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import Chance
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.html_page import Picture
