@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from page_accuracy import SYSTEMS, THIRTY, corrected
 from page_text import reader
 
+from shared_pose_ros.evaluation.protocols import condition_fields
 from shared_pose_ros.report.system_tables import PUBLISHED
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def accuracy_bars(result: Mapping[str, Any], thirty: Mapping[str, Any]) -> dict[
     same = [own.get(row["class_id"], {"instances": 0}) for row in first["objects"]]
     counts = [row["instances"] for row in same] == [row["instances"] for row in first["objects"]]
     notes = ["published: Bengtson et al., SITIS 2022, other images, 20 to 60 million samples"]
-    if counts and found["protocol_line"] == first["protocol_line"]:
+    if counts and condition_fields(found["protocol_line"]) == condition_fields(first["protocol_line"]):
         keys = ("score", "oracle_score")
         mean = {key: sum(row[key] for row in same) / len(same) for key in keys}
         rows.append(_bar("the bundle in models/", [mean], None))
@@ -81,7 +82,7 @@ def accuracy_bars(result: Mapping[str, Any], thirty: Mapping[str, Any]) -> dict[
             0, f"the bundle in models/: {thirty['samples'] / 1e6:.1f} million samples, {thirty['turns']} looks a crop"
         )
     else:
-        notes.insert(0, "the bundle in models/ was scored under another protocol line and is left out")
+        notes.insert(0, "the bundle in models/ was scored under other conditions and is left out")
     data = re.search(r"data ([^;]+);", first["protocol_line"])
     return {
         "title": f"{result['title']}: accuracy on {first['summary']['instances']} instances, {data[1] if data else ''}",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -15,10 +12,11 @@ from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import file_vertices
 from shared_pose_ros.evaluation.bop_results import read_results, seconds_per_image
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
-from shared_pose_ros.evaluation.results_scoring import Recalls, Scoring, score_results
+from shared_pose_ros.evaluation.result_tables import scoring_table, write_scoring
+from shared_pose_ros.evaluation.results_scoring import score_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,59 +57,15 @@ def run(options: argparse.Namespace) -> int:
     protocol = dataclasses.replace(get_protocol(options.protocol), delta=options.delta * 1e-3)
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         scoring = score_results(
-            estimates, dataset, scorer, protocol, Chance(options.chance), options.add,
+            estimates, dataset, scorer, protocol, RandomRotationBaseline(options.chance),
+            ("add", "adi") if options.add else (),
             progress=lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip
-    print(_table(scoring))
+    print(scoring_table(scoring))
     seconds = seconds_per_image(estimates)
     print("time an image: " + (f"{seconds:.3f} s" if seconds is not None else "unknown"))
-    document = {"results": options.results.name, "seconds_per_image": seconds, "vsd_taus": list(protocol.taus)}
-    document["vsd_taus_unit"] = "m" if protocol.tau_in_metres else "diameter"
-    _write(options.errors, {**document, **_document(scoring)})
+    facts = {"results": options.results.name, "seconds_per_image": seconds, "vsd_taus": list(protocol.taus)}
+    facts["vsd_taus_unit"] = "m" if protocol.tau_in_metres else "diameter"
+    write_scoring(scoring, options.errors, facts)
     print(f"errors of {len(scoring.pairs)} pairs: {options.errors}")
     return 0
-
-
-def _document(scoring: Scoring) -> dict[str, Any]:
-    """The scoring as JSON; ADD and ADI only where they were asked for."""
-    pairs = [dataclasses.asdict(pair) for pair in scoring.pairs]
-    for pair in pairs:
-        for key in ("add", "adi"):
-            if pair[key] is None:
-                del pair[key]
-    return {
-        "protocol_line": scoring.protocol_line,
-        "average_recalls": dataclasses.asdict(scoring.recalls),
-        "chance": dataclasses.asdict(scoring.chance),
-        "left_out": scoring.left_out,
-        "errors": pairs,
-    }
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    """Indented, but a pair a line: there may be many."""
-    head = json.dumps({key: value for key, value in document.items() if key != "errors"}, indent=1)
-    pairs = ",\n".join(json.dumps(pair) for pair in document["errors"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{head[:-2]},\n "errors": [\n{pairs}\n ]\n}}\n', encoding="utf-8")
-
-
-def _table(scoring: Scoring) -> str:
-    """Markdown: a row an object, all targets together, the unweighted mean over objects, and chance."""
-    metrics = list(scoring.recalls.total)
-
-    def rows(recalls: Recalls, prefix: str) -> list[tuple[str, int, dict[str, float]]]:
-        count = sum(recalls.targets.values())
-        return [(f"{prefix}all targets", count, recalls.total), (f"{prefix}mean over objects", count, recalls.mean)]
-
-    lines = [["object", "targets", *(f"{metric} %" for metric in metrics)], ["---"] + ["---:"] * (1 + len(metrics))]
-    objects = [(str(n), scoring.recalls.targets[n], recalls) for n, recalls in scoring.recalls.objects.items()]
-    for name, count, recalls in [*objects, *rows(scoring.recalls, ""), *rows(scoring.chance, "chance, ")]:
-        lines.append([name, str(count), *(f"{100 * recalls[metric]:.1f}" for metric in metrics)])
-    left_out = ", ".join(f"{reason} {count}" for reason, count in scoring.left_out.items() if count) or "none"
-    notes = [f"Protocol: {scoring.protocol_line}.", f"Left out: {left_out}."]
-    return "\n".join([*(_line(cells) for cells in lines), "", *notes])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

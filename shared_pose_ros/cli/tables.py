@@ -15,7 +15,7 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.report.system_tables import PUBLISHED, System, accuracy_table, cost_table, write_tables
@@ -98,8 +98,9 @@ def _evaluate(
     scorer: PoseScorer,
     options: argparse.Namespace,
 ) -> list[System]:
-    """Every system with all its bundles, of which ``firsts`` are loaded; chance is drawn once for all."""
-    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
+    """Every system with all its bundles, of which ``firsts`` are loaded; random rotations are drawn once for all."""
+    protocol, systems = get_protocol(options.protocol or config.get("protocol", "paper")), []
+    baseline = RandomRotationBaseline()
     corrected = (bool(config.get("corrected", True)),)
     with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
         for entry, first in zip(config["systems"], firsts):
@@ -107,7 +108,7 @@ def _evaluate(
             for number, path in enumerate(found[entry["name"]]):
                 estimator = PoseEstimator.load(path, options.device, options.precision) if number else first
                 evaluations += evaluate_bundle(
-                    estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
+                    estimator, dataset, scorer, protocol, corrected, baseline, lambda done, count: bar.update()
                 )
             samples, published = first.metadata.samples, entry.get("published")
             systems.append(System(entry["name"], tuple(evaluations), samples, published=published))

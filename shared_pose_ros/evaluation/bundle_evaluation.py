@@ -12,9 +12,9 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.instance_scoring import (
     Candidates,
-    Chance,
     Evaluation,
     InstanceResult,
+    RandomRotationBaseline,
     missed_instance,
     score_instance,
     translations_about,
@@ -33,29 +33,29 @@ def evaluate_bundle(
     scorer: PoseScorer,
     protocol: Protocol,
     corrected: Sequence[bool] = (True,),
-    chance: Chance | None = None,
+    baseline: RandomRotationBaseline | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Evaluation, ...]:
-    """Evaluate a bundle on a dataset; one batch of crops an image.
+    """Evaluate a bundle on a dataset; one batch of crops per image.
 
     Args:
         estimator: the loaded bundle.
         dataset: images and ground truth.
         scorer: the CAD, at the resolution to be rendered.
         protocol: what is given and what is scored.
-        corrected: settings of the viewing-ray correction to evaluate.
-        chance: the random rotations; 20 an instance by default.
+        corrected: settings of the allocentric-to-egocentric correction to evaluate.
+        baseline: the random rotations; 20 per instance by default.
         progress: called with (images done, images).
 
     Returns:
-        One evaluation a setting of ``corrected``.
+        One evaluation per setting of ``corrected``.
 
     Raises:
         ValueError: nothing can be evaluated; the message says why.
     """
     if not corrected:
         raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
-    chance = chance or Chance()
+    baseline = baseline or RandomRotationBaseline()
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()
@@ -71,7 +71,7 @@ def evaluate_bundle(
             own = dict(zip((truth.gt_id for truth, _, _ in found), zip(*candidates)))
             for truth, _, _ in chosen:
                 if truth.gt_id in own:
-                    scored = score_instance(scorer, view, truth, place, own[truth.gt_id], protocol, chance)
+                    scored = score_instance(scorer, view, truth, place, own[truth.gt_id], protocol, baseline)
                 else:
                     scored = [missed_instance(scorer, view, truth, place, protocol)] * len(corrected)
                 for kept, result in zip(results, scored):
@@ -90,7 +90,7 @@ def evaluate_bundle(
             system=estimator.metadata.name,
             protocol=protocol.name,
             score_name=protocol.score,
-            protocol_line=protocol.line(data, on, depth, scorer.cad, str(chance)),
+            protocol_line=protocol.conditions(data, on, depth, scorer.cad, str(baseline)),
             corrected=on,
             instances=tuple(kept),
             skipped=dict(skipped),
@@ -164,7 +164,7 @@ def _estimate(
     for i, (truth, visible, given) in enumerate(found):
         seen = Candidates(located.rotations[i], located.translations[i][None], float(located.confidences[i, 0]))
         rotations = turned.rotations[i].astype(np.float64)
-        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        centre = scorer.objects[scorer.objects.place(truth.class_id)].centre
         translations = translations_about(centre, seen, rotations)
         overlap = box_iou(given, visible)
         candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0]), overlap, seconds))

@@ -105,6 +105,13 @@ class ObjectSet:
                 return position
         return None
 
+    def place(self, class_id: str) -> int:
+        """object_index of a class id or alias; ObjectSetError when the set has no such object."""
+        position = self.index(class_id)
+        if position is None:
+            raise ObjectSetError(f"no CAD of class {class_id!r} among {', '.join(self.class_ids)}; load its mesh")
+        return position
+
     @classmethod
     def load(
         cls,

@@ -1,7 +1,7 @@
 """The paper's two tables, for any set of systems: accuracy by object, and what it costs.
 
 Every figure of a table comes from one protocol (``check_comparable``), a system trained with several seeds gives mean
-± standard deviation over them, and chance and the oracle over hypotheses stand beside.
+± standard deviation over them, and random rotations and the oracle over hypotheses stand beside.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 
 from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
+from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
 from shared_pose_ros.evaluation.protocols import check_comparable
-from shared_pose_ros.evaluation.result_tables import object_rows, summary_row
+from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, summary_row
 
 # Other images (T-LESS test scenes) than any that is measured here.
 PUBLISHED_CONDITIONS = (
@@ -124,23 +125,25 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
         rows.append((f"{row.class_id} ({row.instances})", *cells, best, percent(row.chance_score)))
     summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
     best_rows = [summary_row(e) for e in chosen.evaluations]
-    chance = summary_row(first)
+    random = summary_row(first)
     rows.append(
         ("**mean**", *(f"**{spread([r.score for r in own])}**" for own in summaries),
-         spread([r.oracle_score for r in best_rows]), percent(chance.chance_score))
+         spread([r.oracle_score for r in best_rows]), percent(random.chance_score))
     )  # fmt: skip
-    rows.append(
-        ("rotation error, median °", *(angles([r.rotation_error_deg_median for r in own]) for own in summaries),
-         angles([r.oracle_rotation_error_deg_median for r in best_rows]),
-         f"{chance.chance_rotation_error_deg_median:.1f}")
-    )  # fmt: skip
-    rows.append(("under 15° %", *(spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
-    notes = [f"Protocol: {first.protocol_line}.", _seeds_note(systems)]
+    for m in table_metrics():
+        by_system = [[m.shown(r.metrics[m.column]) for r in own] for own in summaries]
+        best = [m.shown(r.metrics[f"oracle_{m.column}"]) for r in best_rows]
+        name = f"{m.title}, {m.summary} {m.shown_unit}".rstrip()
+        rows.append((name, *map(angles, by_system), angles(best), m.text(random.metrics[f"chance_{m.column}"])))
+        if m.limits:
+            within = [spread([r.recalls[m.recall_column][-1] for r in own]) for own in summaries]
+            rows.append((m.limit_heads[-1].replace("< ", "under ").replace("> ", "over "), *within, "", ""))
+    notes = [f"Evaluation conditions: {first.protocol_line}.", _seeds_note(systems)]
     if any(system.published for system in systems):
         published = [percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
         rows.append(("*published, other images*", *published, "", ""))
         notes.append(f"Last row, not comparable with the others: {PUBLISHED_CONDITIONS}.")
-    heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", "chance")
+    heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", BASELINE)
     return Table(f"Accuracy: {first.score_name} in per cent", heads, tuple(rows), tuple(notes))
 
 
@@ -169,7 +172,7 @@ def cost_table(systems: Sequence[System], machine: str) -> Table:
     published = [system.published for system in measured if system.published]
     rows += [_published_row(name, len(batches)) for name in published]
     notes = [
-        f"Protocol: {first.evaluations[0].protocol_line}.",
+        f"Evaluation conditions: {first.evaluations[0].protocol_line}.",
         f"Time: medians from uint8 frame to rotations, all systems side by side in one run; {machine}.",
         "File and parameters: the whole bundle, encoder included; without encoder: the head, the heads, or the codes. "
         "Peak memory: by which a process grows at most, loading the bundle and running a batch of 7 crops.",
@@ -194,8 +197,8 @@ def systems_to_json(systems: Sequence[System], tables: Sequence[Table], machine:
                     {
                         "bundle": evaluation.system,
                         "protocol_line": evaluation.protocol_line,
-                        "summary": asdict(summary_row(evaluation)),
-                        "objects": [asdict(row) for row in object_rows(evaluation)],
+                        "summary": plain_values(summary_row(evaluation)),
+                        "objects": [plain_values(row) for row in object_rows(evaluation)],
                     }
                     for evaluation in system.evaluations
                 ],
@@ -228,7 +231,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def angles(values: Sequence[float]) -> str:
-    """Degrees: as ``spread``."""
+    """Values of a metric: as ``spread``."""
     mean = f"{np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
 

@@ -17,7 +17,7 @@ from shared_pose_ros.evaluation.bop_results import (
     write_results,
 )
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import DetectionNoise, get_protocol
 
@@ -108,7 +108,7 @@ def test_names_are_taken_apart_by_underscore_and_hyphen(dataset):
 def test_an_evaluation_becomes_estimates_without_the_missed(dataset):
     protocol = get_protocol("paper").changed(boxes=DetectionNoise(0.0, 0.0, 0.5, seed=1))
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 30))
-    (result,) = evaluate_bundle(estimator, dataset, PoseScorer(objects()), protocol, chance=Chance(1))
+    (result,) = evaluate_bundle(estimator, dataset, PoseScorer(objects()), protocol, baseline=RandomRotationBaseline(1))
     rows = evaluation_estimates(result, dataset)
     detected = [item for item in result.instances if item.detected]
     assert 0 < len(rows) == len(detected) < 4

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 from evaluation_scene import turn
 
-from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance, middle_tolerance, translations_about
+from shared_pose_ros.evaluation.instance_scoring import (
+    Candidates,
+    RandomRotationBaseline,
+    middle_tolerance,
+    translations_about,
+)
 from shared_pose_ros.evaluation.protocols import get_protocol
 
 
-def test_chance_draws_depend_on_the_instance_and_the_seed_only():
-    draws = Chance(4, seed=2).rotations(1, 2, 3)
-    np.testing.assert_array_equal(draws, Chance(4, seed=2).rotations(1, 2, 3))
-    assert not np.allclose(draws, Chance(4, seed=3).rotations(1, 2, 3))
-    assert not np.allclose(draws, Chance(4, seed=2).rotations(1, 2, 4))
+def test_random_draws_depend_on_the_instance_and_the_seed_only():
+    draws = RandomRotationBaseline(4, seed=2).rotations(1, 2, 3)
+    np.testing.assert_array_equal(draws, RandomRotationBaseline(4, seed=2).rotations(1, 2, 3))
+    assert not np.allclose(draws, RandomRotationBaseline(4, seed=3).rotations(1, 2, 3))
+    assert not np.allclose(draws, RandomRotationBaseline(4, seed=2).rotations(1, 2, 4))
     np.testing.assert_allclose(draws @ draws.transpose(0, 2, 1), np.tile(np.eye(3), (4, 1, 1)), atol=1e-12)
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from shared_pose_ros.evaluation.bop import BopFrame, Instance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.protocols import (
     PROTOCOLS,
     DetectionNoise,
     check_comparable,
+    condition_fields,
     get_protocol,
-    line_fields,
 )
 from shared_pose_ros.geometry.boxes import box_iou
 
@@ -55,7 +56,7 @@ def test_tolerances_are_metres():
 
 def test_the_line_tells_protocols_and_settings_apart():
     def line(name, corrected=True, depth="from the sensor"):
-        return get_protocol(name).line("set/test, 3 images", corrected, depth, "as loaded", "20 draws")
+        return get_protocol(name).conditions("set/test, 3 images", corrected, depth, "as loaded", "20 draws")
 
     lines = [line(name, corrected) for name in PROTOCOLS for corrected in (True, False)]
     assert len(set(lines)) == len(lines)
@@ -63,8 +64,15 @@ def test_the_line_tells_protocols_and_settings_apart():
     centre = "translation of the CAD's centre of symmetry from ground truth"
     for part in ("set/test, 3 images", centre, "correction on", "τ 5…50 % of diameter (10"):
         assert part in paper
-    for part in ("δ 15 mm", "θ 0.05…0.5", "visibility ≥ 10 %", "test depth from the sensor", "chance: 20 draws"):
+    for part in (
+        "δ 15 mm",
+        "θ 0.05…0.5",
+        "visibility ≥ 10 %",
+        "test depth from the sensor",
+        "random-rotation baseline: 20 draws",
+    ):
         assert part in paper
+    assert paper.endswith("; random-rotation baseline: 20 draws")
     assert "τ 20 mm, θ 0.3" in line("bop18") and "BOP'18" in line("bop18")
     assert "correction off" in line("paper", corrected=False)
 
@@ -76,24 +84,28 @@ def test_thresholds_are_the_benchmarks_bit_for_bit():
 
 def some_line(name="paper", data="set/test, 3 images", corrected=True, **changes):
     protocol = get_protocol(name).changed(**changes)
-    return protocol.line(data, corrected, "from the sensor", "as loaded", "20 draws")
+    return protocol.conditions(data, corrected, "from the sensor", "as loaded", "20 draws")
 
 
 def test_a_line_is_taken_apart_into_its_fields():
     for name in PROTOCOLS:
-        fields = line_fields(some_line(name))
-        assert fields["protocol"] == name and fields["data"] == "set/test, 3 images" and fields["chance"] == "20 draws"
-        assert fields["viewing-ray correction"] == "on" and fields["CAD"] == "as loaded"
-    assert line_fields(some_line(data="a; b/test"))["data"] == "a; b/test"
-    assert "listed targets" in line_fields(some_line("bop19")) and "MSSD" in line_fields(some_line("bop19"))
+        fields = condition_fields(some_line(name))
+        assert (
+            fields["protocol"] == name
+            and fields["data"] == "set/test, 3 images"
+            and fields["random-rotation baseline"] == "20 draws"
+        )
+        assert fields["allocentric-to-egocentric correction"] == "on" and fields["CAD"] == "as loaded"
+    assert condition_fields(some_line(data="a; b/test"))["data"] == "a; b/test"
+    assert "listed targets" in condition_fields(some_line("bop19")) and "MSSD" in condition_fields(some_line("bop19"))
 
 
 def test_figures_of_one_protocol_may_be_compared():
     check_comparable([])
     check_comparable([some_line(), SimpleNamespace(protocol_line=some_line())])
     both = [some_line(corrected=True), some_line(corrected=False)]
-    check_comparable(both, may_differ=["viewing-ray correction"])
-    with pytest.raises(ValueError, match=r"they differ in viewing-ray correction \(on / off\); evaluate all"):
+    check_comparable(both, may_differ=["allocentric-to-egocentric correction"])
+    with pytest.raises(ValueError, match=r"differ in allocentric-to-egocentric correction \(on / off\); evaluate all"):
         check_comparable(both)
 
 
@@ -176,3 +188,14 @@ def test_an_instances_box_depends_on_the_instance_and_the_seed_only():
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         DetectionNoise(**settings)
+
+
+def test_conditions_in_earlier_words_are_the_same():
+    baseline = str(RandomRotationBaseline())
+    now = get_protocol("paper").conditions("d, 2 images", True, "from the sensor", "as loaded", baseline)
+    head, tail = now.split("; CAD as loaded")
+    assert tail == "; random-rotation baseline: 20 uniform random rotations per instance, seed 0"
+    older = head.replace("allocentric-to-egocentric correction on", "viewing-ray correction on")
+    older += "; CAD as loaded; chance: 20 uniform random rotations an instance, seed 0"
+    assert older.count("viewing-ray") == 1 and condition_fields(older) == condition_fields(now)
+    check_comparable([now, older])
