@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, cad_shown
+from shared_pose_ros.cli.common import add_dataset_arguments, add_renamed
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.bop_models import file_vertices
+from shared_pose_ros.evaluation.bop_models import dataset_objects, file_vertices
 from shared_pose_ros.evaluation.bop_results import read_results, seconds_per_image
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
@@ -34,20 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delta", type=float, default=15.0, help="of VSD, mm (default: 15; the benchmark: 5 for ITODD)"
     )
     parser.add_argument("--add", action="store_true", help="also ADD and ADI (ADD-S) of every pair")
-    parser.add_argument("--chance", type=int, default=3, help="random rotations for each estimate (default: 3)")
+    drawn = "of the baseline, for each estimate (default: 3)"
+    random = parser.add_argument("--random-rotations", type=int, default=3, metavar="N", help=drawn)
+    add_renamed(parser, "--chance", random)
     offset = "where in a pixel surfaces are looked at: 0 its centre (default), 0.5 as bop_toolkit's OpenGL renderers"
     parser.add_argument("--pixel-offset", type=float, default=0.0, help=offset)
 
 
 def run(options: argparse.Namespace) -> int:
     """Score, print the recalls, write the errors."""
-    if options.chance < 1:
-        raise ValueError(f"--chance {options.chance} gives no chance row; give at least 1")
+    if options.random_rotations < 1:
+        raise ValueError(f"--random-rotations {options.random_rotations} gives no baseline; give at least 1")
     if not 0.0 < options.delta < 1000.0:
         raise ValueError(f"--delta {options.delta} mm is no tolerance of a depth sensor; give for example 15")
     estimates = read_results(options.results)
     dataset = load_bop(options.bop, options.split)
-    objects = cad_shown(options, dataset)
+    objects = dataset_objects(dataset, options.models)
     scorer = PoseScorer(
         objects,
         options.max_faces,
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = dataclasses.replace(get_protocol(options.protocol), delta=options.delta * 1e-3)
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         scoring = score_results(
-            estimates, dataset, scorer, protocol, RandomRotationBaseline(options.chance),
+            estimates, dataset, scorer, protocol, RandomRotationBaseline(options.random_rotations),
             ("add", "adi") if options.add else (),
             progress=lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from shared_pose_ros.bags.recording import Recording
-from shared_pose_ros.cli.common import cad_shown
 from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
@@ -106,5 +106,5 @@ def _matched_with_bop(
         frames = frames_by_order(dataset, stamps, recording.damaged)
     else:
         frames = frames_from_table(dataset, options.bop_frames)
-    objects = cad_shown(options, dataset)
+    objects = dataset_objects(dataset, options.models)
     return match_bop(answers, frames, objects, corrected), objects

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
@@ -52,6 +53,8 @@ PUBLISHED = {
     "shared +FT": PublishedSystem(0.6313, 6.4, 16.6, 20_000_000),
     "shared -FT": PublishedSystem(0.5451),
 }
+_KEYS = {"title", "protocol", "corrected", "oracle", "systems"}
+_SYSTEM_KEYS = {"name", "bundles", "published"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,27 @@ class Table:
         text.write("".join(f"# {note}\n" for note in (self.title, *self.notes)))
         csv.writer(text, lineterminator="\n").writerows([self.heads, *self.rows])
         return text.getvalue()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The systems of a tables file; raises ValueError on an unknown key, system or published column."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); give a YAML file as in config/tables") from error
+    if not isinstance(values, dict) or not values.get("systems"):
+        raise ValueError(f"{path} names no systems; see config/tables")
+    entries = values["systems"]
+    unknown = sorted(set(values) - _KEYS) + sorted({key for entry in entries for key in entry} - _SYSTEM_KEYS)
+    if unknown:
+        known = ", ".join(sorted(_KEYS | _SYSTEM_KEYS))
+        raise ValueError(f"{path} has an unknown key {unknown[0]}; known: {known}")
+    for entry in entries:
+        if not {"name", "bundles"} <= entry.keys():
+            raise ValueError(f"{path}: {entry} needs a name and bundles (a pattern such as full-*.pose.pt)")
+        if entry.get("published") not in (None, *PUBLISHED):
+            raise ValueError(f"{path}: the paper has no {entry['published']!r}; it has {', '.join(PUBLISHED)}")
+    return values
 
 
 def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> Table:

@@ -224,6 +224,13 @@ class EncoderConfig:
 
 Settings = TypeVar("Settings", TrainingConfig, EncoderConfig)
 Images = TypeVar("Images", SynthesisConfig, AugmentationConfig)
+# What older names stand for, named like "loss.d_max".
+RENAMED = {
+    f"{group}.{item.metadata['was']}": f"{group}.{item.name}"
+    for group, kind in (("synthesis", SynthesisConfig), ("augmentation", AugmentationConfig), ("loss", LossConfig))
+    for item in dataclasses.fields(kind)
+    if "was" in item.metadata
+}
 
 
 def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]) -> None:
@@ -234,7 +241,7 @@ def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]
 
 def config_from_dict(values: dict[str, Any], kind: type[Settings] = TrainingConfig) -> Settings:
     """Settings of a kind from nested values; raises ValueError on an unknown key or a value of the wrong type."""
-    return _build(kind, _present_names(values, kind), "")
+    return _build(kind, _present_names(values), "")
 
 
 def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:
@@ -244,7 +251,7 @@ def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Set
     ones win.
     """
     try:
-        return config_from_dict(_read_preset(name_or_path, kind, ()), kind)
+        return config_from_dict(_read_preset(name_or_path, ()), kind)
     except yaml.YAMLError as error:
         raise ValueError(f"preset {name_or_path} is no YAML ({error}); correct the file") from error
 
@@ -255,7 +262,7 @@ def preset_names(kind: type[Settings] = TrainingConfig) -> list[str]:
     return [name for name in names if name.startswith("encoder_") == (kind is EncoderConfig)]
 
 
-def _read_preset(name_or_path: str, kind: type, extended: tuple[str, ...]) -> dict[str, Any]:
+def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = preset_folder() / f"{name_or_path}.yaml"
@@ -265,7 +272,7 @@ def _read_preset(name_or_path: str, kind: type, extended: tuple[str, ...]) -> di
     values = yaml.safe_load(path.read_text()) or {}
     if not isinstance(values, dict):
         raise ValueError(f"preset {path} is a {type(values).__name__}; give names and values, see config/training")
-    values = _present_names(values, kind, warn=True)
+    values = _present_names(values, warn=True)
     if "extends" not in values:
         return values
     if name_or_path in extended:
@@ -273,24 +280,24 @@ def _read_preset(name_or_path: str, kind: type, extended: tuple[str, ...]) -> di
     bases = values.pop("extends")
     merged: dict[str, Any] = {}
     for base in bases if isinstance(bases, list) else [bases]:
-        merged = _merged(merged, _read_preset(str(base), kind, (*extended, name_or_path)))
+        merged = _merged(merged, _read_preset(str(base), (*extended, name_or_path)))
     return _merged(merged, values)
 
 
-def _present_names(values: Mapping[str, Any], kind: type, warn: bool = False, prefix: str = "") -> dict[str, Any]:
-    """The values under the names that settings have now, where some stand under older ones (``was``)."""
-    fields = dataclasses.fields(kind)
-    older = {item.metadata["was"]: item.name for item in fields if "was" in item.metadata}
-    groups = {item.name: item.default_factory for item in fields if isinstance(item.default_factory, type)}
+def _present_names(values: Mapping[str, Any], warn: bool = False, prefix: str = "") -> dict[str, Any]:
+    """The values under the names that settings have now, where some stand under older ones."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        if warn and name in older:
-            said = f"{prefix}{name} is now called {prefix}{older[name]}; use that, the old name will go"
-            warnings.warn(f"training setting {said}", FutureWarning, stacklevel=2)
-        if name in groups and isinstance(value, Mapping):
-            value = _present_names(value, groups[name], warn, f"{prefix}{name}.")
-        found[older.get(name, name)] = value
+        inner = _present_names(value, warn, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        found[_present_name(prefix + name, warn).removeprefix(prefix)] = inner
     return found
+
+
+def _present_name(key: str, warn: bool) -> str:
+    name = RENAMED.get(key, key)
+    if warn and name != key:
+        warnings.warn(f"training setting {key} is now called {name}; the old name will go", FutureWarning, stacklevel=3)
+    return name
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -372,8 +379,13 @@ def changed_settings(first: dict[str, Any], second: dict[str, Any], prefix: str 
 
 def override(config: Settings, key: str, value: Any) -> Settings:
     """The configuration with one setting, named like "loss.d_max", changed; ValueError on an unknown key or type."""
-    change = value
-    for name in reversed(key.split(".")):
-        change = {name: change}
-    change = _present_names(change, type(config), warn=True)
-    return config_from_dict(_merged(config.to_dict(), change), type(config))
+    values = place = config.to_dict()
+    *groups, name = _present_name(key, warn=True).split(".")
+    for group in groups:
+        if not isinstance(place.get(group), dict):
+            raise ValueError(f"unknown training setting {key}; known: {', '.join(values)}")
+        place = place[group]
+    if name not in place or isinstance(place[name], dict):
+        raise ValueError(f"unknown training setting {key}; known: {', '.join(place)}")
+    place[name] = value
+    return config_from_dict(values, type(config))

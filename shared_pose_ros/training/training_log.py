@@ -6,7 +6,6 @@ from TensorBoard, so every step stands there once.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from shared_pose_ros.training.config import LossConfig
+from shared_pose_ros.training.config import RENAMED
 from shared_pose_ros.training.objective import LossTerms
 from shared_pose_ros.training.sample_images import hypothesis_rows
 from shared_pose_ros.training.synthesis import Synthesizer
@@ -26,9 +25,8 @@ from shared_pose_ros.training.validation import SampleErrors, ValidationResult, 
 LOG_NAME = "log.jsonl"
 # Loss terms are called as their weights are.
 _PRESENT_NAMES = {
-    f"loss/{item.metadata['was']}".removesuffix("_weight"): f"loss/{item.name}".removesuffix("_weight")
-    for item in dataclasses.fields(LossConfig)
-    if "was" in item.metadata
+    older.replace(".", "/").removesuffix("_weight"): name.replace(".", "/").removesuffix("_weight")
+    for older, name in RENAMED.items()
 }
 PICTURED_SAMPLES = 12  # at most this many a validation: a tenth of a second to a second of rendering
 

@@ -12,9 +12,9 @@ from shapes import write_object_set
 
 from shared_pose_ros.bundle import export_bundle
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.cli.tables import read_config
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.report.system_tables import read_config
 from shared_pose_ros.resources import share_folder
 
 CONFIG = {

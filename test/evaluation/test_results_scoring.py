@@ -196,7 +196,7 @@ def test_the_command_writes_what_it_prints(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--chance", "0"), "no chance row"),
+        (("--random-rotations", "0"), "gives no baseline"),
         (("--delta", "-3"), "give for example 15"),
         (("--split", "val"), "val is not a folder"),
         (("--models", "nowhere"), "nowhere: no such file"),

@@ -178,6 +178,7 @@ def test_an_unknown_preset_names_the_known_ones():
         ({"tuning": "some"}, "tuning 'some' is unknown; choose one of frozen, last_layer, full"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),
         ({"batch_size": -4}, "batch_size is -4"),
+        ({"loss": 3}, "training setting loss is 3; it is a group: name one of its"),
     ],
 )
 def test_wrong_settings_are_named(values, message):
@@ -280,7 +281,7 @@ def test_one_setting_can_be_overridden():
     assert changed.loss.d_max == 12.0 and changed.seed == 5
     assert dataclasses.replace(changed, seed=config.seed, loss=config.loss) == config
     for key in ("loss.dmax", "los.d_max", "loss", "d_max", "loss.d_max.x", ""):
-        with pytest.raises(ValueError, match="training setting .*(known:|name one of its|give a float)"):
+        with pytest.raises(ValueError, match="unknown training setting"):
             override(config, key, 1)
     with pytest.raises(ValueError, match="tuning"):
         override(config, "tuning", "none")
