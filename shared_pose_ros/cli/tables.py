@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
     add_inference_arguments(parser)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing a system and batch size (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timing per system and batch size (default: 2)")
     parser.add_argument("--no-cost", action="store_true", help="only the accuracy, no timing")
 
 

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add --objects to this bundle: its own objects keep their output exactly, new output rows learn",
     )  # fmt: skip
     parser.add_argument(
-        "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
+        "--separate", action="store_true", help="object-specific networks: one training per object, in OUT/CLASS_ID"
     )
     parser.add_argument(
         "--rasterizer", choices=RASTERIZERS, default="warp", help="backend of the renders (default: warp)"

@@ -91,7 +91,7 @@ class DetectionNoise:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How poses are scored; those of the paper are described in its Section IV.
+    """How poses are scored.
 
     Attributes:
         name: as given on the command line.

@@ -126,12 +126,12 @@ def case_pictures(
     """
     known = [r for r in evaluation.instances if r.gt_id in _truths(frames, r)]
     cases = select_cases(known, counts)
-    turns = {id(r): turn for chosen in cases.values() for r, turn in zip(chosen, residuals(chosen, scorer.objects))}
+    rotations = {id(r): d for chosen in cases.values() for r, d in zip(chosen, residuals(chosen, scorer.objects))}
     return {
         name: [
             Picture(
                 _case_image(result, frames[result.scene_id, result.im_id], scorer),
-                case_caption(result, evaluation.score_name, turns[id(result)]),
+                case_caption(result, evaluation.score_name, rotations[id(result)]),
             )
             for result in chosen
         ]
@@ -139,9 +139,9 @@ def case_pictures(
     }
 
 
-def case_caption(result: InstanceResult, score_name: str, turn: Residual | None) -> str:
+def case_caption(result: InstanceResult, score_name: str, residual: Residual | None) -> str:
     """Object, place, score, error and its name, visibility, confidence in one line."""
-    said = describe(turn) if turn else ""
+    said = describe(residual) if residual else ""
     return (
         f"{result.class_id}: {score_name} {100 * result.score:.0f} %, rotation error {result.rotation_deg:.0f}°"
         f"{f' ({said})' if said else ''}, {100 * result.visib:.0f} % visible, "

@@ -60,7 +60,7 @@ def boxes_differ(results: Iterable[InstanceResult]) -> bool:
 
 
 def factor_rows(evaluation: Evaluation, factor: Factor) -> list[ObjectRow]:
-    """A row of figures a bin that holds an instance, over all its instances; ``class_id`` is the bin's name."""
+    """A row of figures per bin that holds an instance, over all its instances; ``class_id`` is the bin's name."""
     known = [result for result in evaluation.instances if result.detected or factor.of_misses]
     values = np.array([factor.value(result) for result in known])
     index = np.searchsorted(factor.edges[1:-1], values, side="right")

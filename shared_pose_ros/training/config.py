@@ -37,10 +37,10 @@ def scaled(default: _Value) -> _Value:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How training crops are made (METHOD 5a). Ranges are (low, high), uniform; probabilities are in [0, 1]."""
+    """How training crops are made. Ranges are (low, high), uniform; probabilities are in [0, 1]."""
 
     supersample: int = 2  # renders at this multiple of the crop size, then averages: edges as a camera sees them
-    face_budget: int = 2500  # faces an object in the training images; 0 keeps all
+    face_budget: int = 2500  # faces per object in the training images; 0 keeps all
     distance: tuple[float, float] = (0.5, 1.2)  # camera to object, metres
     crop_pad: float = 1.2  # side of the crop over the larger side of the box
     crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
@@ -63,7 +63,7 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Changes to the finished crop, each with its probability (METHOD 5a; preset ``paper`` has the paper's)."""
+    """Changes to the finished crop, each with its probability; preset ``paper`` has the paper's."""
 
     zoom: float = scaled(0.0)  # enlargement about the centre
     zoom_range: tuple[float, float] = (1.0, 1.2)
@@ -193,7 +193,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """One pre-training of the encoder as a multi-path augmented autoencoder (METHOD 5b)."""
+    """One pre-training of the encoder as a multi-path augmented autoencoder (Sundermeyer et al., CVPR 2020)."""
 
     width: str = "compact"
     crop_size: int = 48

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: figures and pictures in TensorBoard, a line a validation in log.jsonl.
+"""The log of a training: figures and pictures in TensorBoard, a line per validation in log.jsonl.
 
 A resumed training goes on in the same log: what a crash left beyond the checkpoint is dropped from log.jsonl and hidden
 from TensorBoard, so every step stands there once.
@@ -33,7 +33,7 @@ PICTURED_SAMPLES = 12  # at most this many a validation: a tenth of a second to 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports: samples done and wanted, rate a second, seconds left, the last losses and validation."""
+    """What the loop reports: samples done and wanted, samples per second, seconds left, last losses and validation."""
 
     samples: int
     total: int
