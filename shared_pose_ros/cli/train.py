@@ -26,7 +26,8 @@ from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes, set_threads
 from shared_pose_ros.training.run_report import REPORT_NAME
-from shared_pose_ros.training.trainer import Progress, Trainer
+from shared_pose_ros.training.trainer import Trainer
+from shared_pose_ros.training.training_log import Progress
 from shared_pose_ros.training.transfer import encoder_of_checkpoint
 
 

@@ -54,7 +54,7 @@ class Symmetries:
             return discrete
         # A point on the sphere of diameter d travels pi d in one revolution.
         steps = math.ceil(math.pi / max_step)
-        angles = 2.0 * math.pi / steps * np.arange(steps)
+        angles = 2.0 * math.pi / steps * np.arange(steps, dtype=np.float64)
         rotations = np.concatenate([rotation_about(axis, angles, offset) for axis, offset in self.continuous])
         return np.einsum("cij,djk->dcik", rotations, discrete).reshape(-1, 4, 4)
 

@@ -75,7 +75,7 @@ def spread_over(count: int, limit: int) -> list[int]:
     """At most ``limit`` of the indices 0…count−1, the first and the last among them, evenly spread."""
     if not count:
         return []
-    return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int)).tolist()
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(limit, count)).tolist()})
 
 
 def frame_image(
@@ -193,12 +193,12 @@ def _projected(vertices: np.ndarray, camera: np.ndarray, pose: DrawnPose) -> np.
     """Pixels ``(n, 2)`` of the vertices that lie in front of the camera."""
     seen = vertices.astype(np.float64) @ pose.rotation.T + pose.translation
     seen = seen[seen[:, 2] > 1e-3] @ np.asarray(camera, dtype=np.float64).T
-    return seen[:, :2] / seen[:, 2:]
+    return np.asarray(seen[:, :2] / seen[:, 2:])
 
 
 def _both_poses(result: InstanceResult, frame: ShownFrame, scorer: PoseScorer, label: str = "") -> list[DrawnPose]:
     """The truth and over it the estimate with its label, if there is one."""
-    truth, index = frame.truths[result.gt_id], scorer.objects.index(result.class_id)
+    truth, index = frame.truths[result.gt_id], scorer.objects.place(result.class_id)
     rotation, translation = np.array(result.rotation).reshape(3, 3), np.array(result.translation)
     poses = [DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR)]
     return [*poses, DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, label)] if result.detected else poses

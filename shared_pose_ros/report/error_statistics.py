@@ -106,8 +106,8 @@ def random_rotation_recall(
     if not classes or any(objects.index(class_id) is None for class_id in classes):
         return []
     weights = [sum(r.class_id == class_id and r.detected for r in results) / len(results) for class_id in classes]
-    shares = [random_recall(objects[objects.index(class_id)].symmetries, degrees) for class_id in classes]
-    return (np.array(weights) @ np.array(shares)).tolist()
+    shares = [random_recall(objects[objects.place(class_id)].symmetries, degrees) for class_id in classes]
+    return [float(share) for share in np.array(weights) @ np.array(shares)]
 
 
 def random_recall(symmetries: Symmetries, degrees: Sequence[float] = DEGREES) -> list[float]:

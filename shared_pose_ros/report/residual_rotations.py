@@ -103,7 +103,8 @@ class RotationNamer:
 
     def _orbit(self, rotation: NDArray[np.float64]) -> NDArray[np.float64]:
         """All S' D S of a rotation D ``(3, 3)``: ``(n, 3, 3)``."""
-        return np.einsum("aij,jk,bkl->abil", self._symmetries, rotation, self._symmetries).reshape(-1, 3, 3)
+        orbit = np.einsum("aij,jk,bkl->abil", self._symmetries, rotation, self._symmetries)
+        return np.asarray(orbit.reshape(-1, 3, 3))
 
 
 def cube_rotations() -> dict[str, list[NDArray[np.float64]]]:
@@ -195,7 +196,7 @@ def _rank(name: str) -> tuple[int, str]:
 def _angles(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """Degrees between rotations ``(a, 3, 3)`` and ``(b, 3, 3)``: ``(a, b)``."""
     cosine = (first.reshape(-1, 9) @ second.reshape(-1, 9).T - 1.0) / 2.0
-    return np.degrees(np.arccos(cosine.clip(-1.0, 1.0)))
+    return np.asarray(np.degrees(np.arccos(cosine.clip(-1.0, 1.0))))
 
 
 def _axis(r: NDArray[np.float64]) -> NDArray[np.float64]:

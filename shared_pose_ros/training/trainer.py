@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.display import display_mesh
@@ -92,7 +91,7 @@ class Trainer:
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
-        self.record = {
+        self.record: dict[str, Any] = {
             "preset": preset,
             "commit": source_commit(),
             "objects": [*known, *(describe_object(model) for model in objects)],
@@ -128,8 +127,8 @@ class Trainer:
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
-        elif start_from is not None or extend is not None:
-            self._start_from(extend.weights if extend else start_from)
+        elif (source := extend.weights if extend else start_from) is not None:
+            self._start_from(source)
         elif encoder is not None:
             load_encoder(encoder, self.network, config.crop_size)
             self.record["encoder_source"] = encoder.source
@@ -235,7 +234,7 @@ class Trainer:
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
         train_mode(self.network, self.tuning)
-        terms = self.loss(batch, self.samples / self.config.samples)
+        terms: LossTerms = self.loss(batch, self.samples / self.config.samples)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
@@ -332,7 +331,7 @@ def set_tuning(network: PoseNetwork, tuning: str) -> None:
         parameter.requires_grad_(tuning in ("full", "last_layer"))
 
 
-def train_mode(network: nn.Module, tuning: str) -> None:
+def train_mode(network: PoseNetwork, tuning: str) -> None:
     """Training mode; frozen parts keep their norms in evaluation mode, as in the paper.
 
     ``tuning`` is one of TUNINGS, or "rows" where only output rows learn.

@@ -90,7 +90,7 @@ class TrainingLog:
         validation, samples = progress.validation, progress.samples
         if validation is None or samples <= self.last:
             return
-        values = scalars(progress, learning_rate)
+        values = scalars(progress, validation, learning_rate)
         for name, value in values.items():
             self.writer.add_scalar(name, value, samples)
         for class_id, error in zip(self.class_ids, validation.by_object):
@@ -109,9 +109,9 @@ class TrainingLog:
         self.writer.close()
 
 
-def scalars(progress: Progress, learning_rate: float) -> dict[str, float]:
+def scalars(progress: Progress, validation: ValidationResult, learning_rate: float) -> dict[str, float]:
     """The figures of a validation by their TensorBoard names: losses, speed, rate, errors in degrees."""
-    terms, validation = progress.terms, progress.validation
+    terms = progress.terms
     return {
         "loss/total": terms.total.item(),
         **{f"loss/{name}": value.item() for name, value in terms.parts.items()},
