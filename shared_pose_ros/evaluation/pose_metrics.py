@@ -78,9 +78,10 @@ class PoseMetric:
 
     @property
     def limit_heads(self) -> list[str]:
-        """Heads of the columns of shares, such as "< 5° %"."""
-        sign, gap = ">" if self.larger_is_better else "<", "" if self.unit == "°" else " "
-        return [f"{sign} {f'{self.shown(limit):g}{gap}{self.shown_unit}'.rstrip()} %" for limit in self.limits]
+        """Heads of the columns of shares: "< 5° %", or "tilt < 5° %" of others than the rotation error."""
+        sign, gap = ">" if self.larger_is_better else "<", "" if self.unit in ("°", "") else " "
+        title = "" if self.columns else f"{self.title} "
+        return [f"{title}{sign} {self.shown(limit):g}{gap}{self.shown_unit} %" for limit in self.limits]
 
     def shown(self, value: float) -> float:
         """A value in the unit of tables."""
