@@ -1,11 +1,11 @@
-"""The one list of the values in /diagnostics; reporting.py fills them, docs/node.md is written from it. No ROS."""
+"""The one list of the values in /diagnostics; reporter.py fills them, docs/node.md is written from it. No ROS."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared_pose_ros.pipeline.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.pairing import RECENT_ARRAYS
 
 RATE_SECONDS = 5
