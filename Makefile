@@ -1,5 +1,5 @@
 # shared_pose_ros without a ROS installation: `make demo` and `make test` set up .venv themselves.
-# On a ROS machine use colcon instead: docs/installation.md.
+# On a ROS machine use colcon instead: docs/how-to/install.md.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -117,7 +117,7 @@ tless-data:
 	@for part in models_cad $(TLESS_SETS); do test -n "$(TLESS)" && test -d "$(TLESS)/$$part" || { \
 	    echo "error: no folder $$part in TLESS='$(TLESS)': give TLESS=DIR with models_cad and $(TLESS_SETS) in BOP layout." >&2; \
 	    echo "T-LESS is at https://bop.felk.cvut.cz/datasets (models, test images); score its own test images with" >&2; \
-	    echo "TLESS_SETS=test_primesense JSON=out/tless30.json. docs/evaluation.md, section on thirty T-LESS objects, says what is what." >&2; exit 1; }; done
+	    echo "TLESS_SETS=test_primesense JSON=out/tless30.json. docs/benchmarks/tless.md says what is what." >&2; exit 1; }; done
 
 photographs:
 	@test -d "$(BACKGROUNDS)" || { \

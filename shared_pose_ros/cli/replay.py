@@ -145,7 +145,7 @@ def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) 
     except ImportError as error:
         raise ValueError(
             f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/installation.md), or leave --live out"
+            "installation (docs/how-to/install.md), or leave --live out"
         ) from error
     plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, _remaps(options, topics))
     outcome = live.run_live(recording, topics, plan, lambda text: print(f"replay: {text}", flush=True))

@@ -1,6 +1,6 @@
 """The node's parameters: one table that declares, validates and documents them.
 
-`config/shared_pose.yaml` and the table in docs/node.md are written from it by `python -m
+`config/shared_pose.yaml` and the table in docs/reference/node.md are written from it by `python -m
 shared_pose_ros.ros.parameter_pages`. Ages are seconds, memory is MiB (2**20 bytes).
 """
 
