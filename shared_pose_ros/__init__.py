@@ -3,18 +3,16 @@
 ``import shared_pose_ros as sp`` gives the ten names that a Python user needs. Each is imported when it is first asked
 for, so that the import itself is fast and a cell needs no training libraries:
 
-==================  ==================================================================================
-``PoseEstimator``   runs a bundle: image and boxes in, poses out
-``PoseEstimate``    what it returns, arrays of rotations, confidences, positions and covariances
-``BundleError``     a bundle cannot be used; the message says why
-``draw_estimates``  poses drawn over the image
-``ObjectSet``       CAD files with class ids and symmetries (extra ``train``, as all that follow)
-``Trainer``         trains one network on an object set
-``TrainingConfig``  its settings
-``load_bop``        a dataset in BOP layout
-``PoseScorer``      scores poses against the truth with the objects' CAD
-``evaluate_bundle`` every instance of a dataset scored under a protocol
-==================  ==================================================================================
+- ``PoseEstimator`` runs a bundle: image and boxes in, poses out.
+- ``PoseEstimate`` is what it returns: arrays of rotations, confidences, positions and covariances.
+- ``BundleError`` says why a bundle cannot be used.
+- ``draw_estimates`` draws poses over the image.
+- ``ObjectSet`` holds CAD with class ids and symmetries. It needs the extra ``train``, as do all that follow.
+- ``Trainer`` trains one network on an object set.
+- ``TrainingConfig`` has its settings.
+- ``load_bop`` reads a dataset in BOP layout.
+- ``PoseScorer`` scores poses against the truth, with the objects' CAD.
+- ``evaluate_bundle`` scores every instance of a dataset under a protocol.
 
 Convention: metres, R_m2c in the OpenCV optical frame, boxes ``(cx, cy, w, h)`` in pixels, images RGB uint8.
 
