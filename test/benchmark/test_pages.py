@@ -77,8 +77,8 @@ def test_the_readme_states_the_committed_figures():
         ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks/index benchmarks/tless", "| 12.3"),
         ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "benchmarks/tless", "| 98.8 |"),
         ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "experiments/tless-ablation", "| start |"),
-        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "explanation/positions", "| 12 % |"),
-        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "explanation/temporal-filtering", "| 98.8 |"),
+        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "benchmarks/positions", "| 12 % |"),
+        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "benchmarks/temporal-filtering", "| 98.8 |"),
         ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "experiments/three-parts", "| 99.9 |"),
     ],
 )
