@@ -16,10 +16,11 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.bags import bag_io
-from shared_pose_ros.replay.bag_frames import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, read_poses
+from shared_pose_ros.replay.bag_frames import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, by_id
 from shared_pose_ros.replay.demo_results import Recording
 from shared_pose_ros.replay.player import Player, play, spinning, wait
 from shared_pose_ros.resources import set_dds_profile
+from shared_pose_ros.ros.messages.poses import read_poses
 
 REMAPS = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "detections": DETECTIONS_TOPIC}
 TYPES = {
@@ -116,15 +117,15 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
         wait(lambda: cell.status_time > asked and cell.settled, ANSWER_SECONDS, node.check)
         counters, name, digest = cell.counters, cell.value("bundle"), cell.value("weights_sha256")
         code = node.stop()
-    answers = {}
+    responses = {}
     for when, data in cell.answers:
-        message = bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D)
-        answers.setdefault(bag_io.stamp_ns(message), (when, message))
+        poses = read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))
+        responses.setdefault(poses.stamp, (when, poses))
     return Recording(
         frames_in=len(frames),
-        poses={stamp: dict(read_poses(message)) for stamp, (_, message) in answers.items()},
+        poses={stamp: by_id(poses) for stamp, (_, poses) in responses.items()},
         asked={frame.stamp: tuple(frame.boxes) for frame in frames},
-        latencies=[when - sent[stamp] for stamp, (when, _) in answers.items() if stamp in sent],
+        latencies=[when - sent[stamp] for stamp, (when, _) in responses.items() if stamp in sent],
         counters=counters,
         bundle=name,
         weights_sha256=digest,

@@ -12,9 +12,11 @@ from typing import Any
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, Recording
-from shared_pose_ros.replay.offline import Reply
+from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.replay.offline import Response
 from shared_pose_ros.replay.player import Key, Player, Sent, header_key, play, spinning, wait
 from shared_pose_ros.replay.results import Timing, grown, live_figures
+from shared_pose_ros.ros.messages.poses import read_poses
 
 ANSWER_SECONDS = 10.0
 """After the last message, poses and diagnostics that have not come within this time are not waited for."""
@@ -29,14 +31,14 @@ class LiveRun:
     """What came back.
 
     Attributes:
-        replies: the answers in order of arrival.
-        figures: ``replay_results.live_figures``.
+        responses: in order of arrival.
+        figures: ``results.live_figures``.
         counters: by how much the node's counters grew; None without diagnostics.
         values: the node's last diagnostics, empty without.
         problem: why nothing was played, empty if something was.
     """
 
-    replies: Sequence[Reply]
+    responses: Sequence[Response]
     figures: Mapping[str, Any]
     counters: Mapping[str, int] | None
     values: Mapping[str, str]
@@ -83,8 +85,8 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
         answers = list(player.answers)
     images = sum(item.topic == target[topics.image] for item in sent)
     figures = live_figures(match(sent, answers, target[topics.image], target[topics.detections]), asked, images)
-    replies = [Reply(time.time_ns() - int((time.monotonic() - when) * 1e9), _message(data)) for when, data in answers]
-    return LiveRun(replies, figures, counters, values)
+    said = [Response(time.time_ns() - int((time.monotonic() - when) * 1e9), _poses(data)) for when, data in answers]
+    return LiveRun(said, figures, counters, values)
 
 
 def match(sent: Sequence[Sent], answers: Sequence[tuple[float, bytes]], image: str, detections: str) -> list[Timing]:
@@ -148,5 +150,5 @@ def _period(sent: Sequence[Sent], image: str) -> float:
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
 
 
-def _message(data: bytes) -> Any:
-    return bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D)
+def _poses(data: bytes) -> PublishedPoses:
+    return read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))

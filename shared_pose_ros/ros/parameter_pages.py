@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from shared_pose_ros.pipeline.parameters import PARAMETERS, Parameter
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 from shared_pose_ros.ros.diagnostics.keys import documented
-from shared_pose_ros.ros.parameters import TABLE, Parameter
 
 TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
 
@@ -19,12 +19,12 @@ TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
 def yaml_text() -> str:
     """The parameter file: every parameter with its default, preceded by its description, limits and unit."""
     lines = [
-        "# Parameters of shared_pose_node with their defaults. Written from shared_pose_ros/ros/parameters.py by",
+        "# Parameters of shared_pose_node with their defaults. Written from shared_pose_ros/pipeline/parameters.py by",
         "# `python -m shared_pose_ros.ros.parameter_pages`. Copy it, change the copy, pass it as params_file.",
         "/**:",
         "  ros__parameters:",
     ]
-    for row in TABLE:
+    for row in PARAMETERS.values():
         notes = [
             TYPE_NAMES[row.type],
             row.limits,
@@ -39,7 +39,7 @@ def yaml_text() -> str:
 def parameter_table() -> str:
     """Markdown table of the parameters."""
     rows = ["| parameter | type | default | allowed | unit | changes | |", "|---|---|---|---|---|---|---|"]
-    for row in TABLE:
+    for row in PARAMETERS.values():
         when = "before configure" if row.read_only else "any time"
         cells = [f"`{row.name}`", TYPE_NAMES[row.type], f"`{_yaml_value(row)}`", row.limits, row.unit, when]
         rows.append(f"| {' | '.join([*cells, row.description])} |")

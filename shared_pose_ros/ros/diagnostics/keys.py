@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared_pose_ros.pipeline.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.pairing import RECENT_ARRAYS
 
 RATE_SECONDS = 5

@@ -1,9 +1,8 @@
-"""Batches: split, warmed when max_batch is raised, halved when memory is short, with the allocators' real errors."""
+"""The estimation stage: batches split, warmed ahead, halved when memory is short, with the allocators' real errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -11,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from shared_pose_ros.ros.batches import Batches
-from shared_pose_ros.ros.diagnostics.memory import cause, gpu_mib, is_out_of_memory, resident_mib
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.memory import cause, gpu_mib, is_out_of_memory, resident_mib
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import Estimation
+from shared_pose_ros.pipeline.statistics import Statistics
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
@@ -71,11 +73,14 @@ class ShortOfMemory:
         self.tried: list[int] = []
         self.warmed: list[int] = []
 
-    def estimate(self, image: Any, boxes: np.ndarray, object_index: np.ndarray, camera_matrix: Any) -> Any:
+    def estimate(
+        self, image: Any, boxes: np.ndarray, object_index: np.ndarray, camera_matrix: Any, depth: Any
+    ) -> PoseEstimate:
         self.tried.append(len(boxes))
         if len(boxes) > self.room:
             self.fail()
-        return SimpleNamespace(index=object_index)
+        rotations = np.ones((len(boxes), 1, 3, 3), np.float32) * object_index[:, None, None, None]
+        return PoseEstimate(rotations, np.ones((len(boxes), 1), np.float32), None, False)
 
     def warm_up(self, size: tuple[int, int], sizes: range) -> None:
         for number in sizes:
@@ -84,12 +89,16 @@ class ShortOfMemory:
             self.warmed.append(number)
 
 
+def frame(count: int) -> Frame:
+    names = [str(number) for number in range(count)]
+    return Frame(0, "camera", IMAGE, Detections(np.ones((count, 4), np.float32), np.arange(count), names, names))
+
+
 def run(estimator: ShortOfMemory, count: int, max_batch: int) -> tuple[list[int], dict[str, int]]:
-    """Indices in the order of the answers, and the counters."""
+    """Indices in the order of the estimates, and the counters."""
     statistics = Statistics()
-    batches = Batches(estimator, statistics, max_batch)
-    parts = batches.run(IMAGE, np.ones((count, 4)), np.arange(count), (None,), max_batch)
-    return np.concatenate([part.index for part in parts]).tolist(), statistics.snapshot()[0]
+    estimate = Estimation(estimator, statistics, max_batch)(frame(count), NodeParameters(max_batch=max_batch)).estimate
+    return estimate.rotations[:, 0, 0, 0].astype(int).tolist(), statistics.snapshot()[0]
 
 
 @pytest.mark.parametrize("fail", ALLOCATIONS)
@@ -135,12 +144,12 @@ def test_other_errors_are_not_tried_again() -> None:
 
 def test_a_raised_max_batch_warms_what_it_adds_once() -> None:
     estimator, statistics = ShortOfMemory(6), Statistics()
-    batches = Batches(estimator, statistics, 2)
+    estimation = Estimation(estimator, statistics, 2)
     for max_batch in (2, 1, 4, 4, 3):
-        batches.prepare(max_batch)
+        estimation.prepare(max_batch)
     assert estimator.warmed == [3, 4] and not statistics.snapshot()[0]
     for _ in range(2):
-        batches.prepare(8)
+        estimation.prepare(8)
     counters, reasons = statistics.snapshot()
     assert estimator.warmed == [3, 4, 5, 6] and counters == {"warm_up_error": 1}
     assert "5 to 8 objects" in reasons["warm_up_error"] and "can't allocate memory" in reasons["warm_up_error"]
@@ -149,7 +158,7 @@ def test_a_raised_max_batch_warms_what_it_adds_once() -> None:
 def test_batch_sizes_are_kept_for_diagnostics() -> None:
     statistics = Statistics()
     assert statistics.batches() == (None, None, None)
-    batches = Batches(ShortOfMemory(9), statistics, 4)
+    estimation = Estimation(ShortOfMemory(9), statistics, 4)
     for count in (4, 0, 5):
-        batches.run(IMAGE, np.ones((count, 4)), np.arange(count), (None,), 4)
+        estimation(frame(count), NodeParameters(max_batch=4))
     assert statistics.batches() == (1, 3.0, 4)
