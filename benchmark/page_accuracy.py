@@ -1,4 +1,4 @@
-"""Tables of accuracy: those of docs/evaluation.md and docs/training.md."""
+"""Tables of accuracy: the T-LESS bundle, the systems of a campaign side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared_pose_ros.report.system_tables import angles, percent, spread
 
 THIRTY = "tless30.json"
 SYSTEMS = "tables_tless30-systems.json"
-"""The paper's systems on equal terms: two tables, the plot of accuracy, a row of docs/benchmarks.md."""
+"""The paper's systems on equal terms: two tables, the plot of accuracy, a row of the headlines."""
 
 
 def campaign_table(result: Mapping[str, Any], number: int) -> str:
@@ -98,17 +98,13 @@ def bundle_sets(result: Mapping[str, Any]) -> str:
     return "\n\n".join([table(head, rows, aligned=True), about, *notes])
 
 
-def evaluation_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/evaluation.md by their marks."""
+def accuracy_tables(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
+    """The tables by their names; ``read`` gives a result by its file's name."""
     return {
-        "T-LESS sets": lambda: bundle_sets(read(THIRTY)),
-        "T-LESS objects": lambda: bundle_objects(read(THIRTY)),
-        "systems, accuracy": lambda: campaign_table(read(SYSTEMS), 0),
-        "systems, cost": lambda: campaign_table(read(SYSTEMS), 1),
-        "ablation": lambda: systems_table(read("tables_tless-ablation.json")),
+        "tless-sets": lambda: bundle_sets(read(THIRTY)),
+        "tless-objects": lambda: bundle_objects(read(THIRTY)),
+        "tless-systems-accuracy": lambda: campaign_table(read(SYSTEMS), 0),
+        "tless-systems-cost": lambda: campaign_table(read(SYSTEMS), 1),
+        "tless-ablation": lambda: systems_table(read("tables_tless-ablation.json")),
+        "three-parts": lambda: systems_table(read("tables_three-parts.json"), objects=True),
     }
-
-
-def training_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/training.md by their marks."""
-    return {"three parts": lambda: systems_table(read("tables_three-parts.json"), objects=True)}

@@ -1,4 +1,4 @@
-"""The first table of docs/benchmarks.md: what it comes to, beside target or peer, with the command of each figure."""
+"""The table of headlines: what it comes to, beside target or peer, with the command of each figure."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shared_pose_ros.report.published_figures import PUBLISHED
 from shared_pose_ros.report.system_tables import percent
 
 OURS = "this package"
+FIGURES = "/docs/benchmarks"
 SYSTEMS_COMMAND = "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=PHOTOGRAPHS"
 Row = tuple[str, str, str]
 """A figure's name, its value, and its target or peer."""
@@ -19,14 +20,13 @@ Row = tuple[str, str, str]
 
 def headlines(read: Callable[[str], Any]) -> str:
     """The table; `read` gives a result by its file's name."""
-    thirty = "evaluation.md#thirty-t-less-objects-in-one-network"
-    equal_terms = "evaluation.md#the-papers-systems-on-all-30-t-less-objects"
+    running = node(read("node_cpu.json"), read("message_path.json"))
     groups = [
-        (bundle(read(THIRTY)), "make benchmark-tless TLESS=DIR", f"[T-LESS]({thirty})"),
-        ([systems(read(SYSTEMS))], SYSTEMS_COMMAND, f"[systems]({equal_terms})"),
-        (inference(read("inference_cpu.json")), "make benchmark-inference", "[inference](#inference)"),
-        (node(read("node_cpu.json"), read("message_path.json")), "make benchmark-node", "[node](#the-node)"),
-        ([soak(read("soak.json"))], "make benchmark-soak", "[soak](#soak)"),
+        (bundle(read(THIRTY)), "make benchmark-tless TLESS=DIR", f"[T-LESS]({FIGURES}/tless.md)"),
+        ([systems(read(SYSTEMS))], SYSTEMS_COMMAND, "[systems](/docs/experiments/tless-systems.md)"),
+        (inference(read("inference_cpu.json")), "make benchmark-inference", f"[inference]({FIGURES}/inference.md)"),
+        (running, "make benchmark-node", f"[node]({FIGURES}/node.md)"),
+        ([soak(read("soak.json"))], "make benchmark-soak", f"[soak]({FIGURES}/node.md#soak)"),
     ]
     rows = [[*row, f"`{command}`", section] for made, command, section in groups for row in made]
     return table(["", "measured", "target or peer", "command", "section"], rows)

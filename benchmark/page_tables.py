@@ -1,6 +1,8 @@
-"""Writes the tables of docs/*.md and the plots in docs/images/ from benchmark/results/*.json.
+"""Writes the tables of docs/ and README.md and the plots in docs/images/ from benchmark/results/*.json.
 
 python benchmark/page_tables.py        from the root of the source tree, after a measurement
+
+A table stands wherever a page has ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between them is written anew.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from page_accuracy import evaluation_page, training_page
+from page_accuracy import accuracy_tables
 from page_headlines import headlines
-from page_node import node_page
+from page_node import position_tables
 from page_plots import draw
-from page_text import digits, reader, table
+from page_text import digits, reader, relative_links, table
 
-from shared_pose_ros.ros.parameter_pages import fill
+from shared_pose_ros.ros import parameter_pages
 
 QUIET = 10.0
 """Percent of the processors: with more in use before anything was started, the page says that figures are too high."""
@@ -161,34 +163,34 @@ def inference_tables(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def benchmarks_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/benchmarks.md by their marks; `read` gives a result by its file's name."""
-    node, path, soak = read("node_cpu.json"), read("message_path.json"), read("soak.json")
-    inference = read("inference_cpu.json")
+def tables(root: Path) -> dict[str, Callable[[], str]]:
+    """Every table that a page may show, by its name; results are read from ``root``, the source tree."""
+    read = reader(root)
+    node = read("node_cpu.json")
     return {
         "headlines": lambda: headlines(read),
-        "machine": lambda: machine(node),
-        "overhead": lambda: overhead_table(node),
-        "detections": lambda: detections_table(node),
-        "startup": lambda: startup_table(node),
-        "rate": lambda: rate_table(node),
-        "message path": lambda: message_table(path),
-        "soak": lambda: soak_table(soak),
-        "inference": lambda: inference_tables(inference),
+        "node-machine": lambda: machine(node),
+        "node-overhead": lambda: overhead_table(node),
+        "node-detections": lambda: detections_table(node),
+        "node-startup": lambda: startup_table(node),
+        "node-rate": lambda: rate_table(node),
+        "message-path": lambda: message_table(read("message_path.json")),
+        "soak": lambda: soak_table(read("soak.json")),
+        "inference": lambda: inference_tables(read("inference_cpu.json")),
+        **position_tables(read),
+        **accuracy_tables(read),
+        **parameter_pages.GENERATED,
     }
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The texts of the pages under `root`, by their paths in it, with all tables written anew."""
-    read = reader(root)
-    tables = {
-        "benchmarks.md": benchmarks_page(read),
-        "evaluation.md": evaluation_page(read),
-        "node.md": node_page(read),
-        "training.md": training_page(read),
-    }
-    paths = {Path("docs", name): made for name, made in tables.items()}
-    return {path: fill((root / path).read_text(encoding="utf-8"), made) for path, made in paths.items()}
+    """The texts of the pages under ``root`` that show tables, by their paths in it, with all tables written anew.
+
+    Raises:
+        ValueError: a page asks for an unknown table, or no page shows one of them.
+    """
+    made = parameter_pages.filled(root, tables(root), complete=True)
+    return {path: relative_links(text, path) for path, text in made.items()}
 
 
 def main(root: Path = Path()) -> int:

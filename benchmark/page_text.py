@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,3 +31,8 @@ def digits(cell: Any) -> str:
     if not isinstance(cell, float):
         return str(cell)
     return f"{cell:.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+
+
+def relative_links(text: str, page: Path) -> str:
+    """Links that begin at the root of the source tree, `](/docs/...)`, as links from ``page``, a path in it."""
+    return re.sub(r"\]\(/([^)#]+)", lambda match: "](" + os.path.relpath(match[1], page.parent), text)

@@ -88,7 +88,7 @@ def _import_live() -> ModuleType:
     except ImportError as error:
         raise ValueError(
             f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/installation.md), or score the bag without ROS by --offline"
+            "installation (docs/how-to/install.md), or score the bag without ROS by --offline"
         ) from error
     demo_ros.prepare_environment()
     return demo_ros

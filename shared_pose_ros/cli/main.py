@@ -64,7 +64,7 @@ def _import_command(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"shared_pose_ros.cli.{command.replace('-', '_')}")
     except ImportError as error:
-        remedy = "install the package with its extras (docs/installation.md)"
+        remedy = "install the package with its extras (docs/how-to/install.md)"
         print(f"shared_pose {command}: {error}; {remedy}", file=sys.stderr)
         raise SystemExit(2) from error
 

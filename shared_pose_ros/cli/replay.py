@@ -118,7 +118,7 @@ def _live(options: argparse.Namespace, session: Session) -> Outcome:
     except ImportError as error:
         raise ValueError(
             f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/how-to/installation.md), or leave --live out"
+            "installation (docs/how-to/install.md), or leave --live out"
         ) from error
     remaps = _remaps(options.remap, session.topics)
     plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, remaps)

@@ -55,7 +55,7 @@ class MessageAccounting:
         received: images, detections, depth, camera_info and truth messages that could be read.
         used: images that were part of a pair, and depth (images) that a pair used.
         published: poses (messages) and objects.
-        counters: the node's (docs/reference/node.md), zeros included.
+        counters: the node's (docs/reference/counters.md), zeros included.
         reasons: the latest reason by counter.
         damaged: messages that could not be read, by topic.
         errors: unexpected errors with their origin.

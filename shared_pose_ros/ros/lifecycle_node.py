@@ -7,7 +7,7 @@ activate   subscribe, start the worker, publish ~/vision_info.
 deactivate unsubscribe, stop the worker, count what waited.
 cleanup    drop the bundle and the publishers.
 
-Topics, QoS, parameters, counters and diagnostics: docs/node.md.
+Topics, QoS, parameters, counters and diagnostics: docs/reference/.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ def tree(tmp_path):
     """A copy of what the pages are made of."""
     for folder in ("docs", "benchmark/results"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
 
@@ -72,23 +73,38 @@ def test_the_readme_states_the_committed_figures():
 @pytest.mark.parametrize(
     ("name", "path", "value", "pages", "shown"),
     [
-        ("soak.json", ["problems"], ["node died"], "benchmarks", "| node died | none |"),
-        ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks evaluation", "| 12.3"),
-        ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "evaluation", "| 98.8 |"),
-        ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "evaluation", "| start |"),
-        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "node", "| 12 % |"),
-        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "node", "| 98.8 |"),
-        ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "training", "| 99.9 |"),
+        ("soak.json", ["problems"], ["node died"], "benchmarks/index benchmarks/node", "| node died |"),
+        ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks/index benchmarks/tless", "| 12.3"),
+        ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "benchmarks/tless", "| 98.8 |"),
+        ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "experiments/tless-ablation", "| start |"),
+        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "benchmarks/positions", "| 12 % |"),
+        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "benchmarks/temporal-filtering", "| 98.8 |"),
+        ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "experiments/three-parts", "| 99.9 |"),
     ],
 )
 def test_other_figures_make_other_pages(tree, name, path, value, pages, shown):
     change(tree, name, path, value)
     changed = {
-        page.stem: text
+        page.relative_to("docs").with_suffix("").as_posix(): text
         for page, text in page_tables.pages(tree).items()
         if text != (tree / page).read_text(encoding="utf-8")
     }
     assert sorted(changed) == pages.split() and all(shown in text for text in changed.values())
+
+
+def test_a_table_may_stand_on_any_page_and_its_links_lead_from_there(tree):
+    text = "# Moved\n\n<!-- table: headlines -->\n<!-- end -->\n"
+    (tree / "docs" / "deeper" / "still").mkdir(parents=True)
+    (tree / "docs" / "deeper" / "still" / "page.md").write_text(text, encoding="utf-8")
+    made = page_tables.pages(tree)[Path("docs/deeper/still/page.md")]
+    assert "[T-LESS](../../benchmarks/tless.md)" in made and "[soak](../../benchmarks/node.md#soak)" in made
+
+
+def test_a_page_that_asks_for_an_unknown_table_is_named(tree):
+    with (tree / "docs" / "benchmarks" / "tless.md").open("a", encoding="utf-8") as page:
+        page.write("<!-- table: latenzy -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match=r"tless\.md: no table latenzy; there are .*headlines"):
+        page_tables.pages(tree)
 
 
 def test_tables_of_seeds_give_mean_and_deviation():
@@ -146,7 +162,7 @@ def test_without_matplotlib_the_tables_are_written_and_the_remedy_is_said(tree, 
     change(tree, "soak.json", ["problems"], ["node died"])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert page_tables.main(tree) == 1 and "requirements/benchmark.txt" in capsys.readouterr().err
-    assert "node died" in (tree / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "node died" in (tree / "docs" / "benchmarks" / "node.md").read_text(encoding="utf-8")
 
 
 def test_a_score_on_tless_keeps_no_instances_and_no_paths(tmp_path, tiny_bundle, monkeypatch):

@@ -111,7 +111,7 @@ def test_without_ros_the_remedy_is_named(tmp_path, capsys, monkeypatch, tiny_bun
     monkeypatch.setattr(demo.signal, "signal", lambda *_: None)
     assert main(["demo", "--out", str(tmp_path), "--bundle", str(tiny_bundle)]) == 2
     error = capsys.readouterr().err
-    assert "make setup" in error and "docs/installation.md" in error and len(error.strip().splitlines()) == 1
+    assert "make setup" in error and "docs/how-to/install.md" in error and len(error.strip().splitlines()) == 1
 
 
 def test_help_shows_examples_without_ros():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from checkout import ROOT
@@ -67,14 +69,41 @@ def test_committed_yaml_is_the_generated_one() -> None:
 
 
 def test_committed_page_holds_the_generated_tables() -> None:
-    page = (ROOT / "docs" / "node.md").read_text(encoding="utf-8")
-    assert page == parameter_pages.fill(page), "run: python -m shared_pose_ros.ros.parameter_pages"
-    assert all(f"| `{name}` |" in page for name in [*PARAMETERS, *COUNTERS])
+    pages = parameter_pages.filled(ROOT, parameter_pages.GENERATED)
+    for path, text in pages.items():
+        committed = (ROOT / path).read_text(encoding="utf-8")
+        assert text == committed, f"{path}; run: python -m shared_pose_ros.ros.parameter_pages"
+    assert all(f"| `{name}` |" in "".join(pages.values()) for name in [*PARAMETERS, *COUNTERS])
 
 
-def test_a_page_without_a_place_for_a_table_is_an_error() -> None:
-    with pytest.raises(ValueError, match="generated: parameters"):
-        parameter_pages.fill("no place here")
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "docs" / "deep").mkdir(parents=True)
+    (tmp_path / "README.md").write_text("before\n<!-- table: one -->\nold\n<!-- end -->\nafter", encoding="utf-8")
+    page = "<!-- table: two -->\n<!-- end -->\n<!-- table: other -->\nkept\n<!-- end -->\n"
+    page += "<!-- table: one -->\nx\n<!-- end -->\n"
+    (tmp_path / "docs" / "deep" / "page.md").write_text(page, encoding="utf-8")
+    return tmp_path
+
+
+def test_tables_are_written_wherever_they_are_marked(tree: Path) -> None:
+    pages = parameter_pages.filled(tree, {"one": lambda: "1", "two": lambda: "2"})
+    assert pages[Path("README.md")] == "before\n<!-- table: one -->\n1\n<!-- end -->\nafter"
+    assert pages[Path("docs/deep/page.md")] == (
+        "<!-- table: two -->\n2\n<!-- end -->\n<!-- table: other -->\nkept\n<!-- end -->\n"
+        "<!-- table: one -->\n1\n<!-- end -->\n"
+    )
+
+
+def test_a_mark_without_an_end_an_unknown_one_and_a_table_without_a_place_are_errors(tree: Path) -> None:
+    one, two = {"one": lambda: "1"}, {"two": lambda: "2"}
+    with pytest.raises(ValueError, match=r"page\.md: no table other; there are one, two"):
+        parameter_pages.filled(tree, {**one, **two}, complete=True)
+    with pytest.raises(ValueError, match="no page shows three"):
+        parameter_pages.filled(tree, {**one, "three": lambda: "3"})
+    (tree / "README.md").write_text("<!-- table: one -->\n1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"README\.md: each .* needs an"):
+        parameter_pages.filled(tree, one)
 
 
 def test_values_are_read_from_text():

@@ -2,7 +2,7 @@
 
 The encoder is nearly all of the network's work. Processors with bf16 instructions run it twice as fast in bf16 as in
 fp32, those with 8-bit dot products again up to twice as fast in int8 (int8.py); crop, head, rotations and
-merging stay in fp32. Measured: docs/benchmarks.md, section Inference.
+merging stay in fp32. Measured: docs/benchmarks/inference.md.
 """
 
 from __future__ import annotations

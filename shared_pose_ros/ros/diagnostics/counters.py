@@ -1,4 +1,4 @@
-"""The one list of everything that can happen to an input; diagnostics, the log and docs/node.md derive from it."""
+"""The one list of what can happen to an input; diagnostics, the log and docs/reference/counters.md derive from it."""
 
 from __future__ import annotations
 

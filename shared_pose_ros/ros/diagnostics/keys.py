@@ -1,4 +1,4 @@
-"""The one list of the values in /diagnostics; reporter.py fills them, docs/node.md is written from it. No ROS."""
+"""The one list of the values in /diagnostics; reporter.py fills them, docs/reference/counters.md derives from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LATENCIES: Mapping[str, str] = {
     "total": "complete pair to published",
 }
 RESOURCES: Mapping[str, str] = {
-    "tracks": "objects that are remembered ([memory](#memory-between-frames))",
+    "tracks": "objects that the temporal filter remembers",
     "batch/last": "objects in the latest run of the network; empty before the first",
     "batch/mean": f"mean over the latest {WINDOW} runs",
     "batch/max": "greatest over them",

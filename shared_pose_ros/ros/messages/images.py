@@ -52,8 +52,7 @@ def rgb_from_image(message: Any) -> np.ndarray:
 
     Raises:
         ImageError: no pixels (empty_image), data shorter than the size says (truncated_image), or an encoding that
-        cannot be
-            read (bad_encoding).
+            cannot be read (bad_encoding).
     """
     encoding = message.encoding.lower()
     if message.width == 0 or message.height == 0:
@@ -71,8 +70,7 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
 
     Raises:
         ImageError: no data (empty_image), a JPEG or PNG without its end (truncated_image), a depth image
-        (bad_encoding), or data
-            that OpenCV cannot decode (undecodable_image).
+            (bad_encoding), or data that OpenCV cannot decode (undecodable_image).
     """
     data = np.frombuffer(message.data, dtype=np.uint8)
     if data.size == 0:
