@@ -178,7 +178,7 @@ class Estimation:
         return dataclasses.replace(frame, detections=detections, estimate=estimate)
 
     def _batches(self, frame: Frame, size: int) -> list[PoseEstimate]:
-        """PoseEstimates that together answer all objects, in their order; one, with B = 0, for none.
+        """PoseEstimates that together cover all objects, in their order; one, with B = 0, for none.
 
         A batch that memory does not suffice for is halved, and so are the frame's following ones (counter
         batch_halved); the next frame begins with max_batch again.
