@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from page_accuracy import accuracy_tables
+from page_diagrams import diagrams
 from page_headlines import headlines
 from page_node import position_tables
 from page_plots import draw
@@ -194,8 +195,8 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def main(root: Path = Path()) -> int:
-    """Rewrite pages and plots under `root`, the source tree."""
-    for path, text in pages(root).items():
+    """Rewrite pages, diagrams and plots under ``root``, the source tree."""
+    for path, text in {**pages(root), **diagrams()}.items():
         (root / path).write_text(text, encoding="utf-8")
     try:
         draw(root)

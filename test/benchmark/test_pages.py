@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import page_accuracy
+import page_diagrams
 import page_headlines
 import page_plots
 import page_tables
@@ -132,6 +133,16 @@ def test_the_plots_are_of_the_committed_figures():
         assert root.tag.endswith("}svg") and page_plots.digest(data) in text, f"{path}: {REMEDY}"
         names = [row["name"] for row in data["rows"]] if "rows" in data else list(data["panels"][1]["times"])
         assert len(names) > 4 and all(name in text for name in names)
+
+
+def test_the_diagrams_are_the_drawn_ones_and_name_files_that_exist():
+    for path, text in page_diagrams.diagrams().items():
+        assert text == (ROOT / path).read_text(encoding="utf-8"), f"{path}: {REMEDY}"
+        ElementTree.fromstring(text)
+    for boxes, arrows, _ in (page_diagrams.callback_to_publish(), page_diagrams.cad_to_bundle()):
+        named = [line for box in boxes.values() for line in box.lines if line.endswith((".py", "/"))]
+        assert len(named) > 3 and all(list((ROOT / "shared_pose_ros").glob(f"**/{name}")) for name in named), named
+        assert {end.split(".")[0] for arrow in arrows for end in arrow[:2]} == set(boxes)
 
 
 def test_every_system_of_the_latency_has_a_style():
