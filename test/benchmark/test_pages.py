@@ -61,8 +61,8 @@ def test_the_readme_states_the_committed_figures():
     [compact] = [network for network in networks if (network["encoder"], network["turns"]) == ("compact", 4)]
     times = {count: row["median"] for count, row in compact["systems"]["this package int8"]["ms"].items()}
     for sentence in (
-        f"**{scores[0]} %** (chance 18.1 %) on rendered frames, {scores[1]} % on a real one",
-        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four looks each)",
+        f"**{scores[0]} %** (random rotations: 18.1 %) on rendered frames, {scores[1]} % on a real one",
+        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four TTA rotations each)",
         f"{node['detections']['network']['8']['p50_ms']:.0f} ms for eight at 1280×1024",
         f"active {node['startup']['start_to_active_median_s']:.1f} s after its start",
     ):
