@@ -113,7 +113,7 @@ def test_tables_of_seeds_give_mean_and_deviation():
     made = {"systems": [{"name": "one", "samples": 1000, "evaluations": seeds}], "machine": "M"}
     lines = page_accuracy.systems_table(made, objects=True).splitlines()
     assert lines[2] == "| one | 50.0 ± 35.4 | 50.0 ± 35.4 | 7.0 ± 0.0 | 30.0 ± 0.0 | 60.0 ± 0.0 |"
-    assert lines[3] == "| chance | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
+    assert lines[3] == "| random rotations | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
     made["systems"].append({**made["systems"][0], "samples": 2000})
     assert "| one | 1,000 | 50.0 ± 35.4 |" in page_accuracy.systems_table(made)
 
