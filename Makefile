@@ -138,7 +138,7 @@ benchmark-tless: tless-data setup
 benchmark-positions: TLESS_SETS = pbr_dev/test
 benchmark-positions: tless-data setup
 	$(BIN)/shared_pose export models/tless30.pose.pt --objects "$(TLESS)/models_cad" --out out/positions/tless30.pose.pt
-	$(BIN)/shared_pose render-bop --objects models/parts --out out/positions/parts --heaps 6 --views 8 --seed 12
+	$(BIN)/shared_pose render-bop --objects models/parts --out out/positions/parts --scenes 6 --views 8 --seed 12
 	$(BIN)/python benchmark/depth.py --data "$(TLESS)" --json benchmark/results/depth.json \
 	    --set tless "$(TLESS)/pbr_dev" out/positions/tless30.pose.pt "$(TLESS)/models_cad" \
 	    --set parts out/positions/parts models/demo_parts.pose.pt models/parts \
@@ -158,7 +158,7 @@ benchmark-tless-systems: tless-data photographs setup
 
 benchmark-three-parts: photographs setup
 	$(call campaign,three-parts)
-	$(BIN)/shared_pose render-bop --objects models/parts --subset ring,tee,lever --heaps 15 --views 4 --out out/heldout
+	$(BIN)/shared_pose render-bop --objects models/parts --subset ring,tee,lever --scenes 15 --views 4 --out out/heldout
 	$(call tables,three-parts,three-parts,--bop out/heldout)
 	$(call tables,three-parts,three-parts_detector,--bop out/heldout --protocol detector --no-cost)
 	$(MAKE) pages

@@ -35,7 +35,7 @@ from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.pipeline.temporal_filter import TemporalFilter
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.scenes import clutter
-from shared_pose_ros.scenes.layout import HeapBuilder
+from shared_pose_ros.scenes.layout import SceneBuilder
 from shared_pose_ros.scenes.renderer import Studio, develop, look_at
 from shared_pose_ros.scenes.textures import GROUNDS
 from shared_pose_ros.training.provenance import processor_name
@@ -71,7 +71,7 @@ class Heap:
         self._generator = np.random.default_rng([SETTINGS.seed, number])
         dice = torch.Generator().manual_seed(int(self._generator.integers(2**31)))
         chosen = self._generator.permutation(len(objects))[: SETTINGS.parts[0] + number % 3]
-        self._parts = HeapBuilder(objects, radius=SETTINGS.radius).build(chosen, dice, None)
+        self._parts = SceneBuilder(objects, radius=SETTINGS.radius).build(chosen, dice, None)
         ground = list(GROUNDS.values())[number % len(GROUNDS)](self._generator)
         bodies = clutter._bodies(objects, self._parts, None, self._generator)
         self._studio = Studio(bodies, ground, clutter._draw_lights((4, 16), self._generator), make_rasterizer())

@@ -70,7 +70,7 @@ def run(bundle: Path, folder: Path, names: list[str]) -> dict[str, Any]:
         "bundle": bundle.name,
         "weights_sha256": facts.weights_sha256,
         "samples": facts.samples,
-        "turns": facts.turns,
+        "turns": facts.tta_rotations,
         "sets": [evaluate(bundle, folder, name) for name in names],
     }
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from shared_pose_ros.resources import share_folder
 
 RECORD_NAME = "campaign.json"
 _DEFAULT_COMMAND = "train"
-_KEYS = {"objects", "options", "seeds", "settings", "turns", "runs"}
+_OLD_TTA_KEY = "turns"
+_KEYS = {"objects", "options", "seeds", "settings", "tta_rotations", "runs"}
 _RUN_KEYS = {"command", "seeds", "settings"}
 # The trainings; what else may be a run, build-codebook, writes a bundle in one go.
 _RESUMABLE = ("train", "train-encoder")
@@ -41,12 +43,12 @@ class Job:
     Attributes:
         name: NAME-SEED.
         arguments: the command line, but for --out and what may differ from sitting to sitting.
-        turns: of the bundle that is exported afterwards, None for none.
+        tta_rotations: of the bundle that is exported afterwards, None for none.
     """
 
     name: str
     arguments: tuple[str, ...]
-    turns: int | None
+    tta_rotations: int | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +135,7 @@ def _job(
         words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     for key, value in {**(values.get("settings", {}) if trains else {}), **entry.get("settings", {})}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
-    return Job(f"{name}-{seed}", tuple(words), values.get("turns", 4) if trains else None)
+    return Job(f"{name}-{seed}", tuple(words), values.get("tta_rotations", 4) if trains else None)
 
 
 def _read_yaml(name_or_path: str) -> dict[str, Any]:
@@ -149,6 +151,9 @@ def _read_yaml(name_or_path: str) -> dict[str, Any]:
         raise ValueError(f"campaign {path} is no YAML ({error}); correct the file") from error
     if not isinstance(values, dict) or not isinstance(values.get("runs"), dict):
         raise ValueError(f"campaign {path} has no runs; see those in {folder}")
+    if _OLD_TTA_KEY in values:
+        print(f"{path}: {_OLD_TTA_KEY} is now tta_rotations; the old name goes in the next release", file=sys.stderr)
+        values["tta_rotations"] = values.pop(_OLD_TTA_KEY)
     unknown = sorted(set(values) - _KEYS)
     if unknown:
         raise ValueError(f"campaign {path} has an unknown key {unknown[0]}; known: {', '.join(sorted(_KEYS))}")
@@ -191,8 +196,8 @@ def _do(job: Job, out: Path, device: str, record: dict[str, dict[str, Any]], dea
         raise RuntimeError(f"{job.name} failed; the reason stands above")
     # A run that used up the time may be unfinished; if it is not, going on with it costs a moment.
     entry["done"] = time.monotonic() < deadline
-    if entry["done"] and job.turns is not None:
-        export_folder(place, out / f"{job.name}{SUFFIX}", job.turns)
+    if entry["done"] and job.tta_rotations is not None:
+        export_folder(place, out / f"{job.name}{SUFFIX}", job.tta_rotations)
     entry["seconds"] += time.monotonic() - started
     _write_record(out, record)
     return entry["done"]

@@ -56,14 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, default=models / BUNDLE, help="default: models/demo_parts.pose.pt")
     parser.add_argument("--bag", type=Path, default=models / "demo_bag", help="default: models/demo_bag")
     parser.add_argument("--objects", type=Path, default=models / "parts", help="the parts' CAD (default: models/parts)")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames per second (default: 10)")
     parser.add_argument("--offline", action="store_true", help="run the node's pipeline here, without ROS")
 
 
 def run(options: argparse.Namespace) -> int:
     """Play, score, print, write; 0 if every frame and object got its poses and the node lost nothing, else 1."""
     if not 0.1 <= options.rate <= 1000.0:
-        raise ValueError(f"--rate {options.rate:g} is outside 0.1 to 1000 frames a second; give a rate inside")
+        raise ValueError(f"--rate {options.rate:g} is outside 0.1 to 1000 frames per second; give a rate inside")
     if not options.bundle.is_file():
         raise ValueError(f"no bundle at {options.bundle}; give one with --bundle, made by shared_pose train and export")
     # A terminated demo must take its node along.
@@ -106,7 +106,7 @@ def _run_offline(frames: Sequence[BagFrame], bundle: Path, bag: Path) -> Recordi
     return Recording(
         frames_in=len(frames),
         poses=poses,
-        asked={frame.stamp: tuple(frame.boxes) for frame in frames},
+        requests={frame.stamp: tuple(frame.boxes) for frame in frames},
         counters=accounting.counters,
         bundle=estimator.metadata.name,
         weights_sha256=estimator.metadata.weights_sha256,

@@ -11,14 +11,14 @@ from typing import Any
 from shared_pose_ros.baselines.object_specific import combine_networks
 from shared_pose_ros.bundle import (
     SUFFIX,
-    TURNS,
+    TTA_ROTATIONS,
     BundleMetadata,
     BundleObject,
     copy_with_meshes,
     export_bundle,
     load_bundle,
 )
-from shared_pose_ros.cli.common import add_cad_arguments
+from shared_pose_ros.cli.common import add_cad_arguments, add_old_name
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, unpack_meshes
 from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
@@ -40,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="the folder of shared_pose train --out; or a bundle, to give it the CAD of --objects"
     )
     parser.add_argument("--out", type=Path, required=True, help="the bundle to write, NAME.pose.pt")
-    parser.add_argument(
-        "--turns", type=int, choices=TURNS,
-        help="looks at each crop: 4 (default), in four quarter turns, more accurate; 1, as the paper, faster",
+    tta = parser.add_argument(
+        "--tta-rotations", type=int, choices=TTA_ROTATIONS,
+        help="rotation test-time augmentation: 4 (default), each crop in its four quarter rotations, more accurate; 1, "
+        "as the paper, faster",
     )  # fmt: skip
+    add_old_name(parser, "--turns", tta)
     add_cad_arguments(
         parser, required=False, purpose="CAD for pictures and positions, where the training has not kept it: "
     )
@@ -59,17 +61,17 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--objects adds meshes and --no-meshes leaves them out; give one of them")
     objects = ObjectSet.load(options.objects, unit=options.unit) if options.objects else None
     if options.source.name.endswith(SUFFIX):
-        if not (objects or options.no_meshes) or options.turns or options.half:
+        if not (objects or options.no_meshes) or options.tta_rotations or options.half:
             raise ValueError(
                 f"{options.source} is a bundle: give --objects with the CAD to add, or --no-meshes, and neither "
-                "--turns nor --half"
+                "--tta-rotations nor --half"
             )
         source, out = options.source, options.out
         metadata = add_cad(source, objects, out) if objects else copy_with_meshes(source, out, ())
     else:
         storage = "fp16" if options.half else "fp32"
         meshes = not options.no_meshes
-        metadata = export_folder(options.source, options.out, options.turns or 4, objects, storage, meshes)
+        metadata = export_folder(options.source, options.out, options.tta_rotations or 4, objects, storage, meshes)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
@@ -118,7 +120,7 @@ def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
 
 
 def export_folder(
-    folder: Path, out: Path, turns: int = 4, objects: ObjectSet | None = None, storage: str = "fp32",
+    folder: Path, out: Path, tta_rotations: int = 4, objects: ObjectSet | None = None, storage: str = "fp32",
     with_meshes: bool = True,
 ) -> BundleMetadata:  # fmt: skip
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
@@ -126,7 +128,7 @@ def export_folder(
     Args:
         folder: of ``shared_pose train --out``.
         out: the bundle's path.
-        turns: 1, or 4 to look at each crop in four quarter turns.
+        tta_rotations: 1, or 4 to see each crop in its four quarter rotations.
         objects: CAD for pictures, in place of what the training has kept.
         storage: of the weights, "fp32" or "fp16".
         with_meshes: False leaves display meshes out.
@@ -157,7 +159,7 @@ def export_folder(
         samples=sum(one.samples for one in trained),
         seed=config.seed,
         commit=state["commit"],
-        turns=turns,
+        tta_rotations=tta_rotations,
         storage=storage,
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_object_arguments, load_objects
+from shared_pose_ros.cli.common import add_object_arguments, add_old_name, load_objects
 from shared_pose_ros.scenes.bop_export import render_bop, settings_for
 from shared_pose_ros.scenes.clutter import SceneSettings
 
@@ -20,15 +20,16 @@ _DEFAULTS = SceneSettings()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
-        "example:\n  shared_pose render-bop --objects models/parts --out parts_bop --heaps 5 --views 4\n"
+        "example:\n  shared_pose render-bop --objects models/parts --out parts_bop --scenes 5 --views 4\n"
         "  shared_pose evaluate --bundle models/demo_parts.pose.pt --bop parts_bop --json out/parts.json"
     )
     add_object_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="the dataset's root, made where it is missing")
     parser.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    parser.add_argument("--heaps", type=int, default=5, help="scenes (default: 5)")
+    scenes = parser.add_argument("--scenes", type=int, default=5, help="clutter scenes (default: 5)")
+    add_old_name(parser, "--heaps", scenes)
     parser.add_argument("--views", type=int, default=_DEFAULTS.views, help="images of each (default: %(default)s)")
-    parts = "parts in a heap (default: 6-10)"
+    parts = "parts in a scene (default: 6-10)"
     parser.add_argument("--parts", type=_range, default=_DEFAULTS.parts, metavar="MIN-MAX", help=parts)
     parser.add_argument("--size", type=_size, default=_DEFAULTS.size, metavar="HxW", help="pixels (default: 480x640)")
     parser.add_argument("--seed", type=int, default=1, help="of everything (default: 1)")
@@ -36,19 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Render and write; prints which number each class id got."""
-    for name in ("heaps", "views"):
+    for name in ("scenes", "views"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)} gives no images; give at least 1")
     if options.seed < 0:
         raise ValueError(f"--seed {options.seed} is negative; give 0 or more")
     torch.set_num_threads(1)  # sums in one order, whatever the machine
     objects = load_objects(options)
-    given = {"heaps": options.heaps, "views": options.views, "parts": options.parts, "seed": options.seed}
+    given = {"scenes": options.scenes, "views": options.views, "parts": options.parts, "seed": options.seed}
     settings = settings_for(objects, dataclasses.replace(_DEFAULTS, **given), options.size)
-    with tqdm(total=settings.heaps * settings.views, unit="image") as bar:
+    with tqdm(total=settings.scenes * settings.views, unit="image") as bar:
         numbers = render_bop(options.out, objects, settings, options.split, lambda done, _: bar.update(done - bar.n))
     print("object numbers: " + ", ".join(f"{number} {class_id}" for class_id, number in numbers.items()))
-    count = settings.heaps * settings.views
+    count = settings.scenes * settings.views
     print(f"{options.out}: split {options.split}, {count} images; CAD in {options.out / 'models'}")
     return 0
 

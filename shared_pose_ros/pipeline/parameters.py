@@ -171,7 +171,7 @@ class NodeParameters:
     symmetric_representative: str = parameter(
         "reference",
         "Which of the equivalent poses of a symmetric object is published: the network's own (any), the one "
-        "turned nearest to reference_orientation (reference), which planners want, or the one nearest to what was"
+        "rotated nearest to reference_orientation (reference), which planners want, or the one nearest to what was"
         " published last for the detection's id (last; the first time as reference).",
         choices=("any", "reference", "last"),
     )

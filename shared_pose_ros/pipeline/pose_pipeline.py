@@ -21,7 +21,7 @@ from shared_pose_ros.bundle import BundleMetadata
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_symmetry
 from shared_pose_ros.geometry.orientation_covariance import MEDIAN_ANGLE, orientation_covariance
-from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
 from shared_pose_ros.pipeline.frame import Frame, PublishedPoses
 from shared_pose_ros.pipeline.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.pipeline.parameters import NodeParameters
@@ -178,7 +178,7 @@ class Estimation:
         return dataclasses.replace(frame, detections=detections, estimate=estimate)
 
     def _batches(self, frame: Frame, size: int) -> list[PoseEstimate]:
-        """PoseEstimates that together answer all objects, in their order; one, with B = 0, for none.
+        """PoseEstimates that together cover all objects, in their order; one, with B = 0, for none.
 
         A batch that memory does not suffice for is halved, and so are the frame's following ones (counter
         batch_halved); the next frame begins with max_batch again.
@@ -264,14 +264,15 @@ class Selection:
             positions = positions + (rotations @ motions[..., :3, 3:])[..., 0]
             rotations = rotations @ motions[..., :3, :3]
             boxes = positions[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
-        rotations = rotations[:, :count]
+        quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count]))
         published = PublishedPoses(
             stamp=frame.stamp,
             frame_id=frame.frame_id,
             ids=frame.detections.ids,
             class_ids=frame.detections.class_ids,
-            rotations=rotations,
-            quaternions=quaternion_from_rotation(torch.from_numpy(rotations)).numpy(),
+            # Of the quaternions, so that who reads the message has the same to the last bit.
+            rotations=rotation_from_quaternion(quaternions).numpy(),
+            quaternions=quaternions.numpy(),
             positions=positions[:, :count],
             confidences=np.asarray(estimate.confidences)[:, :count],
             covariances=covariances,

@@ -30,13 +30,13 @@ TYPES = {
 }
 START_SECONDS = 90.0
 """The node loads torch and warms its network within this time, also on a busy machine."""
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 """After the last frame, poses and diagnostics that have not come within this time are not waited for."""
 STOP_SECONDS = 20.0
 
 
 class DemoError(RuntimeError):
-    """The node did not start or did not answer; the message is one sentence with the reason."""
+    """The node did not start or did not respond; the message is one sentence with the reason."""
 
 
 def prepare_environment() -> None:
@@ -112,19 +112,19 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
             for topic in TYPES
         ]
         sent = {item.key[0]: item.time for item in play(cell, records) if item.topic == IMAGE_TOPIC}
-        wait(lambda: len(cell.answers) >= len(frames), ANSWER_SECONDS, node.check)
-        asked = time.monotonic()
-        wait(lambda: cell.status_time > asked and cell.settled, ANSWER_SECONDS, node.check)
+        wait(lambda: len(cell.responses) >= len(frames), RESPONSE_SECONDS, node.check)
+        finished = time.monotonic()
+        wait(lambda: cell.status_time > finished and cell.settled, RESPONSE_SECONDS, node.check)
         counters, name, digest = cell.counters, cell.value("bundle"), cell.value("weights_sha256")
         code = node.stop()
     responses = {}
-    for when, data in cell.answers:
+    for when, data in cell.responses:
         poses = read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))
         responses.setdefault(poses.stamp, (when, poses))
     return Recording(
         frames_in=len(frames),
         poses={stamp: by_id(poses) for stamp, (_, poses) in responses.items()},
-        asked={frame.stamp: tuple(frame.boxes) for frame in frames},
+        requests={frame.stamp: tuple(frame.boxes) for frame in frames},
         latencies=[when - sent[stamp] for stamp, (when, _) in responses.items() if stamp in sent],
         counters=counters,
         bundle=name,

@@ -39,7 +39,7 @@ class Album:
         poses: PublishedPoses,
         camera: NDArray[np.floating[Any]] | None,
     ) -> None:
-        """Draw a frame's poses, if it is its turn.
+        """Draw a frame's poses, if it is one of those to show.
 
         Args:
             load: gives the image ``(H, W, 3)`` uint8 RGB.

@@ -18,7 +18,7 @@ from shared_pose_ros.replay.player import Key, Player, Sent, header_key, play, s
 from shared_pose_ros.replay.results import Timing, grown, live_figures
 from shared_pose_ros.ros.messages.poses import read_poses
 
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 """After the last message, poses and diagnostics that have not come within this time are not waited for."""
 DIAGNOSTICS_SECONDS = 3.0
 """A node publishes diagnostics once a second; without any in this time it is taken for one that has none."""
@@ -58,7 +58,7 @@ class Plan:
 
 
 def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[[str], None]) -> LiveRun:
-    """Wait for the node, play the bag, wait for its last answers."""
+    """Wait for the node, play the bag, wait for its last responses."""
     given = (topics.camera_info, topics.image, topics.depth, topics.detections)
     inputs = [name for name in given if name is not None]
     target = {name: plan.remap.get(name, name) for name in inputs}
@@ -75,26 +75,26 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
             if loop:
                 time.sleep(_period(sent, target[topics.image]))
             sent += play(player, _records(recording, inputs, target), plan.rate, loop)
-        asked = len(_pairs(sent, target[topics.image], target[topics.detections]))
-        wait(lambda: len(player.answers) >= asked, ANSWER_SECONDS)
+        requests = len(_pairs(sent, target[topics.image], target[topics.detections]))
+        wait(lambda: len(player.responses) >= requests, RESPONSE_SECONDS)
         finished = time.monotonic()
         if player.status is not None:
-            wait(lambda: player.status_time > finished and player.settled, ANSWER_SECONDS)
+            wait(lambda: player.status_time > finished and player.settled, RESPONSE_SECONDS)
         counters = grown(before, player.counters) if player.status is not None else None
         values = {entry.key: entry.value for entry in player.status.values} if player.status else {}
-        answers = list(player.answers)
+        received = list(player.responses)
     images = sum(item.topic == target[topics.image] for item in sent)
-    figures = live_figures(match(sent, answers, target[topics.image], target[topics.detections]), asked, images)
-    said = [Response(time.time_ns() - int((time.monotonic() - when) * 1e9), _poses(data)) for when, data in answers]
+    figures = live_figures(match(sent, received, target[topics.image], target[topics.detections]), requests, images)
+    said = [Response(time.time_ns() - int((time.monotonic() - when) * 1e9), _poses(data)) for when, data in received]
     return LiveRun(said, figures, counters, values)
 
 
-def match(sent: Sequence[Sent], answers: Sequence[tuple[float, bytes]], image: str, detections: str) -> list[Timing]:
-    """The timing of each answer to a published pair; answers to what was not published here are left out.
+def match(sent: Sequence[Sent], received: Sequence[tuple[float, bytes]], image: str, detections: str) -> list[Timing]:
+    """The timing of each response to a published pair; responses to what was not published here are left out.
 
     Args:
         sent: everything published, in order.
-        answers: (arrival, serialised poses).
+        received: (arrival, serialised poses).
         image: topic that images were published on.
         detections: topic that detections were published on.
     """
@@ -102,8 +102,8 @@ def match(sent: Sequence[Sent], answers: Sequence[tuple[float, bytes]], image: s
     for key, *times in _pairs(sent, image, detections):
         waiting.setdefault(key, []).append(tuple(times))
     found = []
-    for arrival, data in answers:
-        # The latest publication of this stamp that came before the answer: a bag may be looped.
+    for arrival, data in received:
+        # The latest publication of this stamp that came before the response: a bag may be looped.
         open_pairs = waiting.get(header_key(data), [])
         before = [pair for pair in open_pairs if max(pair) <= arrival]
         if before:
@@ -134,7 +134,7 @@ def _wait_until_heard(player: Player, recording: Recording, topics: BagTopics, t
         player.play(target[topics.camera_info], first.data)
         return player.value("received/camera_info") != known
 
-    wait(heard, ANSWER_SECONDS, pause=0.2)
+    wait(heard, RESPONSE_SECONDS, pause=0.2)
 
 
 def _records(

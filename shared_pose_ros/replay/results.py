@@ -165,7 +165,7 @@ def live_text(figures: Mapping[str, Any], counters: Mapping[str, int] | None) ->
         jitter = figures["jitter_ms"]
         said.append(
             f"Jitter of the outputs in ms: deviation {jitter['deviation']:.1f}, max {jitter['max']:.1f}; "
-            f"{figures['output_hz']:.2f} outputs a second."
+            f"{figures['output_hz']:.2f} outputs per second."
         )
     if counters is None:
         said.append("The node's counters are unknown: no diagnostics came.")

@@ -171,7 +171,7 @@ class Worker:
                 traceback.print_exc()
 
     def _serve(self, pair: Pair, pipeline: RunsFrames, publish: Callable[[Frame], None]) -> None:
-        """Answer a pair, book what became of it, and log an unexpected error, the same kind now and then only."""
+        """Run a pair, count what became of it, and log an unexpected error, the same kind now and then only."""
         with self._condition:
             depth = self.buffer.depth_of(pair.image)
         outcome = self._process(pair, depth, pipeline, publish)

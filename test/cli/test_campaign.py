@@ -14,7 +14,7 @@ from shared_pose_ros.resources import share_folder
 RECIPE = {
     "seeds": [0, 1],
     "settings": {"crop_size": 32, "batch_size": 8, "hypotheses": 2, "validation_samples": 8, "loss.size": 16},
-    "turns": 1,
+    "tta_rotations": 1,
     "runs": {
         "encoder": {"command": "train-encoder", "steps": 2, "seeds": [0], "settings": {"crop_size": 32}},
         "codebook": {"command": "build-codebook", "encoder": "encoder", "viewpoints": 12, "in-plane": 4, "seeds": [0]},
@@ -41,7 +41,7 @@ def test_every_shipped_campaign_is_a_list_of_commands_that_parse(path, tmp_path,
 def test_seeds_come_one_after_the_other_and_runs_find_each_other(tmp_path):
     jobs = read_campaign(write(tmp_path / "c.yaml", RECIPE), tmp_path, {"objects": "cad"})
     assert [job.name for job in jobs] == ["encoder-0", "codebook-0", "frozen-0", "frozen-1", "separate-1"]
-    assert [job.turns for job in jobs] == [None, None, 1, 1, 1]
+    assert [job.tta_rotations for job in jobs] == [None, None, 1, 1, 1]
     frozen = jobs[3].arguments
     assert frozen[frozen.index("--encoder") + 1] == str(tmp_path / "encoder-0")
     assert frozen[frozen.index("--seed") + 1] == "1" and "--set" in frozen and "loss.size=16" in frozen

@@ -17,7 +17,7 @@ from shared_pose_ros.evaluation.bop import load_bop
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("render")
     cad = write_object_set(folder / "cad", tiny_objects())
-    arguments = ["--heaps", "1", "--views", "1", "--parts", "2", "--size", "120x160", "--seed", "3"]
+    arguments = ["--scenes", "1", "--views", "1", "--parts", "2", "--size", "120x160", "--seed", "3"]
     assert main(["render-bop", "--objects", str(cad), "--out", str(folder / "data"), *arguments]) == 0
     return folder / "data"
 
@@ -94,7 +94,7 @@ def test_mistakes_in_the_noise_are_named(root, bundle, tmp_path, capsys, argumen
     [
         (("--size", "640"), "give HEIGHTxWIDTH"),
         (("--parts", "4-2"), "no number of parts"),
-        (("--heaps", "0"), "gives no images"),
+        (("--scenes", "0"), "gives no images"),
         (("--size", "10x10"), "give at least 64x64"),
         (("--seed", "-1"), "negative"),
     ],

@@ -1,11 +1,19 @@
-"""The encoder: METHOD 1's sizes, padding, order of ReLU and norm."""
+"""The encoder: the paper's sizes, padding, order of ReLU and norm."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from shared_pose_ros.network.encoder import CODE_SIZE, WIDTHS, Encoder, EncoderBlock
+from shared_pose_ros.network.encoder import (
+    LATENT_SIZE,
+    CompactEncoder,
+    Encoder,
+    EncoderBlock,
+    PaperEncoder,
+    StridedEncoder,
+    encoder_class,
+)
 
 
 def count(module):
@@ -14,26 +22,26 @@ def count(module):
 
 def test_paper_width_has_the_papers_number_of_parameters():
     with torch.device("meta"):
-        encoder = Encoder("paper", 128)
+        encoder = PaperEncoder(128)
     assert count(encoder) == 14_857_856
     assert count(encoder.linear) == 4_194_432
 
 
 def test_compact_width_has_about_1_7_million_at_128_pixels():
     with torch.device("meta"):
-        encoder = Encoder("compact", 128)
+        encoder = CompactEncoder(128)
     assert 1.6e6 < count(encoder) < 1.8e6
 
 
 def test_every_block_halves_the_side():
-    encoder = Encoder("compact", 64)
+    encoder = CompactEncoder(64)
     features, sides = torch.zeros(2, 3, 64, 64), []
-    for block, channels in zip(encoder.blocks, WIDTHS["compact"]):
+    for block, channels in zip(encoder.blocks, encoder.channels):
         features = block(features)
         sides.append(features.shape[-1])
         assert features.shape == (2, channels, sides[-1], sides[-1])
     assert sides == [32, 16, 8, 4]
-    assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, CODE_SIZE)
+    assert encoder(torch.zeros(2, 3, 64, 64)).shape == (2, LATENT_SIZE)
 
 
 def naive_block(block, image):
@@ -72,7 +80,7 @@ def test_a_block_is_tensorflows_padding_then_relu_then_norm():
 
 def test_the_code_has_no_activation():
     torch.manual_seed(0)
-    encoder = Encoder("compact", 16).eval()
+    encoder = CompactEncoder(16).eval()
     crops = torch.rand(4, 3, 16, 16)
     with torch.no_grad():
         code = encoder(crops)
@@ -83,7 +91,17 @@ def test_the_code_has_no_activation():
 
 def test_unknown_widths_and_crop_sizes_are_refused():
     with pytest.raises(ValueError, match="'huge' is unknown.*compact.*paper"):
-        Encoder("huge", 64)
+        encoder_class("huge")
     for size in (0, 8, 40):
         with pytest.raises(ValueError, match=f"crop size {size} must be a multiple of 16"):
-            Encoder("compact", size)
+            CompactEncoder(size)
+
+
+def test_a_resized_encoder_gives_the_same_latent_code_of_a_constant_map():
+    weight, maps = torch.randn(128, 5 * 9), torch.rand(5)
+    resized = StridedEncoder.resized({"linear.weight": weight, "linear.bias": maps}, 48, 64)
+    assert resized["linear.weight"].shape == (128, 5 * 16) and resized["linear.bias"] is maps
+    before = weight @ maps.repeat_interleave(9)
+    torch.testing.assert_close(resized["linear.weight"] @ maps.repeat_interleave(16), before, atol=1e-4, rtol=1e-4)
+    other = {"stem.weight": weight}
+    assert StridedEncoder.resized(other, 48, 64) is other and Encoder.resized(other, 48, 64) is other

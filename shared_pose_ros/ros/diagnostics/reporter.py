@@ -51,7 +51,7 @@ class Reporter:
     """Publishes /diagnostics and logs counters from its creation on, in every lifecycle state."""
 
     def __init__(self, node: Node, worker: Worker, statistics: Statistics, condition: Callable[[], Condition]) -> None:
-        """Create publisher and timer on the node; `condition()` is asked at each report."""
+        """Create publisher and timer on the node; `condition()` is called at each report."""
         self._node, self._worker, self._statistics, self._condition = node, worker, statistics, condition
         self._log, self._reported = CounterLog(), Counter()
         self._latest: dict[str, float] = {}
@@ -169,9 +169,9 @@ class Reporter:
         return [*hints, *wiring.problems(self._node, condition.published, condition.subscribed)]
 
 
-def device_reason(asked: str, device: str) -> str:
-    """Why `device` was taken for the parameter's value `asked`, where that is not plain."""
-    return "auto: torch finds no GPU that it can use" if asked == "auto" and device == "cpu" else ""
+def device_reason(requested: str, device: str) -> str:
+    """Why `device` was taken for the parameter's value `requested`, where that is not plain."""
+    return "auto: torch finds no GPU that it can use" if requested == "auto" and device == "cpu" else ""
 
 
 def unknown_parameter(name: str, nearest: str) -> str:
