@@ -48,7 +48,7 @@ help:
 	@echo "make benchmark-node          latency, start-up, memory, rates of the node: 8 minutes"
 	@echo "make benchmark-inference     frame to rotations, against other runtimes: 5 minutes"
 	@echo "make benchmark-soak          the node under random faults: 30 minutes"
-	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
+	@echo "make benchmark-parts         temporal filtering, mutated messages, a training step: 6 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
 	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 3 minutes"

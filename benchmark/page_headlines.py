@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from page_accuracy import SYSTEMS, THIRTY, corrected
-from page_text import digits, table
+from page_accuracy import BASELINE, SYSTEMS, THIRTY, corrected
+from page_text import digits, rotations, table
 
 from shared_pose_ros.report.published_figures import PUBLISHED
 from shared_pose_ros.report.system_tables import percent
@@ -33,12 +33,12 @@ def headlines(read: Callable[[str], Any]) -> str:
 
 
 def bundle(thirty: Mapping[str, Any]) -> list[Row]:
-    """Mean AR_VSD of the bundle in models/ beside chance."""
+    """Mean AR_VSD of the bundle in models/ beside the random-rotation baseline."""
     rows = []
     for one in thirty["sets"]:
         own = corrected(one)["summary"]
         name = f"orientation, T-LESS bundle on {one['data']}, {own['instances']} instances: mean AR_VSD"
-        rows.append((name, f"{percent(own['score'])} %", f"chance {percent(own['chance_score'])} %"))
+        rows.append((name, f"{percent(own['score'])} %", f"{BASELINE} {percent(own['chance_score'])} %"))
     published = f"; published, other images: {percent(PUBLISHED['shared +FT'].score)} %"
     return [(*rows[0][:2], rows[0][2] + published), *rows[1:]]
 
@@ -64,7 +64,7 @@ def inference(result: Mapping[str, Any]) -> list[Row]:
         own = {name.removeprefix(f"{OURS} "): time for name, time in times.items() if name.startswith(OURS)}
         shown = ", ".join(f"{precision} {time:.1f}" for precision, time in sorted(own.items(), key=lambda o: o[1]))
         peer = min((name for name in times if not name.startswith(OURS)), key=times.__getitem__)
-        name = f"frame to rotations, {encoder} width: {count} crop{'s' * (count > 1)}, {turns} look{'s' * (turns > 1)}"
+        name = f"frame to rotations, {encoder} width: {count} crop{'s' * (count > 1)}, {rotations(turns)}"
         rows.append((name, f"{shown} ms", f"{peer}, {network['systems'][peer]['precision']}: {times[peer]:.1f} ms"))
     return rows
 

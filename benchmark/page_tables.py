@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from page_accuracy import accuracy_tables
+from page_diagrams import diagrams
 from page_headlines import headlines
 from page_node import position_tables
 from page_plots import draw
-from page_text import digits, reader, relative_links, table
+from page_text import digits, reader, relative_links, rotations, table
 
 from shared_pose_ros.ros import parameter_pages
 
@@ -50,7 +51,7 @@ def overhead_table(result: Mapping[str, Any]) -> str:
         outside = [row["from_detections"][f"p{p}_ms"] for p in (50, 90, 99)]
         stages = [row["stages"][f"{stage}_p50_ms"] for stage in ("wait", "decode", "estimate", "publish", "total")]
         rows.append([name, f"{asked - missed} of {asked}", *outside, *stages, row["stages"]["total_p99_ms"]])
-    head = ["", "answered", "median", "90 %", "99 %", "wait", "decode", "estimate", "publish", "total", "total, 99 %"]
+    head = ["", "responses", "median", "90 %", "99 %", "wait", "decode", "estimate", "publish", "total", "total, 99 %"]
     return table(head, rows)
 
 
@@ -61,7 +62,7 @@ def detections_table(result: Mapping[str, Any]) -> str:
     for count, row in case["network"].items():
         stub, alone = case["stub"][count], row["network_alone_p50_ms"]
         rows.append([count, stub["p50_ms"], stub["p99_ms"], row["p50_ms"], row["p99_ms"], alone, row["p50_ms"] - alone])
-    for key, name in (("ms_per_object", "**each object**"), ("ms_per_frame", "**each frame**")):
+    for key, name in (("ms_per_object", "**per object**"), ("ms_per_frame", "**per frame**")):
         fits = [case[f"{which}_fit"][key] for which in ("stub", "network", "network_alone")]
         rows.append([name, fits[0], None, fits[1], None, fits[2], fits[1] - fits[2]])
     head = ["objects", "without network", "99 %", "with network", "99 %", "network alone", "difference"]
@@ -121,11 +122,11 @@ def soak_table(result: Mapping[str, Any]) -> str:
         ["images sent, received", f"{image['sent']}, {image['received']}"],
         ["detection arrays sent, received", f"{detections['sent']}, {detections['received']}"],
         ["poses published", result["published"]["poses"]],
-        ["diagnostics whose books were checked", result["diagnostics_checked"]],
+        ["diagnostics whose accounting was checked", result["diagnostics_checked"]],
         ["bad messages and other faults", sum(result["faults"].values())],
         ["deactivated and activated", result["operator"].get("deactivated and activated", 0)],
         [
-            "memory, MiB a minute",
+            "memory, MiB per minute",
             f"{result['memory_mib_a_minute']:.2f} ± {result['memory_mib_a_minute_standard_error']:.2f}",
         ],
         ["highest resident memory", f"{digits(result['node_resident_highest_mib'])} MiB"],
@@ -134,7 +135,7 @@ def soak_table(result: Mapping[str, Any]) -> str:
 
 
 def inference_tables(result: Mapping[str, Any]) -> str:
-    """Where and when, then a table a network: milliseconds a crop as median and 90th percentile."""
+    """Where and when, then a table per network: milliseconds per crop as median and 90th percentile."""
     about, versions = result["hardware"], result["versions"]
     peers = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime", "openvino") if versions[name])
     lines = [
@@ -148,10 +149,10 @@ def inference_tables(result: Mapping[str, Any]) -> str:
         batches = list(next(iter(network["systems"].values()))["ms"])
         lines += [
             f"{network['encoder']} encoder, crops of {network['crop_size']} pixels, {network['objects']} objects, "
-            f"{network['turns']} turn{'s' * (network['turns'] > 1)}; file {network['file_bytes'] / 1e6:.1f} MB "
+            f"{rotations(network['turns'])}; file {network['file_bytes'] / 1e6:.1f} MB "
             f"({network['storage']}), peak memory {network['peak_bytes'] / 1e6:.0f} MB",
             "",
-            f"| ms a crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
+            f"| ms per crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
             "|---|" + "---|" * (len(batches) + 1),
         ]
         for name, row in network["systems"].items():
@@ -194,8 +195,8 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def main(root: Path = Path()) -> int:
-    """Rewrite pages and plots under `root`, the source tree."""
-    for path, text in pages(root).items():
+    """Rewrite pages, diagrams and plots under ``root``, the source tree."""
+    for path, text in {**pages(root), **diagrams()}.items():
         (root / path).write_text(text, encoding="utf-8")
     try:
         draw(root)

@@ -24,6 +24,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], aligned: bool = Fa
     return "\n".join([*lines, *(f"| {' | '.join(digits(cell) for cell in row)} |" for row in rows)])
 
 
+def rotations(count: int) -> str:
+    """In how many rotations a crop is seen at inference."""
+    return f"{count} TTA rotations" if count > 1 else "no TTA"
+
+
 def digits(cell: Any) -> str:
     """A number to three digits, None as a dash, the rest as it is."""
     if cell is None:

@@ -36,7 +36,7 @@ def test_tables_are_milliseconds_a_crop():
     lines = page_tables.inference_tables(result).splitlines()
     assert lines[0].startswith("P, 2 cores, load 1.5 at the end, 2 threads each; torch 2.1, openvino 3; commit abc; `")
     assert lines[2].startswith(
-        "compact encoder, crops of 64 pixels, 10 objects, 4 turns; file 4.6 MB (fp32), peak memo"
+        "compact encoder, crops of 64 pixels, 10 objects, 4 TTA rotations; file 4.6 MB (fp32), peak memo"
     )
     assert "| OpenVINO, bf16 | 3.00 (4.00) | 2.00 (2.50) | 0.3 |" in lines
     assert "| ours bf16 | 3.00 (4.00) | 2.00 (2.50) |  |" in lines

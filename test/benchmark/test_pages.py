@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import page_accuracy
+import page_diagrams
 import page_headlines
 import page_plots
 import page_tables
@@ -60,8 +61,8 @@ def test_the_readme_states_the_committed_figures():
     [compact] = [network for network in networks if (network["encoder"], network["turns"]) == ("compact", 4)]
     times = {count: row["median"] for count, row in compact["systems"]["this package int8"]["ms"].items()}
     for sentence in (
-        f"**{scores[0]} %** (chance 18.1 %) on rendered frames, {scores[1]} % on a real one",
-        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four looks each)",
+        f"**{scores[0]} %** (random rotations: 18.1 %) on rendered frames, {scores[1]} % on a real one",
+        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four TTA rotations each)",
         f"{node['detections']['network']['8']['p50_ms']:.0f} ms for eight at 1280×1024",
         f"active {node['startup']['start_to_active_median_s']:.1f} s after its start",
     ):
@@ -112,7 +113,7 @@ def test_tables_of_seeds_give_mean_and_deviation():
     made = {"systems": [{"name": "one", "samples": 1000, "evaluations": seeds}], "machine": "M"}
     lines = page_accuracy.systems_table(made, objects=True).splitlines()
     assert lines[2] == "| one | 50.0 ± 35.4 | 50.0 ± 35.4 | 7.0 ± 0.0 | 30.0 ± 0.0 | 60.0 ± 0.0 |"
-    assert lines[3] == "| chance | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
+    assert lines[3] == "| random rotations | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
     made["systems"].append({**made["systems"][0], "samples": 2000})
     assert "| one | 1,000 | 50.0 ± 35.4 |" in page_accuracy.systems_table(made)
 
@@ -132,6 +133,16 @@ def test_the_plots_are_of_the_committed_figures():
         assert root.tag.endswith("}svg") and page_plots.digest(data) in text, f"{path}: {REMEDY}"
         names = [row["name"] for row in data["rows"]] if "rows" in data else list(data["panels"][1]["times"])
         assert len(names) > 4 and all(name in text for name in names)
+
+
+def test_the_diagrams_are_the_drawn_ones_and_name_files_that_exist():
+    for path, text in page_diagrams.diagrams().items():
+        assert text == (ROOT / path).read_text(encoding="utf-8"), f"{path}: {REMEDY}"
+        ElementTree.fromstring(text)
+    for boxes, arrows, _ in (page_diagrams.callback_to_publish(), page_diagrams.cad_to_bundle()):
+        named = [line for box in boxes.values() for line in box.lines if line.endswith((".py", "/"))]
+        assert len(named) > 3 and all(list((ROOT / "shared_pose_ros").glob(f"**/{name}")) for name in named), named
+        assert {end.split(".")[0] for arrow in arrows for end in arrow[:2]} == set(boxes)
 
 
 def test_every_system_of_the_latency_has_a_style():

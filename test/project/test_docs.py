@@ -67,6 +67,26 @@ def test_the_site_s_menus_show_every_page() -> None:
     assert all(path.startswith(MADE_BY_THE_SITE) for path in shown - written)
 
 
+def lost_files(text: str) -> list[str]:
+    """Python files that a text names, from any folder of the source tree on, and that do not exist."""
+    named = set(re.findall(r"`(?:python )?([\w/]+\.py)\b", text))
+    folders = [ROOT / name for name in ("shared_pose_ros", "benchmark", "examples", "test", "tools")]
+    found = {name for name in named if (ROOT / name).is_file() or any(any(f.rglob(name)) for f in folders)}
+    return sorted(named - found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_files_that_a_page_names_exist(page: Path) -> None:
+    # bop_toolkit's, whose functions ours were compared with.
+    foreign = {"pose_error.py", "visibility.py", "pose_matching.py", "score.py"}
+    assert set(lost_files(page.read_text(encoding="utf-8"))) - foreign == set()
+
+
+def test_a_lost_file_is_found() -> None:
+    text = "`ros/worker.py` `python benchmark/node.py --json x` `ros/frames.py` `setup.py` `python tools/gone.py`"
+    assert lost_files(text) == ["ros/frames.py", "tools/gone.py"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_is_too_long_to_read(page: Path) -> None:
     words = [word for word in page.read_text(encoding="utf-8").split() if re.search(r"\w", word)]
