@@ -5,9 +5,9 @@
 
 A set is a name, a dataset in BOP layout with depth, a bundle and the CAD. All instances that are visible from
 ``--visibility`` on are located with their true rotations, those of the bundle's objects with estimated ones too; in
-their visible mask's box, and in one as a detector reports it (``evaluation.box_noise``). Meshes are those that a bundle
-carries, made of the CAD. Depth is that of the dataset; "poor depth" is mesh and depth as a poor sensor sees it, normal
-noise and pixels without depth. A bag has ground truth as the demo's, and no depth. Costs are for 8 and 16 objects.
+their visible mask's box, and in one as a detector reports it (``protocols.DetectionNoise``). Meshes are those that a
+bundle carries, made of the CAD. Depth is that of the dataset; "poor depth" is mesh and depth as a poor sensor sees it,
+normal noise and pixels without depth. A bag has ground truth as the demo's, and no depth. Costs: 8 and 16 objects.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopFrame, Instance, load_bop
-from shared_pose_ros.evaluation.box_noise import BoxNoise
+from shared_pose_ros.evaluation.protocols import DetectionNoise
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
 from shared_pose_ros.geometry.mesh_points import MeshPoints, mesh_points
 from shared_pose_ros.geometry.positions import Positions, estimate_positions, ray_covariance
@@ -184,7 +184,7 @@ def measure(root: Path, bundle: Path, cad: Path, split: str, visibility: float, 
     frames = load_bop(root, split).frames
     for frame in frames:
         shown = [i for i in frame.instances if i.visibility >= visibility and i.class_id in facts.place]
-        for source, noise in (("visible mask's", None), ("detector's", BoxNoise(miss=0.0, seed=seed))):
+        for source, noise in (("visible mask's", None), ("detector's", DetectionNoise(miss=0.0, seed=seed))):
             boxes = {i.gt_id: frame.visible_box(i.gt_id) for i in shown}
             if noise is not None:
                 boxes = {n: noise.detect(b, frame.scene_id, frame.image_id, n) for n, b in boxes.items()}
@@ -244,7 +244,7 @@ def main() -> None:
         "command": command.replace(options.data, "DIR") if options.data else command,
         "torch": torch.__version__,
         "visibility": options.visibility,
-        "detector": str(BoxNoise(miss=0.0, seed=options.seed)),
+        "detector": str(DetectionNoise(miss=0.0, seed=options.seed)),
         "poor_depth": {"noise_m": POOR_NOISE, "missing": POOR_MISSING},
         "sets": {
             name: measure(Path(root), Path(bundle), Path(cad), options.split, options.visibility, options.seed)

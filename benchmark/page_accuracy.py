@@ -7,8 +7,7 @@ from typing import Any
 
 from page_text import rotations, table
 
-from shared_pose_ros.report.published_figures import PUBLISHED
-from shared_pose_ros.report.system_tables import angles, percent, spread
+from shared_pose_ros.report.system_tables import PUBLISHED, angles, percent, spread
 
 BASELINE = "random rotations"
 """What the pages call the random-rotation baseline, `chance` in the results."""

@@ -8,8 +8,7 @@ from typing import Any
 from page_accuracy import BASELINE, SYSTEMS, THIRTY, corrected
 from page_text import digits, rotations, table
 
-from shared_pose_ros.report.published_figures import PUBLISHED
-from shared_pose_ros.report.system_tables import percent
+from shared_pose_ros.report.system_tables import PUBLISHED, percent
 
 OURS = "this package"
 FIGURES = "/docs/benchmarks"

@@ -25,8 +25,8 @@ from output import emit
 
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.box_noise import BoxNoise
 from shared_pose_ros.evaluation.metrics import symmetric_rotation_error
+from shared_pose_ros.evaluation.protocols import DetectionNoise
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.pipeline.frame import Detections, Frame
@@ -45,7 +45,7 @@ SETTINGS = clutter.SceneSettings(visibility=(0.0, 0.0), seed=20261125)
 LEAST_VISIBLE = 0.3
 DISTANCE, ELEVATION = 0.68, 55.0
 STEP = 3.0
-NOISE = BoxNoise(miss=0.0)
+NOISE = DetectionNoise(miss=0.0)
 NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
 KINDS = "still", "moving", "jump"
 SMOOTHING = 0.0, 1e-9, 0.3, 0.6, 0.8, 0.95

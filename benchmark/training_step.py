@@ -25,6 +25,7 @@ from torch import Tensor
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.allocator import tune_allocator
+from shared_pose_ros.training import objective as objective_terms
 from shared_pose_ros.training.config import TrainingConfig, load_preset
 from shared_pose_ros.training.provenance import processor_name
 from shared_pose_ros.training.trainer import Trainer
@@ -75,7 +76,7 @@ def parts_of_a_step(trainer: Trainer) -> dict[str, float]:
     held = rotations.detach().requires_grad_(True), logits.detach().requires_grad_(True)
 
     def depth() -> Tensor:
-        return objective._depth(*held, batch.object_index, batch.rotations).mean()
+        return objective_terms.depth(objective.predictions(batch, *held, [], 1.0))
 
     def whole() -> Tensor:
         return objective(network, batch, 0.999).total
@@ -119,7 +120,7 @@ def depth_loss_cost(
     held = rotations.requires_grad_(True), logits.requires_grad_(True)
 
     def depth() -> Tensor:
-        return trainer.objective._depth(*held, batch.object_index, batch.rotations).mean()
+        return objective_terms.depth(trainer.objective.predictions(batch, *held, [], 1.0))
 
     milliseconds = timed(lambda: depth().backward(), device) / changed.batch_size
     return {"ms_a_sample": round(milliseconds, 4), "saved_mb": round(saved_bytes(depth) / 1e6, 3)}

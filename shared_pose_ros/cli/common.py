@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -19,12 +18,33 @@ from numpy.typing import NDArray
 from shared_pose_ros.network.backends.precision import PRECISIONS
 
 if TYPE_CHECKING:
-    from shared_pose_ros.estimator import PoseEstimator
-    from shared_pose_ros.evaluation.bop import BopDataset
     from shared_pose_ros.meshes.object_set import ObjectSet
     from shared_pose_ros.training.config import Settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class _OldOption(argparse.Action):
+    """Takes an option's value under its old name, with a warning."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, present: argparse.Action, **declared: Any) -> None:
+        super().__init__(option_strings, dest, **declared)
+        self.present = present
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        name = self.present.option_strings[0]
+        print(f"warning: {option_string} is now called {name}; use that, the old name will go", file=sys.stderr)
+        setattr(namespace, self.dest, values)
+
+
+def add_renamed(parser: argparse.ArgumentParser, old: str, present: argparse.Action) -> None:
+    """Take ``old`` as another name of an option for one release, without a word in the help."""
+    parser.add_argument(
+        old, action=_OldOption, present=present, dest=present.dest, type=present.type, choices=present.choices,
+        default=argparse.SUPPRESS, help=argparse.SUPPRESS,
+    )  # fmt: skip
 
 
 def add_object_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,21 +58,6 @@ def add_cad_arguments(parser: argparse.ArgumentParser, required: bool, purpose: 
     source = "objects.yaml, a BOP models folder, or a folder of mesh files"
     parser.add_argument("--objects", required=required, help=f"{purpose}{source}")
     parser.add_argument("--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm or in")
-
-
-def add_old_name(parser: argparse.ArgumentParser, old: str, option: argparse.Action) -> None:
-    """Let an option be given by its former name too, unlisted, with a warning."""
-
-    class Renamed(argparse.Action):
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, used: str | None = None
-        ) -> None:
-            print(f"{old} is now {option.option_strings[0]}; the old name goes in the next release", file=sys.stderr)
-            setattr(namespace, self.dest, values)
-
-    parser.add_argument(
-        old, action=Renamed, dest=option.dest, type=option.type, choices=option.choices, help=argparse.SUPPRESS
-    )
 
 
 def load_objects(options: argparse.Namespace) -> ObjectSet:
@@ -75,36 +80,6 @@ def add_dataset_arguments(parser: argparse.ArgumentParser, max_faces: int | None
         default=max_faces,
         help=f"simplify finer CAD to this (default: {max_faces or 'as it is'})",
     )
-
-
-def models_folder(options: argparse.Namespace) -> Path:
-    """The CAD of a BOP dataset: ``--models``, else ROOT/models_cad or ROOT/models; ValueError if there is none."""
-    if options.models:
-        return options.models
-    for name in ("models_cad", "models"):
-        if (options.bop / name).is_dir():
-            return options.bop / name
-    raise ValueError(f"{options.bop} has no models_cad or models folder; name the CAD with --models")
-
-
-def cad_shown(options: argparse.Namespace, dataset: BopDataset, estimators: Sequence[PoseEstimator] = ()) -> ObjectSet:
-    """CAD of the objects in the dataset: with estimators of those that one of them knows, if that is enough.
-
-    Where the data have no depth, it is rendered, and any object may stand in front.
-    """
-    from shared_pose_ros.meshes.object_set import ObjectSet
-
-    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-    objects = ObjectSet.load(models_folder(options), shown=shown)
-    if not estimators or not all(frame.has_depth() for frame in dataset.frames):
-        return objects
-    labels = {model.class_id: (model.class_id, *model.aliases) for model in objects}
-    known = [
-        model
-        for model in objects
-        if any(one.object_index(label) is not None for one in estimators for label in labels[model.class_id])
-    ]
-    return ObjectSet(tuple(known)) if known else objects
 
 
 def add_setting_arguments(parser: argparse.ArgumentParser, kind: type[Settings], preset: str) -> None:
@@ -137,15 +112,19 @@ def add_inference_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def read_settings(options: argparse.Namespace, kind: type[Settings], named: tuple[str, ...]) -> Settings:
+def read_settings(
+    options: argparse.Namespace, kind: type[Settings], named: tuple[str, ...], preset: str | None = None
+) -> Settings:
     """The settings of ``--preset``, changed by the options ``named`` where given, then by every ``--set``.
+
+    ``preset`` is one of several in ``--preset``.
 
     Raises:
         ValueError: an unknown preset or setting, or a value of the wrong type.
     """
     from shared_pose_ros.training.config import load_preset, override
 
-    config = load_preset(options.preset, kind)
+    config = load_preset(preset or options.preset, kind)
     given: list[tuple[str, Any]] = [(key, getattr(options, key)) for key in named]
     changes = [(key, value) for key, value in given if value is not None]
     for item in options.set:
@@ -159,17 +138,6 @@ def read_settings(options: argparse.Namespace, kind: type[Settings], named: tupl
     for key, value in changes:
         config = override(config, key, value)
     return config
-
-
-def prepare_training(threads: int) -> None:
-    """Threads of torch, 0 for half this process' share of the cores (synthesis has as many), and the allocator."""
-    import torch
-
-    from shared_pose_ros.network.allocator import tune_allocator
-
-    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
-    tune_allocator()
 
 
 def parse_duration(text: str) -> float:

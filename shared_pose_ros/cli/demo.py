@@ -15,7 +15,7 @@ import torch
 
 from shared_pose_ros.bags.bag_io import read_bag
 from shared_pose_ros.bags.recording import BagTopics
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -40,7 +40,8 @@ from shared_pose_ros.resources import share_folder
 
 BUNDLE = "demo_parts.pose.pt"
 PICTURES = 8
-CHANCE = Chance(draws=10)  # half of an evaluation's: the demo has hundreds of instances and little time
+# Half of an evaluation's draws: the demo has hundreds of instances and little time.
+BASELINE = RandomRotationBaseline(draws=10)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +121,7 @@ def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.
     protocol = get_protocol("paper")
     name = f"bag {options.bag.name}"
     _say("scoring")
-    evaluation = score_frames(frames, recording.poses, scorer, protocol, recording.bundle, name, CHANCE, _progress())
+    evaluation = score_frames(frames, recording.poses, scorer, protocol, recording.bundle, name, BASELINE, _progress())
     print(text_table(recording, evaluation))
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "summary.json"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, cad_shown
+from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, add_renamed
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
-from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.instance_scoring import evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
-from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, get_protocol
+from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, DetectionNoise, get_protocol
 from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
 from shared_pose_ros.report.cases import case_pictures, dataset_frames, gallery
 from shared_pose_ros.report.page import write_report
@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--translation", choices=TRANSLATIONS, help="default: the protocol's")
-    parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help="viewing ray (default: both)")
-    _add_box_arguments(parser)
+    corrected = "allocentric to egocentric, along the viewing ray (default: both)"
+    parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
+    _add_noise_arguments(parser)
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
     parser.add_argument(
         "--report",
@@ -47,22 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_inference_arguments(parser)
 
 
-def _add_box_arguments(parser: argparse.ArgumentParser) -> None:
-    """A detector's noise; the defaults are those of the protocol ``detector``."""
-    noise = BoxNoise()
+def _add_noise_arguments(parser: argparse.ArgumentParser) -> None:
+    """The detection noise model; the defaults are those of the protocol ``detector``."""
+    noise = DetectionNoise()
     jitter = f"σ of the box's centre and size, in fractions of its sides (detector: {noise.centre},{noise.size})"
-    parser.add_argument("--box-jitter", metavar="CENTRE,SIZE", help=jitter)
-    parser.add_argument("--box-miss", type=float, help=f"probability of a missed instance (detector: {noise.miss})")
-    parser.add_argument("--box-seed", type=int, help=f"of the noise (detector: {noise.seed})")
+    missed = f"probability of a missed instance (detector: {noise.miss})"
+    added = [
+        parser.add_argument("--detection-noise", metavar="CENTRE,SIZE", help=jitter),
+        parser.add_argument("--detection-miss", type=float, metavar="P", help=missed),
+        parser.add_argument("--detection-seed", type=int, metavar="N", help=f"of the noise (detector: {noise.seed})"),
+    ]
+    for old, present in zip(("--box-jitter", "--box-miss", "--box-seed"), added):
+        add_renamed(parser, old, present)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate with and without the viewing-ray correction, print the tables."""
+    """Evaluate with and without the allocentric-to-egocentric correction, print the tables."""
     protocol = get_protocol(options.protocol)
-    protocol = protocol.changed(options.translation, _box_noise(options, protocol.boxes))
+    protocol = protocol.changed(options.translation, _detection_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(cad_shown(options, dataset, [estimator]), options.max_faces)
+    scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
     if options.results:  # its times shall be those of a running cell
         sizes = {count for frame in dataset.frames for count in range(1, len(frame.instances) + 1)}
         estimator.warm_up(dataset.frames[0].image().shape[:2], sorted(sizes))
@@ -88,22 +94,22 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _box_noise(options: argparse.Namespace, given: BoxNoise | None) -> BoxNoise | None:
+def _detection_noise(options: argparse.Namespace, given: DetectionNoise | None) -> DetectionNoise | None:
     """The protocol's noise with the options' changes; where it has none, only what the options say is done."""
     changes: dict[str, float] = {}
-    if options.box_jitter is not None:
+    if options.detection_noise is not None:
         try:
-            changes["centre"], changes["size"] = (float(item) for item in options.box_jitter.split(","))
+            changes["centre"], changes["size"] = (float(item) for item in options.detection_noise.split(","))
         except ValueError:
             raise ValueError(
-                f"--box-jitter {options.box_jitter!r} is not CENTRE,SIZE; give for example 0.04,0.08"
+                f"--detection-noise {options.detection_noise!r} is not CENTRE,SIZE; give for example 0.04,0.08"
             ) from None
-    if options.box_miss is not None:
-        changes["miss"] = options.box_miss
-    if options.box_seed is not None:
-        changes["seed"] = options.box_seed
+    if options.detection_miss is not None:
+        changes["miss"] = options.detection_miss
+    if options.detection_seed is not None:
+        changes["seed"] = options.detection_seed
     if given is None and not {"centre", "miss"}.intersection(changes):
         if changes:
-            raise ValueError("--box-seed changes nothing without noise; give --box-jitter, or --protocol detector")
+            raise ValueError("--detection-seed changes nothing without --detection-noise or --protocol detector")
         return None
-    return dataclasses.replace(given or BoxNoise(0.0, 0.0, 0.0), **changes)
+    return dataclasses.replace(given or DetectionNoise(0.0, 0.0, 0.0), **changes)

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from shared_pose_ros.cli.common import add_object_arguments, add_setting_arguments, load_objects, read_settings
-from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import TrainingConfig
-from shared_pose_ros.training.sample_images import crop_grid, crop_images
-from shared_pose_ros.training.synthesis import Synthesizer
+from shared_pose_ros.training.sample_images import batch_grid
 
 _JPEG_QUALITY = 80  # a page of documentation should load fast
 
@@ -38,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     if options.rows < 1 or options.columns < 1:
         raise ValueError(f"a grid of {options.rows}×{options.columns} shows nothing; give at least 1 row and 1 column")
     config, objects = read_settings(options, TrainingConfig, ("seed",)), load_objects(options)
-    picture = draw_batch(objects, config, options.rows, options.columns, options.backgrounds)
+    picture = batch_grid(objects, config, options.rows, options.columns, options.backgrounds)
     _write(options.picture, picture)
     print(f"picture: {options.picture}, {options.rows * options.columns} crops of {config.crop_size} pixels")
     return 0
@@ -48,30 +44,3 @@ def _write(path: Path, picture: np.ndarray) -> None:
     settings = {".png": [], ".jpg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]}.get(path.suffix)
     if settings is None or not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), settings):
         raise ValueError(f"{path} cannot be written; give a .png or .jpg in an existing folder")
-
-
-def draw_batch(
-    objects: ObjectSet, config: TrainingConfig, rows: int, columns: int, backgrounds: Path | None = None
-) -> np.ndarray:
-    """Training crops at full difficulty over their class ids, as the network sees them (normalised).
-
-    Args:
-        objects: the set.
-        config: of the training; its seed decides the picture.
-        rows: of the grid.
-        columns: of the grid.
-        backgrounds: folder of photographs, None for procedural pictures.
-
-    Returns:
-        ``(rows·112, columns·96, 3)`` uint8 RGB.
-    """
-    synthesizer = Synthesizer(
-        objects, config.synthesis, config.augmentation, config.crop_size, make_rasterizer(), torch.device("cpu"),
-        backgrounds, config.seed,
-    )  # fmt: skip
-    # Occluders and neighbours are other parts of the batch: a batch as large as the training's has its variety.
-    count = max(rows * columns, config.batch_size)
-    batch = synthesizer.batch(count, torch.Generator().manual_seed(config.seed))
-    labels = [objects.class_ids[index] for index in batch.object_index.tolist()]
-    shown = rows * columns
-    return crop_grid(crop_images(batch.crops)[:shown], labels[:shown], columns)

@@ -7,22 +7,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, cad_shown
+from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, load_bop
+from shared_pose_ros.evaluation.bop_models import dataset_objects
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
-from shared_pose_ros.report.published_figures import PUBLISHED
-from shared_pose_ros.report.system_tables import System, accuracy_table, cost_table, write_tables
+from shared_pose_ros.report.system_tables import System, accuracy_table, cost_table, read_config, write_tables
 from shared_pose_ros.training.provenance import hardware
-
-_KEYS = {"title", "protocol", "corrected", "oracle", "systems"}
-_SYSTEM_KEYS = {"name", "bundles", "published"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.runs} has no {', '.join(missing)}; run the campaign to its end")
     firsts = [PoseEstimator.load(paths[0], options.device, options.precision) for paths in found.values()]
     dataset = load_bop(options.bop, options.split)
-    scorer = PoseScorer(cad_shown(options, dataset, firsts), options.max_faces)
+    scorer = PoseScorer(dataset_objects(dataset, options.models, firsts), options.max_faces)
     systems = _evaluate(config, found, firsts, dataset, scorer, options)
     machine = hardware(firsts[0].device)
     tables = [accuracy_table(systems, config.get("oracle"))]
@@ -69,27 +66,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The systems of a tables file; raises ValueError on an unknown key, system or published column."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); give a YAML file as in config/tables") from error
-    if not isinstance(values, dict) or not values.get("systems"):
-        raise ValueError(f"{path} names no systems; see config/tables")
-    entries = values["systems"]
-    unknown = sorted(set(values) - _KEYS) + sorted({key for entry in entries for key in entry} - _SYSTEM_KEYS)
-    if unknown:
-        known = ", ".join(sorted(_KEYS | _SYSTEM_KEYS))
-        raise ValueError(f"{path} has an unknown key {unknown[0]}; known: {known}")
-    for entry in entries:
-        if not {"name", "bundles"} <= entry.keys():
-            raise ValueError(f"{path}: {entry} needs a name and bundles (a pattern such as full-*.pose.pt)")
-        if entry.get("published") not in (None, *PUBLISHED):
-            raise ValueError(f"{path}: the paper has no {entry['published']!r}; it has {', '.join(PUBLISHED)}")
-    return values
-
-
 def _evaluate(
     config: dict[str, Any],
     found: dict[str, list[Path]],
@@ -98,8 +74,9 @@ def _evaluate(
     scorer: PoseScorer,
     options: argparse.Namespace,
 ) -> list[System]:
-    """Every system with all its bundles, of which ``firsts`` are loaded; chance is drawn once for all."""
-    protocol, chance, systems = get_protocol(options.protocol or config.get("protocol", "paper")), Chance(), []
+    """Every system with all its bundles, of which ``firsts`` are loaded; random rotations are drawn once for all."""
+    protocol, systems = get_protocol(options.protocol or config.get("protocol", "paper")), []
+    baseline = RandomRotationBaseline()
     corrected = (bool(config.get("corrected", True)),)
     with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
         for entry, first in zip(config["systems"], firsts):
@@ -107,7 +84,7 @@ def _evaluate(
             for number, path in enumerate(found[entry["name"]]):
                 estimator = PoseEstimator.load(path, options.device, options.precision) if number else first
                 evaluations += evaluate_bundle(
-                    estimator, dataset, scorer, protocol, corrected, chance, lambda done, count: bar.update()
+                    estimator, dataset, scorer, protocol, corrected, baseline, lambda done, count: bar.update()
                 )
             samples, published = first.metadata.samples, entry.get("published")
             systems.append(System(entry["name"], tuple(evaluations), samples, published=published))

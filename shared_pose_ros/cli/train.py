@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from shared_pose_ros.bundle import SUFFIX, Bundle, BundleMetadata, load_bundle
+from shared_pose_ros.bundle_export import extended_bundle, trained_weights
 from shared_pose_ros.cli.common import (
     add_object_arguments,
     add_run_arguments,
     add_setting_arguments,
     load_objects,
-    prepare_training,
     read_settings,
 )
 from shared_pose_ros.estimator import choose_device
@@ -25,11 +24,10 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.rasterizer import RASTERIZERS
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
-from shared_pose_ros.training.distributed import Processes, joined_processes
-from shared_pose_ros.training.incremental import Extension
+from shared_pose_ros.training.distributed import Processes, joined_processes, set_threads
 from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.trainer import Progress, Trainer
-from shared_pose_ros.training.transfer import TrainedWeights, encoder_of_checkpoint, weights_of_checkpoint
+from shared_pose_ros.training.transfer import encoder_of_checkpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
-    stages = _stages(options)
+    stages = _stages(options, options.out, options.resume)
     config = stages[0].config
     if config.tuning != "full" and not (options.resume or options.encoder or options.start_from or options.extend):
         raise ValueError(
@@ -81,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.separate and options.extend:
         raise ValueError("--separate makes networks of one object each, --extend adds to one; give one of the two")
-    prepare_training(config.threads)
+    set_threads(config.threads)
     objects = load_objects(options)
     deadline = math.inf if options.time_budget is None else time.monotonic() + options.time_budget
     with joined_processes(choose_device(options.device)) as place:
@@ -93,34 +91,39 @@ def run(options: argparse.Namespace) -> int:
                 break
             print(f"{model.class_id}:")
             out = options.out / model.class_id
-            own = argparse.Namespace(**{**vars(options), "out": out, "resume": options.resume and out.exists()})
-            _train_stages(own, ObjectSet([model]), _stages(own), deadline, *place)
+            own = _stages(options, out, options.resume and out.exists())
+            _train_stages(options, ObjectSet((model,)), own, deadline, *place)
     return 0
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """One preset of the training, its settings, and its folder."""
+    """One preset of the training: its settings, its folder, and what it begins with."""
 
     preset: str
     config: TrainingConfig
     out: Path
+    resume: bool
+    encoder: Path | None
+    start_from: Path | None
 
 
-def _stages(options: argparse.Namespace) -> list[_Stage]:
-    """A stage for each preset; the last one's folder is --out, the others' lie in it."""
+def _stages(options: argparse.Namespace, out: Path, resume: bool) -> list[_Stage]:
+    """A stage per preset, from the weights of the one before; the last one's folder is ``out``, others lie in it."""
     names = options.preset.split(",") if not options.extend else options.preset.split(",")[-1:]
-    configs = [
-        read_settings(argparse.Namespace(**{**vars(options), "preset": name}), TrainingConfig, ("tuning", "seed"))
-        for name in names
-    ]
+    configs = [read_settings(options, TrainingConfig, ("tuning", "seed"), name) for name in names]
     if options.samples is not None:
         share = options.samples / sum(config.samples for config in configs)
         lengths = [round(config.samples * share) for config in configs[:-1]]
         lengths.append(options.samples - sum(lengths))
         configs = [replace(config, samples=length) for config, length in zip(configs, lengths)]
-    folders = [options.out / f"{number}-{Path(name).stem}" for number, name in enumerate(names[:-1], start=1)]
-    return [_Stage(*stage) for stage in zip(names, configs, [*folders, options.out])]
+    folders = [*(out / f"{number}-{Path(name).stem}" for number, name in enumerate(names[:-1], start=1)), out]
+    first = _Stage(names[0], configs[0], folders[0], resume, options.encoder, options.start_from)
+    later = [
+        _Stage(name, config, folder, resume and (folder / CHECKPOINT_NAME).exists(), None, before)
+        for name, config, folder, before in zip(names[1:], configs[1:], folders[1:], folders)
+    ]
+    return [first, *later]
 
 
 def _train_stages(
@@ -131,36 +134,34 @@ def _train_stages(
     processes: Processes,
     device: torch.device,
 ) -> None:
-    """One stage after the other, each from the weights of the one before; a finished one is not done again."""
-    for number, stage in enumerate(stages):
-        exists = options.resume and (stage.out / CHECKPOINT_NAME).exists()
-        if exists and number + 1 < len(stages):
-            state = load_checkpoint(stage.out / CHECKPOINT_NAME)
-            if state["step"] >= stage.config.steps:
-                continue
-        own = argparse.Namespace(**vars(options))
-        if number > 0:
-            own.encoder, own.start_from, own.resume = None, stages[number - 1].out, exists
-        own.time_budget = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
-        if not _train(own, objects, stage, processes, device):
+    """One stage after the other; a finished one is not done again."""
+    for stage in stages:
+        checkpoint = stage.out / CHECKPOINT_NAME
+        goes_on = stage.resume and stage is not stages[-1] and checkpoint.exists()
+        if goes_on and load_checkpoint(checkpoint)["step"] >= stage.config.steps:
+            continue
+        if not _train(options, objects, stage, deadline, processes, device):
             return
 
 
 def _train(
-    options: argparse.Namespace, objects: ObjectSet, stage: _Stage, processes: Processes, device: torch.device
+    options: argparse.Namespace,
+    objects: ObjectSet,
+    stage: _Stage,
+    deadline: float,
+    processes: Processes,
+    device: torch.device,
 ) -> bool:
     """One network; returns whether all samples are done."""
-    config, out = stage.config, stage.out
-    extend = None
+    config, extend = stage.config, None
     if options.extend:
-        extend, facts = _extension(options.extend, objects)
-        config = _like_bundle(config, facts)
-    begin = not options.resume  # a resumed run has its weights already
+        extend, config = extended_bundle(options.extend, objects, config)
+    begin = not stage.resume  # a resumed run has its weights already
     trainer = Trainer(
-        objects, config, out, device, options.backgrounds, options.resume, stage.preset,
-        start_from=_weights(options.start_from) if options.start_from and begin else None,
+        objects, config, stage.out, device, options.backgrounds, stage.resume, stage.preset,
+        start_from=trained_weights(stage.start_from) if stage.start_from and begin else None,
         extend=extend,
-        encoder=encoder_of_checkpoint(options.encoder) if options.encoder and begin else None,
+        encoder=encoder_of_checkpoint(stage.encoder) if stage.encoder and begin else None,
         processes=processes,
         rasterizer=options.rasterizer,
     )  # fmt: skip
@@ -168,7 +169,8 @@ def _train(
     with tqdm(
         total=config.samples, initial=trainer.samples, unit="sample", unit_scale=True, disable=quiet, mininterval=1.0
     ) as bar:
-        result = trainer.train(options.time_budget, lambda progress: _show(bar, progress))
+        left = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
+        result = trainer.train(left, lambda progress: _show(bar, progress))
     done = trainer.samples >= config.samples
     if quiet:
         return done
@@ -176,50 +178,10 @@ def _train(
         f"{trainer.samples} of {config.samples} samples; on synthetic validation: median error {result.median:.1f}°, "
         f"best hypothesis {result.oracle_median:.1f}°, {100 * result.recall_15:.0f} % under 15°"
     )
-    print(f"report: {out / REPORT_NAME}")
+    print(f"report: {stage.out / REPORT_NAME}")
     again = "" if done else ", or go on with --resume"
-    print(f"next: shared_pose export {out} --out NAME.pose.pt{again}")
+    print(f"next: shared_pose export {stage.out} --out NAME.pose.pt{again}")
     return done
-
-
-def _weights(path: Path) -> TrainedWeights:
-    """Of a training folder or a bundle."""
-    return _bundle_weights(load_bundle(path)) if path.name.endswith(SUFFIX) else weights_of_checkpoint(path)
-
-
-def _bundle_weights(bundle: Bundle) -> TrainedWeights:
-    facts, weights = bundle.metadata, bundle.module.network.state_dict()
-    if "head.output.weight" not in weights:
-        raise ValueError(f"bundle {facts.name} holds a codebook or separate heads; give one of a shared network")
-    return TrainedWeights(
-        origin=facts.name,
-        network=weights,
-        class_ids=tuple(entry.class_id for entry in facts.objects),
-        hypotheses=facts.hypotheses,
-        crop_size=facts.crop_size,
-        samples=facts.samples,
-    )
-
-
-def _extension(path: Path, objects: ObjectSet) -> tuple[Extension, BundleMetadata]:
-    """The bundle's network and facts; ValueError if it knows one of the objects already."""
-    bundle = load_bundle(path)
-    known = {name for entry in bundle.metadata.objects for name in (entry.class_id, *entry.aliases)}
-    twice = sorted(known.intersection(objects.class_ids))
-    if twice:
-        raise ValueError(f"{path} knows {', '.join(twice)} already; leave them out with --subset or rename them")
-    described = tuple(asdict(entry) for entry in bundle.metadata.objects)
-    return Extension(_bundle_weights(bundle), described, bundle.meshes), bundle.metadata
-
-
-def _like_bundle(config: TrainingConfig, facts: BundleMetadata) -> TrainingConfig:
-    """The settings with the shape of the bundle's network; nothing is left for the surface term to teach."""
-    synthesis = replace(config.synthesis, crop_pad=facts.crop_pad)
-    return replace(
-        config, width=facts.encoder_width, crop_size=facts.crop_size, hypotheses=facts.hypotheses,
-        normalize_code=facts.normalize_code, tuning=facts.tuning, synthesis=synthesis,
-        loss=replace(config.loss, surface_weight=0.0),
-    )  # fmt: skip
 
 
 def _show(bar: tqdm, progress: Progress) -> None:

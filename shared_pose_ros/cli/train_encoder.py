@@ -11,11 +11,11 @@ from shared_pose_ros.cli.common import (
     add_run_arguments,
     add_setting_arguments,
     load_objects,
-    prepare_training,
     read_settings,
 )
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.training.config import EncoderConfig
+from shared_pose_ros.training.distributed import set_threads
 from shared_pose_ros.training.encoder_trainer import PICTURE_NAME, EncoderProgress, EncoderTrainer
 
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out."""
     config = read_settings(options, EncoderConfig, ("steps", "seed"))
-    prepare_training(config.threads)
+    set_threads(config.threads)
     trainer = EncoderTrainer(
         load_objects(options), config, options.out, choose_device(options.device),
         options.backgrounds, options.resume, options.preset,

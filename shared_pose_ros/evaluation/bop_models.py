@@ -10,13 +10,15 @@ BOP knows objects by number, detectors by name. The entry of a number in models_
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shared_pose_ros.evaluation.bop import BopError
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.bop import BopDataset, BopError
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.meshes.ply import read_ply, write_ply
 
@@ -69,6 +71,38 @@ def write_bop_models(folder: str | Path, objects: ObjectSet) -> dict[str, int]:
         write_ply(folder / f"obj_{numbers[model.class_id]:06d}.ply", vertices, model.mesh.faces, "unit: millimetre")
     path.write_text(text, encoding="utf-8")
     return numbers
+
+
+def dataset_objects(
+    dataset: BopDataset, models: Path | None = None, estimators: Sequence[PoseEstimator] = ()
+) -> ObjectSet:
+    """CAD of the objects in a dataset: with estimators of those that one of them knows, if that is enough.
+
+    Where the data have no depth, it is rendered, and any object may stand in front.
+
+    Args:
+        dataset: the data.
+        models: the CAD; ROOT/models_cad or ROOT/models by default.
+        estimators: of the objects that matter.
+
+    Raises:
+        ValueError: there is no CAD.
+    """
+    usual = (dataset.root / name for name in ("models_cad", "models"))
+    folder = models or next((folder for folder in usual if folder.is_dir()), None)
+    if folder is None:
+        raise ValueError(f"{dataset.root} has no models_cad or models folder; name the CAD with --models")
+    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
+    objects = ObjectSet.load(folder, shown=shown)
+    if not estimators or not all(frame.has_depth() for frame in dataset.frames):
+        return objects
+    labels = {model.class_id: (model.class_id, *model.aliases) for model in objects}
+    known = [
+        model
+        for model in objects
+        if any(one.object_index(label) is not None for one in estimators for label in labels[model.class_id])
+    ]
+    return ObjectSet(tuple(known)) if known else objects
 
 
 def file_vertices(model: ObjectModel) -> np.ndarray:

@@ -7,27 +7,19 @@ so cropping the image to the region that holds them changes no figure.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.metrics import (
-    NearestPoints,
-    add,
-    adi,
-    mspd,
-    mssd,
-    nearest_points,
-    recall,
-    support_points,
-    symmetric_rotation_error,
-    vsd,
-)
-from shared_pose_ros.evaluation.protocols import STEPS, Protocol
+from shared_pose_ros.evaluation.metrics import NearestPoints, nearest_points, recall, support_points, vsd
+from shared_pose_ros.evaluation.pose_metrics import METRICS, Comparison
+from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.depth import render_depth
@@ -35,8 +27,6 @@ from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer, pa
 
 # Pixels rendered at once: bounds memory to some hundred MB whatever the image and the number of poses.
 _PIXELS_AT_ONCE = 2_000_000
-# BOP's MSPD thresholds hold for images 640 pixels wide.
-MSPD_WIDTH = 640.0
 
 
 @dataclass(frozen=True)
@@ -60,17 +50,15 @@ class PoseErrors:
 
     Attributes:
         vsd: ``(N, T)`` for the protocol's tolerances.
-        mssd: ``(N,)`` metres; NaN where not asked for.
-        mspd: ``(N,)`` pixels; NaN where not asked for.
-        rotation_deg: ``(N,)``.
+        metrics: ``(N,)`` by the name of the metric; NaN where not asked for.
+        scaled: errors ``(N, T)`` by the names of ``Protocol.thresholds``, as these mean them.
         score: ``(N,)`` the protocol's score in 0…1.
     """
 
-    vsd: np.ndarray
-    mssd: np.ndarray
-    mspd: np.ndarray
-    rotation_deg: np.ndarray
-    score: np.ndarray
+    vsd: NDArray[np.float64]
+    metrics: Mapping[str, NDArray[np.float64]]
+    scaled: Mapping[str, NDArray[np.float64]]
+    score: NDArray[np.float64]
 
 
 class PoseScorer:
@@ -143,7 +131,8 @@ class PoseScorer:
         rotations: np.ndarray,
         translations: np.ndarray,
         protocol: Protocol,
-        point_metrics: Sequence[int] | None = None,
+        estimates: Sequence[int] | None = None,
+        asked: Collection[str] = (),
     ) -> PoseErrors:
         """Errors of N poses of one instance.
 
@@ -153,48 +142,44 @@ class PoseScorer:
             rotations: R_m2c ``(N, 3, 3)``.
             translations: ``(N, 3)`` metres, of the CAD origin.
             protocol: tolerances and score.
-            point_metrics: poses for which MSSD and MSPD are computed; None for all. They are always computed for all
-                where the protocol's score needs them.
+            estimates: the poses for which every metric is computed; None for all. Those that tables sum up and those of
+                the protocol's score are computed for all.
+            asked: names of metrics that are computed on request alone.
 
         Raises:
             ValueError: the object set has no such class.
         """
-        index = self.objects.index(truth.class_id)
-        if index is None:
-            raise ValueError(
-                f"no CAD of class {truth.class_id!r} among {', '.join(self.objects.class_ids)}; load its mesh"
-            )
-        model = self.objects[index]
+        index = self.objects.place(truth.class_id)
         r, t = self._tensor(rotations).reshape(-1, 3, 3), self._tensor(translations).reshape(-1, 3)
         r_truth, t_truth = self._tensor(truth.rotation), self._tensor(truth.translation)
-        discrepancy = self._vsd(index, r, t, r_truth, t_truth, view, protocol)
-        asked = range(len(r)) if protocol.surface_and_projection or point_metrics is None else point_metrics
-        chosen = torch.tensor(list(asked), dtype=torch.int64, device=self.device)
-        pair = (r[chosen], t[chosen], r_truth, t_truth)
-        surface = torch.full((len(r),), torch.nan, dtype=torch.float64, device=self.device)
-        projection = surface.clone()
-        shape = self._points[index], self._symmetries[index], self._outlines[index]
-        surface[chosen] = mssd(*pair, *shape)
-        projection[chosen] = mspd(*pair, self._tensor(view.camera), *shape)
-        score = recall(discrepancy, torch.tensor(protocol.thetas, dtype=torch.float64))
-        if protocol.surface_and_projection:
-            steps = torch.tensor(STEPS, dtype=torch.float64)
-            on_surface = recall(surface / model.diameter, steps)
-            on_image = recall(projection * (MSPD_WIDTH / view.size[1]), 100.0 * steps)
-            score = (score + on_surface + on_image) / 3.0
-        rotation_error = symmetric_rotation_error(r, r_truth, model.symmetries)
-        return PoseErrors(*(x.cpu().numpy() for x in (discrepancy, surface, projection, rotation_error, score)))
+        scaled = {"vsd": self._vsd(index, r, t, r_truth, t_truth, view, protocol)}
+        seen = Comparison(
+            r, t, r_truth, t_truth, self._tensor(view.camera), view.size[1], self.objects[index], self._points[index],
+            self._symmetries[index], self._outlines[index], partial(self._nearest, index),
+        )  # fmt: skip
+        found: dict[str, Tensor] = {}
+        for name, metric in METRICS.items():
+            if metric.on_request and name not in asked:
+                continue
+            some = None if metric.summary or name in protocol.recalls else estimates
+            places = list(range(len(r)) if some is None else some)
+            found[name] = torch.full((len(r),), torch.nan, dtype=torch.float64, device=self.device)
+            found[name][places] = metric.error(seen.chosen(places))
+            if name in protocol.recalls:
+                scaled[name] = metric.scaled(found[name], seen)[:, None]
+        limits = {name: torch.tensor(values, dtype=torch.float64) for name, values in protocol.thresholds().items()}
+        score = sum(recall(scaled[name], limit) for name, limit in limits.items()) / len(limits)
+        return PoseErrors(
+            scaled["vsd"].cpu().numpy(),
+            {name: values.cpu().numpy() for name, values in found.items()},
+            {name: scaled[name].cpu().numpy() for name in limits},
+            score.cpu().numpy(),
+        )
 
-    def average_distances(
-        self, truth: Instance, rotations: np.ndarray, translations: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """ADD and ADI of N poses ``(N, 3, 3)`` and ``(N, 3)`` of one instance: two ``(N,)`` in metres."""
-        index = self.objects.index(truth.class_id)
+    def _nearest(self, index: int) -> NearestPoints:
         if index not in self._trees:
             self._trees[index] = nearest_points(self._points[index])
-        poses = self._tensor(rotations), self._tensor(translations)
-        pair = (*poses, self._tensor(truth.rotation), self._tensor(truth.translation), self._points[index])
-        return add(*pair).cpu().numpy(), adi(*pair, self._trees[index]).cpu().numpy()
+        return self._trees[index]
 
     def _vsd(
         self, index: int, r: Tensor, t: Tensor, r_truth: Tensor, t_truth: Tensor, view: View, protocol: Protocol

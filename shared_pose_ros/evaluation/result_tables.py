@@ -1,21 +1,25 @@
-"""Tables of evaluations as Markdown and JSON.
+"""Tables of evaluations and of scored results files, as Markdown and JSON.
 
-A row an object and their unweighted mean, and in every row what chance and the oracle over hypotheses reach.
+A row per object and their unweighted mean; beside every figure stands what random rotations and, of an evaluation, the
+best of the hypotheses reach.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult
+from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
+from shared_pose_ros.evaluation.results_scoring import Recalls, Scoring
 
-RECALL_DEGREES = (5, 10, 15)
+BASELINE = "random-rotation baseline"
+_SCORES = ("score", "chance_score", "oracle_score")
 
 
 @dataclass(frozen=True)
@@ -26,27 +30,34 @@ class ObjectRow:
         class_id: object, or ``mean``.
         instances: how many.
         score: mean score.
-        rotation_error_deg_median: symmetry-aware.
-        recall_deg: share of instances below 5, 10 and 15 degrees.
+        metrics: summaries of the metrics that tables show, by ``PoseMetric.column``; with ``chance_`` before it that of
+            random rotations, with ``oracle_`` that of the best hypothesis.
+        recalls: shares of instances within the limits of these metrics, by ``PoseMetric.recall_column``.
         chance_score: the same score for random rotations.
-        chance_rotation_error_deg_median: rotation error of random rotations.
         oracle_score: the score if the best hypothesis were always picked.
-        oracle_rotation_error_deg_median: rotation error of the best hypothesis.
     """
 
     class_id: str
     instances: int
     score: float
-    rotation_error_deg_median: float
-    recall_deg: tuple[float, ...]
+    metrics: Mapping[str, float]
+    recalls: Mapping[str, tuple[float, ...]]
     chance_score: float
-    chance_rotation_error_deg_median: float
     oracle_score: float
-    oracle_rotation_error_deg_median: float
+
+    @property
+    def rotation_error_deg_median(self) -> float:
+        """Symmetry-aware rotation error."""
+        return self.metrics["rotation_error_deg_median"]
+
+    @property
+    def chance_rotation_error_deg_median(self) -> float:
+        """Rotation error of random rotations."""
+        return self.metrics["chance_rotation_error_deg_median"]
 
 
 def object_rows(evaluation: Evaluation) -> list[ObjectRow]:
-    """One row an object, numbers in numeric order and then names."""
+    """One row per object, numbers in numeric order and then names."""
     by_class: dict[str, list[InstanceResult]] = {}
     for result in evaluation.instances:
         by_class.setdefault(result.class_id, []).append(result)
@@ -55,47 +66,37 @@ def object_rows(evaluation: Evaluation) -> list[ObjectRow]:
 
 
 def summary_row(evaluation: Evaluation) -> ObjectRow:
-    """Unweighted mean of the objects' rows (METHOD 8); medians and recalls are over all instances."""
+    """Unweighted mean of the objects' scores, as the paper's Table I; metrics and recalls are over all instances."""
     rows = object_rows(evaluation)
-    pooled = _object_row("mean", evaluation.instances)
-    return ObjectRow(
-        class_id="mean",
-        instances=pooled.instances,
-        score=float(np.mean([row.score for row in rows])),
-        rotation_error_deg_median=pooled.rotation_error_deg_median,
-        recall_deg=pooled.recall_deg,
-        chance_score=float(np.mean([row.chance_score for row in rows])),
-        chance_rotation_error_deg_median=pooled.chance_rotation_error_deg_median,
-        oracle_score=float(np.mean([row.oracle_score for row in rows])),
-        oracle_rotation_error_deg_median=pooled.oracle_rotation_error_deg_median,
-    )
+    means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in _SCORES}
+    return replace(_object_row("mean", evaluation.instances), **means)
 
 
 def markdown_table(evaluation: Evaluation) -> str:
-    """The evaluation as a Markdown table with its protocol line; scores in per cent, angles in degrees."""
-    name = evaluation.score_name
-    header = ["object", "instances", f"{name} %", "rotation error °", *(f"< {d}° %" for d in RECALL_DEGREES)]
-    header += [f"chance {name} %", "chance rotation error °", f"oracle {name} %", "oracle rotation error °"]
+    """The evaluation as a Markdown table with its conditions; scores in per cent, metrics in their units."""
+    name, metrics = evaluation.score_name, table_metrics()
+    header = ["object", "instances", f"{name} %", *(m.head for m in metrics)]
+    header += [head for m in metrics for head in m.limit_heads]
+    for source in ("baseline", "oracle"):
+        header += [f"{source} {name} %", *(f"{source} {m.head}" for m in metrics)]
     rows = [*object_rows(evaluation), summary_row(evaluation)]
-    lines = [_line(header), _line(["---"] + ["---:"] * (len(header) - 1)), *(_line(_cells(row)) for row in rows)]
-    left_out = ", ".join(f"{reason} {count}" for reason, count in evaluation.skipped.items() if count) or "none"
     notes = [
-        f"System: {evaluation.system}. Protocol: {evaluation.protocol_line}.",
-        f"Instances left out: {left_out}. Angles are medians; the last row's {name} is the unweighted mean over "
-        "objects, its angles and recalls are over all instances.",
+        f"System: {evaluation.system}. Evaluation conditions: {evaluation.protocol_line}.",
+        f"Instances left out: {_left_out(evaluation.skipped)}. Baseline: random rotations. Angles are medians; the "
+        f"last row's {name} is the unweighted mean over objects, its angles and recalls are over all instances.",
     ]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    return "\n".join([*_table(header, [_cells(row) for row in rows]), "", *notes]) + "\n"
 
 
 def evaluations_to_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """A JSON-able dictionary with protocol line, summary, objects and instances of each evaluation."""
+    """A JSON-able dictionary with conditions, summary, objects and instances of each evaluation."""
     return {
         "evaluations": [
             {
-                **{key: value for key, value in asdict(evaluation).items() if key != "instances"},
-                "summary": asdict(summary_row(evaluation)),
-                "objects": [asdict(row) for row in object_rows(evaluation)],
-                "instances": [asdict(instance) for instance in evaluation.instances],
+                **{key: value for key, value in vars(evaluation).items() if key != "instances"},
+                "summary": plain_values(summary_row(evaluation)),
+                "objects": [plain_values(row) for row in object_rows(evaluation)],
+                "instances": [plain_values(instance) for instance in evaluation.instances],
             }
             for evaluation in evaluations
         ]
@@ -109,37 +110,63 @@ def write_json(evaluations: Sequence[Evaluation], path: str | Path) -> None:
     path.write_text(json.dumps(evaluations_to_json(evaluations), indent=1) + "\n", encoding="utf-8")
 
 
+def scoring_table(scoring: Scoring) -> str:
+    """Markdown: a row per object, all targets together, the unweighted mean over objects, and the baseline."""
+    metrics = list(scoring.recalls.total)
+
+    def rows(recalls: Recalls, prefix: str) -> list[tuple[str, int, Mapping[str, float]]]:
+        count = sum(recalls.targets.values())
+        return [(f"{prefix}all targets", count, recalls.total), (f"{prefix}mean over objects", count, recalls.mean)]
+
+    objects = [(str(n), scoring.recalls.targets[n], recalls) for n, recalls in scoring.recalls.objects.items()]
+    listed = [*objects, *rows(scoring.recalls, ""), *rows(scoring.chance, f"{BASELINE}, ")]
+    cells = [[name, str(count), *(_percent(recalls[m]) for m in metrics)] for name, count, recalls in listed]
+    notes = [f"Evaluation conditions: {scoring.protocol_line}.", f"Left out: {_left_out(scoring.left_out)}."]
+    return "\n".join([*_table(["object", "targets", *(f"{metric} %" for metric in metrics)], cells), "", *notes])
+
+
+def write_scoring(scoring: Scoring, path: Path, facts: Mapping[str, Any]) -> None:
+    """Write a scored results file as JSON, after other ``facts``; indented, but a pair per line: there may be many."""
+    document = {
+        **facts,
+        "protocol_line": scoring.protocol_line,
+        "average_recalls": asdict(scoring.recalls),
+        "chance": asdict(scoring.chance),
+        "left_out": scoring.left_out,
+    }
+    pairs = ",\n".join(json.dumps(plain_values(pair)) for pair in scoring.pairs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{json.dumps(document, indent=1)[:-2]},\n "errors": [\n{pairs}\n ]\n}}\n', encoding="utf-8")
+
+
 def _object_row(class_id: str, results: Sequence[InstanceResult]) -> ObjectRow:
-    angles = np.array([r.rotation_deg for r in results])
-    return ObjectRow(
-        class_id=class_id,
-        instances=len(results),
-        score=float(np.mean([r.score for r in results])),
-        rotation_error_deg_median=float(np.median(angles)),
-        recall_deg=tuple(float((angles < limit).mean()) for limit in RECALL_DEGREES),
-        chance_score=float(np.mean([r.chance_score for r in results])),
-        chance_rotation_error_deg_median=float(np.median([r.chance_rotation_deg for r in results])),
-        oracle_score=float(np.mean([r.oracle_score for r in results])),
-        oracle_rotation_error_deg_median=float(np.median([r.oracle_rotation_deg for r in results])),
-    )
+    metrics = {
+        f"{source}{metric.column}": metric.summarised([r.metrics[source + metric.name] for r in results])
+        for source in ("", "chance_", "oracle_")
+        for metric in table_metrics()
+    }
+    recalls = {m.recall_column: m.within([r.metrics[m.name] for r in results]) for m in table_metrics() if m.limits}
+    scores = {name: float(np.mean([getattr(r, name) for r in results])) for name in _SCORES}
+    return ObjectRow(class_id=class_id, instances=len(results), metrics=metrics, recalls=recalls, **scores)
 
 
 def _cells(row: ObjectRow) -> list[str]:
-    def percent(value: float) -> str:
-        return f"{100.0 * value:.1f}"
+    def values(source: str) -> list[str]:
+        return [m.text(row.metrics[source + m.column]) for m in table_metrics()]
 
-    return [
-        row.class_id,
-        str(row.instances),
-        percent(row.score),
-        f"{row.rotation_error_deg_median:.1f}",
-        *(percent(value) for value in row.recall_deg),
-        percent(row.chance_score),
-        f"{row.chance_rotation_error_deg_median:.1f}",
-        percent(row.oracle_score),
-        f"{row.oracle_rotation_error_deg_median:.1f}",
-    ]
+    shares = [share for m in table_metrics() if m.limits for share in row.recalls[m.recall_column]]
+    cells = [row.class_id, str(row.instances), _percent(row.score), *values(""), *map(_percent, shares)]
+    return [*cells, _percent(row.chance_score), *values("chance_"), _percent(row.oracle_score), *values("oracle_")]
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _percent(share: float) -> str:
+    return f"{100.0 * share:.1f}"
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "none"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]

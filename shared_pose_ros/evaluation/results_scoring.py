@@ -6,21 +6,21 @@ files, millimetres and pixels in ``PairErrors``; metres elsewhere.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.bop_results import Estimate
-from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance, frame_view, translations_about
+from shared_pose_ros.evaluation.bundle_evaluation import frame_view
+from shared_pose_ros.evaluation.instance_scoring import Candidates, RandomRotationBaseline, translations_about
 from shared_pose_ros.evaluation.matching import ObjectImage, average_recalls
-from shared_pose_ros.evaluation.pose_scorer import MSPD_WIDTH, PoseErrors, PoseScorer, View
-from shared_pose_ros.evaluation.protocols import STEPS, Protocol
-
-_MM_PER_METRE = 1e3
-_METRICS = ("AR_VSD", "AR_MSSD", "AR_MSPD")
+from shared_pose_ros.evaluation.pose_metrics import METRICS
+from shared_pose_ros.evaluation.pose_scorer import PoseErrors, PoseScorer, View
+from shared_pose_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,7 @@ class PairErrors:
         score: the estimate's.
         visib_fract: visible fraction of the instance.
         vsd: for each tolerance of the protocol.
-        mssd: millimetres.
-        mspd: pixels of this image; None where a point lies in the camera's plane.
-        rotation_deg: symmetry-aware rotation error.
-        add: average distance of the model's points, millimetres; None where not asked for.
-        adi: the same to the nearest point (ADD-S), millimetres; None where not asked for.
+        metrics: by the name in ``METRICS``; None where not finite, as MSPD of a point in the camera's plane.
     """
 
     scene_id: int
@@ -53,11 +49,7 @@ class PairErrors:
     score: float
     visib_fract: float
     vsd: tuple[float, ...]
-    mssd: float
-    mspd: float | None
-    rotation_deg: float
-    add: float | None = None
-    adi: float | None = None
+    metrics: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class Scoring:
     """What ``score_results`` finds.
 
     Attributes:
-        protocol_line: the conditions, to be printed with every figure.
+        protocol_line: the evaluation conditions, to be printed with every figure.
         pairs: errors of all pairs.
         recalls: of the estimates.
         chance: of uniform random rotations in their place, the mean over draws.
@@ -101,8 +93,8 @@ def score_results(
     dataset: BopDataset,
     scorer: PoseScorer,
     protocol: Protocol,
-    chance: Chance | None = None,
-    average_distances: bool = False,
+    baseline: RandomRotationBaseline | None = None,
+    asked: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Scoring:
     """Score estimates against a dataset.
@@ -112,15 +104,15 @@ def score_results(
         dataset: ground truth; its object numbers are class ids or aliases of the scorer's objects.
         scorer: the CAD; at full resolution for figures that agree with bop_toolkit.
         protocol: tolerances, thresholds, visibility and which instances are to be found.
-        chance: how many random rotations stand in for each estimate; 3 by default.
-        average_distances: whether pairs get ADD and ADI.
+        baseline: how many random rotations stand in for each estimate; 3 by default.
+        asked: metrics that pairs get on request alone.
         progress: called with (images done, images).
 
     Raises:
         ValueError: no estimate belongs to any instance of the data; the message says why.
     """
-    chance = chance or Chance(draws=3)
-    run = _Run(scorer, protocol, chance, average_distances)
+    baseline = baseline or RandomRotationBaseline(draws=3)
+    run = _Run(scorer, protocol, baseline, asked)
     by_image: dict[tuple[int, int], dict[int, list[_Row]]] = {}
     for row in enumerate(estimates):
         place = (row[1].scene_id, row[1].image_id)
@@ -139,7 +131,8 @@ def score_results(
         )
     data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(run.depth_sources.values())} images"
     depth = " / ".join(f"{source} ({count} images)" for source, count in run.depth_sources.items())
-    line = protocol.results_line(data, depth, scorer.cad, f"{chance}, in place of each estimate's, mean of the recalls")
+    drawn = f"{baseline}, in place of each estimate's, mean of the recalls"
+    line = protocol.results_conditions(data, depth, scorer.cad, drawn)
     recalls, *random = (_recalls(groups, protocol) for groups in run.groups)
     return Scoring(line, tuple(run.pairs), recalls, _mean(random), dict(left_out))
 
@@ -148,14 +141,15 @@ _Row = tuple[int, Estimate]  # number in the file, estimate
 
 
 class _Run:
-    """What accumulates over images: pairs, and groups for matching, of the estimates and then of each chance draw."""
+    """What accumulates over images: pairs, and groups for matching, of the estimates and then of each random draw."""
 
-    def __init__(self, scorer: PoseScorer, protocol: Protocol, chance: Chance, average_distances: bool) -> None:
-        self.scorer, self.protocol, self.chance = scorer, protocol, chance
-        self.average_distances = average_distances
+    def __init__(
+        self, scorer: PoseScorer, protocol: Protocol, baseline: RandomRotationBaseline, asked: Collection[str]
+    ) -> None:
+        self.scorer, self.protocol, self.baseline, self.asked = scorer, protocol, baseline, asked
         self.pairs: list[PairErrors] = []
         self.groups: list[dict[str, list[ObjectImage]]] = [
-            {metric: [] for metric in _METRICS} for _ in range(1 + chance.draws)
+            {name: [] for name in protocol.thresholds()} for _ in range(1 + baseline.draws)
         ]
         self.depth_sources: Counter[str] = Counter()
 
@@ -215,48 +209,35 @@ class _Run:
         count: int,
     ) -> None:
         rotations, translations = self._poses(frame, truths[0].class_id, own)
-        sets = len(self.groups)
-        shape = (sets, len(own), len(truths))
-        vsd = np.empty((*shape, len(self.protocol.taus)))
-        surface, projection = np.empty(shape), np.empty(shape)
-        for g, truth in enumerate(truths):
-            if not own:
-                break
-            errors = self.scorer.errors(truth, view, rotations, translations, self.protocol)
-            vsd[:, :, g] = errors.vsd.reshape(sets, len(own), -1)
-            surface[:, :, g] = errors.mssd.reshape(sets, -1)
-            projection[:, :, g] = errors.mspd.reshape(sets, -1)
+        shape = len(self.groups), len(own), len(truths)
+        tolerances = {name: len(self.protocol.taus) if name == "vsd" else 1 for name in self.protocol.thresholds()}
+        scaled = {name: np.empty((*shape, count)) for name, count in tolerances.items()}
+        for g, truth in enumerate(truths if own else ()):
+            places = range(len(own))
+            errors = self.scorer.errors(truth, view, rotations, translations, self.protocol, places, self.asked)
+            for name, kept in scaled.items():
+                kept[:, :, g] = errors.scaled[name].reshape(*shape[:2], -1)
             self._add_pairs(frame, truth, own, errors)
         targets = min(int(valid.sum()), 1) if self.protocol.one_instance else int(valid.sum())
         scores = np.array([item.score for _, item in own])
-        number = int(truths[0].class_id)
-        diameter = self.scorer.objects[self.scorer.objects.index(truths[0].class_id)].diameter
-        scaled = (vsd, surface[..., None] / diameter, projection[..., None] * (MSPD_WIDTH / view.size[1]))
-        for i, groups in enumerate(self.groups):
-            for metric, error in zip(_METRICS, scaled):
-                groups[metric].append(ObjectImage(number, targets, count, valid, scores, error[i]))
+        for name, kept in scaled.items():
+            for groups, error in zip(self.groups, kept):
+                groups[name].append(ObjectImage(int(truths[0].class_id), targets, count, valid, scores, error))
 
     def _poses(self, frame: BopFrame, class_id: str, own: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
-        """The E estimates and then the draws of chance about their centres: ``(sets·E, 3, 3)`` and ``(sets·E, 3)``."""
-        sets, centre = len(self.groups), self.scorer.objects[self.scorer.objects.index(class_id)].centre
+        """The E estimates and then the random draws about their centres: ``(sets·E, 3, 3)`` and ``(sets·E, 3)``."""
+        sets, centre = len(self.groups), self.scorer.objects[self.scorer.objects.place(class_id)].centre
         rotations, translations = np.empty((sets, len(own), 3, 3)), np.empty((sets, len(own), 3))
         for i, (_, item) in enumerate(own):
             pose = Candidates(item.rotation[None], item.translation[None], item.score)
             rotations[0, i] = item.rotation
-            rotations[1:, i] = self.chance.rotations(frame.scene_id, frame.image_id, 1000 * int(class_id) + i)
+            rotations[1:, i] = self.baseline.rotations(frame.scene_id, frame.image_id, 1000 * int(class_id) + i)
             translations[:, i] = translations_about(centre, pose, rotations[:, i])
         return rotations.reshape(-1, 3, 3), translations.reshape(-1, 3)
 
     def _add_pairs(self, frame: BopFrame, truth: Instance, own: Sequence[_Row], errors: PoseErrors) -> None:
-        distances: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(own)
-        if self.average_distances:
-            poses = np.stack([e.rotation for _, e in own]), np.stack([e.translation for _, e in own])
-            distances = [
-                (float(add) * _MM_PER_METRE, float(adi) * _MM_PER_METRE)
-                for add, adi in zip(*self.scorer.average_distances(truth, *poses))
-            ]
         for i, (row, item) in enumerate(own):
-            mspd = float(errors.mspd[i])
+            values = {name: METRICS[name].shown(float(found[i])) for name, found in errors.metrics.items()}
             self.pairs.append(
                 PairErrors(
                     scene_id=frame.scene_id,
@@ -268,22 +249,18 @@ class _Run:
                     score=item.score,
                     visib_fract=truth.visibility,
                     vsd=tuple(float(x) for x in errors.vsd[i]),
-                    mssd=float(errors.mssd[i]) * _MM_PER_METRE,
-                    mspd=mspd if np.isfinite(mspd) else None,
-                    rotation_deg=float(errors.rotation_deg[i]),
-                    add=distances[i][0],
-                    adi=distances[i][1],
+                    metrics={name: value if math.isfinite(value) else None for name, value in values.items()},
                 )
             )
 
 
 def _recalls(groups: Mapping[str, Sequence[ObjectImage]], protocol: Protocol) -> Recalls:
-    steps = np.array(STEPS)
-    thresholds = {"AR_VSD": np.array(protocol.thetas), "AR_MSSD": steps, "AR_MSPD": 100.0 * steps}
-    used = _METRICS if protocol.surface_and_projection else _METRICS[:1]
-    found = {metric: average_recalls(groups[metric], thresholds[metric]) for metric in used}
+    found = {
+        f"AR_{name.upper()}": average_recalls(groups[name], np.array(thresholds))
+        for name, thresholds in protocol.thresholds().items()
+    }
     targets: dict[int, int] = {}
-    for group in groups["AR_VSD"]:
+    for group in groups["vsd"]:
         targets[group.object_id] = targets.get(group.object_id, 0) + group.targets
     numbers = [number for number in sorted(targets) if targets[number]]
     total = _with_mean({metric: value for metric, (value, _) in found.items()})

@@ -7,17 +7,17 @@ follow from vertices and faces. Textures, colours and materials are ignored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_pose_ros.meshes import ply
 from shared_pose_ros.meshes.decimation import decimate
+from shared_pose_ros.meshes.ply import read_ply
 
 UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "in": 0.0254}
-SUFFIXES = (".ply", ".stl", ".obj")
 MIN_EXTENT = 1e-3
 MAX_EXTENT = 5.0
 
@@ -87,7 +87,7 @@ def metres_per_unit(unit: str | float) -> float:
 
 
 def load_mesh(path: str | Path, unit: str | float) -> Mesh:
-    """Read a PLY, STL or OBJ file (ASCII or binary), convert it to metres and clean it.
+    """Read a mesh file of a format in ``READERS``, convert it to metres and clean it.
 
     Polygons are triangulated, duplicate vertices merged, degenerate faces and unused vertices dropped.
 
@@ -184,26 +184,25 @@ def _scaled(points: NDArray[np.float64], faces: NDArray[np.int64], scale: float,
 def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Vertices ``(V, 3)`` and triangles ``(F, 3)`` as the file holds them."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise MeshError(f"{path}: unknown mesh format '{suffix}'; convert it to one of {', '.join(SUFFIXES)}")
+    if suffix not in READERS:
+        raise MeshError(f"{path}: unknown mesh format '{suffix}'; convert it to one of {', '.join(READERS)}")
     if not path.is_file():
         raise MeshError(f"{path}: no such mesh file; check the path")
     if path.stat().st_size == 0:
         raise MeshError(f"{path}: the file is empty (0 bytes); export it again")
     try:
-        if suffix == ".ply":
-            return ply.read_ply(path)
-        if suffix == ".stl" and (missing := _missing_stl(path)):
-            raise ValueError(f"the file is truncated: {missing}")
-        return _read_with_trimesh(path, suffix[1:])
+        return READERS[suffix](path)
     except MeshError:
         raise
-    except Exception as error:  # trimesh raises anything from IndexError to UnicodeDecodeError on damaged files
+    except Exception as error:  # readers raise anything from IndexError to UnicodeDecodeError on damaged files
         reason = "damaged or not text" if isinstance(error, ImportError) else str(error).strip() or repr(error)
         raise MeshError(f"{path}: cannot be read as {suffix[1:].upper()}: {reason}; export it again") from error
 
 
-def _read_with_trimesh(path: Path, kind: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _read_with_trimesh(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    kind = path.suffix.lower()[1:]
+    if kind == "stl" and (missing := _missing_stl(path)):
+        raise ValueError(f"the file is truncated: {missing}")
     try:
         import trimesh
     except ImportError as error:
@@ -224,6 +223,15 @@ def _missing_stl(path: Path) -> str:
     if len(data) < 84 + 50 * count:
         return f"{len(data)} bytes of {84 + 50 * count} for {count} triangles"
     return ""
+
+
+# By lower-case suffix, what reads a file: vertices (V, 3) in the file's unit and triangles (F, 3). Whatever it raises
+# becomes a MeshError that names the file.
+READERS: dict[str, Callable[[Path], tuple[NDArray[np.float64], NDArray[np.int64]]]] = {
+    ".ply": read_ply,
+    ".stl": _read_with_trimesh,
+    ".obj": _read_with_trimesh,
+}
 
 
 def _clean(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

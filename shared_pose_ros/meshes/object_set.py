@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from shared_pose_ros.meshes.mesh import SUFFIXES, Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
+from shared_pose_ros.meshes.mesh import READERS, Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
 from shared_pose_ros.meshes.symmetries import Symmetries, detect_symmetries
 
 # Half the largest extent of a normalised mesh (METHOD: vertices are multiplied by 100 / s).
@@ -104,6 +104,13 @@ class ObjectSet:
             if class_id == model.class_id or class_id in model.aliases:
                 return position
         return None
+
+    def place(self, class_id: str) -> int:
+        """object_index of a class id or alias; ObjectSetError when the set has no such object."""
+        position = self.index(class_id)
+        if position is None:
+            raise ObjectSetError(f"no CAD of class {class_id!r} among {', '.join(self.class_ids)}; load its mesh")
+        return position
 
     @classmethod
     def load(
@@ -245,9 +252,9 @@ def _bop_entries(folder: Path) -> list[_Entry]:
 
 
 def _folder_entries(folder: Path, unit: str | float | None) -> list[_Entry]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READERS)
     if not files:
-        raise ObjectSetError(f"{folder}: holds no {', '.join(SUFFIXES)} file, objects.yaml or models_info.json")
+        raise ObjectSetError(f"{folder}: holds no {', '.join(READERS)} file, objects.yaml or models_info.json")
     if unit is None:
         raise ObjectSetError(
             f"{folder}: the unit of the mesh files is not known; state it (m, cm, mm, in) or write an objects.yaml"

@@ -21,13 +21,12 @@ import numpy as np
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
+from shared_pose_ros.evaluation.bundle_evaluation import RENDERED_DEPTH, SENSOR_DEPTH
 from shared_pose_ros.evaluation.instance_scoring import (
-    RENDERED_DEPTH,
-    SENSOR_DEPTH,
     Candidates,
-    Chance,
     Evaluation,
     InstanceResult,
+    RandomRotationBaseline,
     score_instance,
 )
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
@@ -184,7 +183,7 @@ def score_frames(
     protocol: Protocol,
     system: str,
     data: str,
-    chance: Chance | None = None,
+    baseline: RandomRotationBaseline | None = None,
     progress: Callable[[int, int], None] | None = None,
     conditions: Conditions | None = None,
 ) -> Evaluation:
@@ -197,14 +196,14 @@ def score_frames(
         protocol: with the translation from ground truth, the hypotheses' own are not looked at.
         system: what was evaluated.
         data: the bag's name, for the protocol line.
-        chance: the random rotations; 20 an instance by default.
+        baseline: the random rotations; 20 per instance by default.
         progress: called with (frames done, frames).
         conditions: where boxes and ids come from; those of a demo bag by default.
 
     Raises:
         ValueError: no detection has poses.
     """
-    chance, conditions = chance or Chance(), conditions or Conditions()
+    baseline, conditions = baseline or RandomRotationBaseline(), conditions or Conditions()
     results: list[InstanceResult] = []
     skipped: Counter[str] = Counter(conditions.skipped)
     depths: Counter[str] = Counter()
@@ -216,7 +215,7 @@ def score_frames(
             depths[source] += 1
             for name in wanted:
                 results += score_instance(
-                    scorer, view, frame.truth[name], frame.place, [published[name]], protocol, chance
+                    scorer, view, frame.truth[name], frame.place, [published[name]], protocol, baseline
                 )
         if progress:
             progress(number, len(frames))
@@ -224,7 +223,7 @@ def score_frames(
         raise ValueError(f"nothing to score in {data}: detections left out: {dict(skipped)}")
     data_line = f"{data}, {len(frames)} images"
     depth = " / ".join(depths)
-    line = protocol.line(data_line, conditions.corrected, depth, scorer.cad, str(chance), conditions.boxes)
+    line = protocol.conditions(data_line, conditions.corrected, depth, scorer.cad, str(baseline), conditions.boxes)
     return Evaluation(system, protocol.name, protocol.score, line, conditions.corrected, tuple(results), dict(skipped))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from shared_pose_ros.bags.recording import Recording
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, load_bop
+from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
@@ -93,8 +94,7 @@ def score(
         matched = match_topic(responses, truth, objects)
     else:
         dataset = load_bop(settings.bop, settings.split)
-        shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-        objects = ObjectSet.load(settings.models, shown=shown)
+        objects = dataset_objects(dataset, settings.models)
         frames = _bop_frames(settings.bop_frames, dataset, recording, stamps)
         matched = match_bop(responses, frames, objects, corrected)
     scorer = PoseScorer(objects, settings.max_faces)

@@ -1,4 +1,4 @@
-"""Figures of a report: recall over thresholds, chance beside it, errors by what made the instance hard.
+"""Figures of a report: recall over thresholds, random rotations beside it, errors by what made the instance hard.
 
 Convention: shares and scores in 0…1, angles in degrees.
 """
@@ -20,7 +20,7 @@ from shared_pose_ros.meshes.symmetries import Symmetries
 
 THETAS = tuple(number / 50 for number in range(51))
 DEGREES = tuple(float(number) for number in range(46))
-_CHANCE_DRAWS = 10_000  # a share of 0.5 is then known to 0.5 points
+_DRAWS = 10_000  # a share of 0.5 is then known to 0.5 points
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def vsd_recall(results: Sequence[InstanceResult], thetas: Sequence[float] = THET
     return _mean_over_objects(results, thetas, lambda r: [r.e_vsd[middle_tolerance(len(r.e_vsd))]])
 
 
-def chance_vsd_recall(results: Sequence[InstanceResult], thetas: Sequence[float] = THETAS) -> list[float]:
+def random_vsd_recall(results: Sequence[InstanceResult], thetas: Sequence[float] = THETAS) -> list[float]:
     """The same for the random rotations of each instance; empty where they were not kept.
 
     A miss counts as wrong once for every draw of the others, so that it weighs as much as they do.
@@ -95,12 +95,12 @@ def rotation_recall(errors: Sequence[float], degrees: Sequence[float] = DEGREES)
     return [float((values < limit).mean()) if len(values) else float("nan") for limit in degrees]
 
 
-def chance_rotation_recall(
+def random_rotation_recall(
     results: Sequence[InstanceResult], objects: ObjectSet, degrees: Sequence[float] = DEGREES
 ) -> list[float]:
     """Share below each angle for rotations uniform on SO(3), objects weighted by their instances.
 
-    Without symmetry it is (θ − sin θ)/π; misses are wrong for chance too. Empty if an object is not in the set.
+    Without symmetry it is (θ − sin θ)/π; misses are wrong for them too. Empty if an object is not in the set.
     """
     classes = sorted({result.class_id for result in results})
     if not classes or any(objects.index(class_id) is None for class_id in classes):
@@ -112,7 +112,7 @@ def chance_rotation_recall(
 
 def random_recall(symmetries: Symmetries, degrees: Sequence[float] = DEGREES) -> list[float]:
     """Share of 10,000 uniform random rotations with a symmetric rotation error below each angle."""
-    drawn = random_rotations(_CHANCE_DRAWS, torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = random_rotations(_DRAWS, torch.Generator().manual_seed(0), dtype=torch.float64)
     errors = symmetric_rotation_error(drawn, torch.eye(3, dtype=torch.float64), symmetries)
     return rotation_recall(errors.tolist(), degrees)
 

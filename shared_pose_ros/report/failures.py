@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult
+from shared_pose_ros.evaluation.pose_metrics import table_metrics
 from shared_pose_ros.evaluation.result_tables import object_rows
 from shared_pose_ros.html_page import paragraph, table
 from shared_pose_ros.plots import FAINT, curves
@@ -88,11 +89,17 @@ def calibration(group: Group) -> list[str]:
 def instance_table(evaluation: Evaluation, turns: Sequence[Residual | None]) -> str:
     """Every instance, the worst first."""
     errors = f"{evaluation.score_name} %", "rotation error °", "turn", "best hypothesis °"
+    others = [metric for metric in table_metrics() if metric.name != "rotation_deg"]
     heads = heads_of(
-        "object", "scene", "image", "instance", *errors, "visible %", "off axis °", "box IoU %", "confidence %"
+        *("object", "scene", "image", "instance", *errors, "visible %", "off axis °", "box IoU %", "confidence %"),
+        *(metric.head for metric in others),
     )
     pairs = sorted(zip(evaluation.instances, turns), key=lambda pair: (pair[0].score, -pair[0].rotation_deg))
-    return table(heads, [_instance_cells(result, turn) for result, turn in pairs], kind="instances")
+    rows = [
+        [*_instance_cells(result, turn), *(metric.text(result.metrics[metric.name]) for metric in others)]
+        for result, turn in pairs
+    ]
+    return table(heads, rows, kind="instances")
 
 
 def _reliability(found: Mapping[str, Mapping[str, ConfidenceBin]]) -> str:

@@ -1,7 +1,7 @@
 """One self-contained HTML file: how good an evaluated system is, where it fails and what its failures look like.
 
-Figures that may not be compared stand in separate parts: evaluations are grouped by everything that their protocol
-lines say but for the viewing-ray correction. Pictures are embedded as JPEG; nothing is fetched.
+Figures that may not be compared stand in separate parts: evaluations are grouped by all their conditions but for the
+allocentric-to-egocentric correction. Pictures are embedded as JPEG; nothing is fetched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
-from shared_pose_ros.evaluation.protocols import line_fields
+from shared_pose_ros.evaluation.protocols import condition_fields
 from shared_pose_ros.html_page import Picture, contents, figure, heading, paragraph, write_page
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.report import failures, sections
@@ -21,7 +21,7 @@ from shared_pose_ros.report.residual_rotations import Residual, residuals
 
 REPORT_NAME = "report.html"
 Section = tuple[str, str, list[str]]  # identifier, heading, markup
-_CORRECTION = "viewing-ray correction"
+_CORRECTION = "allocentric-to-egocentric correction"
 _QUALITY = 85  # of JPEG
 _WIDEST = 960  # pixels of an embedded picture
 _LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
@@ -95,11 +95,13 @@ def write_report(
 def group_evaluations(evaluations: Sequence[Evaluation]) -> list[dict[str, Evaluation]]:
     """Evaluations that may be compared, each under a short label; groups in the order of their first.
 
-    Two may be compared if their protocol lines agree but for the viewing-ray correction.
+    Two may be compared if their conditions agree but for the allocentric-to-egocentric correction.
     """
     together: dict[tuple[object, ...], list[Evaluation]] = {}
     for evaluation in evaluations:
-        fields = {name: said for name, said in line_fields(evaluation.protocol_line).items() if name != _CORRECTION}
+        fields = {
+            name: said for name, said in condition_fields(evaluation.protocol_line).items() if name != _CORRECTION
+        }
         together.setdefault((evaluation.score_name, *sorted(fields.items())), []).append(evaluation)
     return [_labelled(group) for group in together.values()]
 

@@ -1,7 +1,7 @@
 """The sections of an evaluation's report about scores: plots and the same figures as tables, for a group of them.
 
 A group holds evaluations that may be compared: one protocol, one set of conditions; they differ in the system and in
-the viewing-ray correction. Every function returns markup, empty where there is nothing to show.
+the allocentric-to-egocentric correction. Every function returns markup, empty where there is nothing to show.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult, middle_tolerance
+from shared_pose_ros.evaluation.pose_metrics import PoseMetric, table_metrics
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
-from shared_pose_ros.evaluation.result_tables import RECALL_DEGREES, ObjectRow, object_rows, summary_row
+from shared_pose_ros.evaluation.result_tables import BASELINE, ObjectRow, object_rows, summary_row
 from shared_pose_ros.html_page import heading, paragraph, table
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.plots import curves
@@ -25,17 +26,16 @@ from shared_pose_ros.report.error_statistics import (
     VISIBILITY,
     Factor,
     boxes_differ,
-    chance_rotation_recall,
-    chance_vsd_recall,
     factor_rows,
+    random_rotation_recall,
+    random_vsd_recall,
     rotation_recall,
     vsd_recall,
 )
 from shared_pose_ros.report.residual_rotations import CORRECT_DEG
 
 Group = Mapping[str, Evaluation]
-CHANCE, ORACLE = "chance", "best hypothesis"
-_RECALLS = tuple(f"< {limit}° %" for limit in RECALL_DEGREES)
+ORACLE = "best hypothesis"
 _TABLE_THETAS = tuple(number / 10 for number in range(1, 11))
 _TABLE_DEGREES = (5.0, 10.0, 15.0, 20.0, 30.0, 45.0)
 
@@ -48,7 +48,7 @@ def headline(evaluation: Evaluation) -> str:
     missed = f", of them {misses} missed by the detector" if misses else ""
     weakest = min(rows, key=lambda row: row.score)
     return (
-        f"{evaluation.system}: {evaluation.score_name} {percent(mean.score)} %, where chance reaches "
+        f"{evaluation.system}: {evaluation.score_name} {percent(mean.score)} %, where random rotations reach "
         f"{percent(mean.chance_score)} %; median rotation error {mean.rotation_error_deg_median:.1f}° over "
         f"{mean.instances} instances of {len(rows)} objects. {wrong} of {mean.instances} are off by {CORRECT_DEG:g}° "
         f"or more{missed}; the weakest object is {weakest.class_id} with {percent(weakest.score)} %."
@@ -56,21 +56,32 @@ def headline(evaluation: Evaluation) -> str:
 
 
 def summary(group: Group, objects: ObjectSet | None) -> list[str]:
-    """A row a system and setting, and chance."""
+    """A row per system and setting, and the baseline."""
     first = next(iter(group.values()))
-    name = first.score_name
-    heads = heads_of("", "instances", f"{name} %", f"best hypothesis, {name} %", "rotation error, median °",
-                   "best hypothesis, median °", *_RECALLS)  # fmt: skip
-    rows = [[label, *_summary_cells(summary_row(evaluation))] for label, evaluation in group.items()]
-    by_chance = summary_row(first)
-    recall = chance_rotation_recall(first.instances, objects, RECALL_DEGREES) if objects else []
-    shares = [percent(share) for share in recall] or ["–"] * len(RECALL_DEGREES)
-    degrees = f"{by_chance.chance_rotation_error_deg_median:.1f}"
-    chance = [CHANCE, str(by_chance.instances), percent(by_chance.chance_score), "–", degrees, "–", *shares]
-    lines = [table(heads, rows, chance)]
+    name, metrics = first.score_name, table_metrics()
+    heads = ["", "instances", f"{name} %", f"{ORACLE}, {name} %"]
+    for m in metrics:
+        heads += [f"{m.title}, {m.summary} {m.shown_unit}", f"{ORACLE}, {m.summary} {m.shown_unit}"]
+    heads += [head for m in metrics for head in m.limit_heads]
+    rows = []
+    for label, evaluation in group.items():
+        row = summary_row(evaluation)
+        cells = [label, str(row.instances), percent(row.score), percent(row.oracle_score)]
+        cells += [m.text(row.metrics[source + m.column]) for m in metrics for source in ("", "oracle_")]
+        rows.append([*cells, *_shares(row)])
+    random = summary_row(first)
+    last = [BASELINE, str(random.instances), percent(random.chance_score), "–"]
+    for m in metrics:
+        last += [m.text(random.metrics[f"chance_{m.column}"]), "–"]
+    for m in metrics:
+        known = m.name == "rotation_deg" and objects
+        recall = random_rotation_recall(first.instances, objects, m.limits) if known else []
+        last += [percent(share) for share in recall] or ["–"] * len(m.limits)
+    lines = [table(heads_of(*heads), rows, last)]
     seen = [{(r.scene_id, r.im_id, r.gt_id) for r in evaluation.instances} for evaluation in group.values()]
     if any(places != seen[0] for places in seen):
-        lines.append(paragraph(f"Not all evaluations cover the same instances; chance is that of {next(iter(group))}."))
+        said = f"Not all evaluations cover the same instances; the baseline is that of {next(iter(group))}."
+        lines.append(paragraph(said))
     lines += [
         paragraph(f"{label}: {evaluation.protocol_line}. Left out: {_left_out(evaluation)}.", "protocol")
         for label, evaluation in group.items()
@@ -79,7 +90,7 @@ def summary(group: Group, objects: ObjectSet | None) -> list[str]:
 
 
 def by_object(group: Group) -> list[str]:
-    """Score and error of every object, chance beside them."""
+    """Score and metrics of every object, the baseline beside them."""
     rows = {label: object_rows(evaluation) for label, evaluation in group.items()}
     everything = _pooled(group)
     names = [row.class_id for row in object_rows(everything)]
@@ -90,7 +101,7 @@ def by_object(group: Group) -> list[str]:
 
 
 def by_factor(group: Group, factor: Factor) -> list[str]:
-    """Score and error by bins of a factor, all objects together."""
+    """Score and metrics by bins of a factor, all objects together."""
     rows = {label: factor_rows(evaluation, factor) for label, evaluation in group.items()}
     everything = _pooled(group)
     names = [row.class_id for row in factor_rows(everything, factor)]
@@ -107,20 +118,20 @@ def factors(group: Group) -> list[Factor]:
 
 
 def recall_curves(group: Group, objects: ObjectSet | None) -> list[str]:
-    """Recall over the threshold of VSD and of the rotation error, with chance."""
+    """Recall over the threshold of VSD and of the rotation error, with the baseline."""
     first = next(iter(group.values()))
-    vsd = _with_chance(group, lambda results: vsd_recall(results, THETAS), chance_vsd_recall(first.instances))
-    by_chance = chance_rotation_recall(first.instances, objects) if objects else []
-    rotation = _with_chance(group, lambda results: rotation_recall([r.rotation_deg for r in results]), by_chance)
+    vsd = _with_baseline(group, lambda results: vsd_recall(results, THETAS), random_vsd_recall(first.instances))
+    random = random_rotation_recall(first.instances, objects) if objects else []
+    rotation = _with_baseline(group, lambda results: rotation_recall([r.rotation_deg for r in results]), random)
     best = "" if len(group) == 1 else f", {next(iter(group))}"
     rotation[ORACLE + best] = rotation_recall([r.oracle_rotation_deg for r in first.instances])
     said = (
         f"Left: share with a visible surface discrepancy below θ, {_tolerance(first)}, unweighted mean over objects. "
-        "Right: share of all instances with a symmetric rotation error below an angle. Chance: random rotations, drawn "
-        "for each instance (left) and uniform on all rotations with the objects' symmetries (right)."
+        "Right: share of all instances with a symmetric rotation error below an angle. Baseline: random rotations, "
+        "drawn for each instance (left) and uniform on all rotations with the objects' symmetries (right)."
     )
-    left = curves("Recall by VSD, %", _points(THETAS, vsd), "θ", 100.0, faint=(CHANCE,))
-    right = curves("Recall by rotation error, %", _points(DEGREES, rotation), "degrees", 100.0, faint=(CHANCE,))
+    left = curves("Recall by VSD, %", _points(THETAS, vsd), "θ", 100.0, faint=(BASELINE,))
+    right = curves("Recall by rotation error, %", _points(DEGREES, rotation), "degrees", 100.0, faint=(BASELINE,))
     return [
         paragraph(said),
         side_by_side(left, right),
@@ -134,52 +145,53 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def _summary_cells(row: ObjectRow) -> list[str]:
-    degrees = f"{row.rotation_error_deg_median:.1f}", f"{row.oracle_rotation_error_deg_median:.1f}"
-    recalls = [percent(share) for share in row.recall_deg]
-    return [str(row.instances), percent(row.score), percent(row.oracle_score), *degrees, *recalls]
-
-
 def _row_table(first: str, rows: Sequence[ObjectRow], evaluation: Evaluation | None = None) -> str:
-    scores = "score %", "chance score %", "best hypothesis %"
-    heads = heads_of(first, "instances", *scores, "rotation error °", "chance °", "best hypothesis °", *_RECALLS)
+    metrics = table_metrics()
+    heads = [first, "instances", "score %", "baseline score %", f"{ORACLE} %"]
+    for m in metrics:
+        heads += [m.head, f"baseline {m.shown_unit}", f"{ORACLE} {m.shown_unit}"]
+    heads += [head for m in metrics for head in m.limit_heads]
     last = _row_cells(summary_row(evaluation)) if evaluation else None
-    return table(heads, [_row_cells(row) for row in rows], last)
+    return table(heads_of(*heads), [_row_cells(row) for row in rows], last)
 
 
 def _row_cells(row: ObjectRow) -> list[str]:
-    scores = [percent(value) for value in (row.score, row.chance_score, row.oracle_score)]
-    degrees = (
-        row.rotation_error_deg_median,
-        row.chance_rotation_error_deg_median,
-        row.oracle_rotation_error_deg_median,
-    )
-    recalls = [percent(share) for share in row.recall_deg]
-    return [row.class_id, str(row.instances), *scores, *(f"{value:.1f}" for value in degrees), *recalls]
+    cells = [row.class_id, str(row.instances), *map(percent, (row.score, row.chance_score, row.oracle_score))]
+    cells += [m.text(row.metrics[s + m.column]) for m in table_metrics() for s in ("", "chance_", "oracle_")]
+    return [*cells, *_shares(row)]
+
+
+def _shares(row: ObjectRow) -> list[str]:
+    return [percent(share) for m in table_metrics() if m.limits for share in row.recalls[m.recall_column]]
 
 
 def _bars_of_rows(
     rows: Mapping[str, Sequence[ObjectRow]], names: Sequence[str], score_name: str, x_label: str
 ) -> list[str]:
-    """Two plots over the names of rows, in the order given: scores with chance, median rotation errors."""
+    """Plots over the names of rows, in the order given: scores and metrics, with the baseline's."""
     named = {label: {row.class_id: row for row in of_label} for label, of_label in rows.items()}
     most = {name: max(found[name].instances for found in named.values() if name in found) for name in names}
     groups = {name: f"n = {count}" for name, count in most.items()}
-    # Chance is the same for all that saw the same instances; the first that saw any stands for them.
-    chance = [next(found[name] for found in named.values() if name in found) for name in names]
+    # The baseline is the same for all that saw the same instances; the first that saw any stands for them.
+    random = [next(found[name] for found in named.values() if name in found) for name in names]
 
-    def heights(value: Callable[[ObjectRow], float]) -> dict[str, list[float | None]]:
-        return {
-            label: [value(found[name]) if name in found else None for name in groups] for label, found in named.items()
+    def plot(title: str, top: float | None, value: Callable[[ObjectRow, str], float]) -> str:
+        heights: dict[str, list[float | None]] = {
+            label: [value(found[name], "") if name in found else None for name in groups]
+            for label, found in named.items()
         }
+        heights[BASELINE] = [value(row, "chance_") for row in random]
+        highest = max(height for own in heights.values() for height in own if height is not None)
+        return grouped_bars(title, groups, heights, x_label, top or highest, (BASELINE,))
 
-    scores = heights(lambda row: 100 * row.score)
-    scores[CHANCE] = [100 * row.chance_score for row in chance]
-    errors = heights(lambda row: row.rotation_error_deg_median)
-    errors[CHANCE] = [row.chance_rotation_error_deg_median for row in chance]
-    left = grouped_bars(f"{score_name}, mean, %", groups, scores, x_label, 100.0, (CHANCE,))
-    right = grouped_bars("Rotation error, median, degrees", groups, errors, x_label, 180.0, (CHANCE,))
-    return [side_by_side(left, right)]
+    def shown(metric: PoseMetric) -> Callable[[ObjectRow, str], float]:
+        return lambda row, source: metric.shown(row.metrics[source + metric.column])
+
+    plots = [plot(f"{score_name}, mean, %", 100.0, lambda row, source: 100 * getattr(row, f"{source}score"))]
+    for m in table_metrics():
+        unit, top = ("degrees", 180.0) if m.unit == "°" else (m.shown_unit, None)
+        plots.append(plot(f"{m.title[0].upper()}{m.title[1:]}, {m.summary}, {unit}", top, shown(m)))
+    return [side_by_side(*plots)]
 
 
 def _pooled(group: Group) -> Evaluation:
@@ -188,11 +200,11 @@ def _pooled(group: Group) -> Evaluation:
     return replace(first, instances=tuple(r for evaluation in group.values() for r in evaluation.instances))
 
 
-def _with_chance(
-    group: Group, recall: Callable[[Sequence[InstanceResult]], list[float]], by_chance: list[float]
+def _with_baseline(
+    group: Group, recall: Callable[[Sequence[InstanceResult]], list[float]], random: list[float]
 ) -> dict[str, list[float]]:
     found = {label: recall(evaluation.instances) for label, evaluation in group.items()}
-    return {**found, CHANCE: by_chance} if by_chance else found
+    return {**found, BASELINE: random} if random else found
 
 
 def _points(xs: Sequence[float], series: Mapping[str, Sequence[float]]) -> dict[str, list[tuple[float, float]]]:

@@ -1,7 +1,7 @@
 """The paper's two tables, for any set of systems: accuracy by object, and what it costs.
 
 Every figure of a table comes from one protocol (``check_comparable``), a system trained with several seeds gives mean
-± standard deviation over them, and chance and the oracle over hypotheses stand beside.
+± standard deviation over them, and random rotations and the oracle over hypotheses stand beside.
 """
 
 from __future__ import annotations
@@ -15,13 +15,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
+from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
 from shared_pose_ros.evaluation.protocols import check_comparable
-from shared_pose_ros.evaluation.result_tables import object_rows, summary_row
-from shared_pose_ros.report.published_figures import PROTOCOL as PUBLISHED_PROTOCOL
-from shared_pose_ros.report.published_figures import PUBLISHED
+from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, summary_row
+
+# Other images (T-LESS test scenes) than any that is measured here.
+PUBLISHED_CONDITIONS = (
+    "published: Bengtson et al., SITIS 2022; AR_VSD on the test images of T-LESS, 30 objects, true translation, id and "
+    "visible box; milliseconds on an i7-7700k with a GTX 1060, one crop at a time; other data, other machine"
+)
+
+
+@dataclass(frozen=True)
+class PublishedSystem:
+    """One column of the paper's Tables I and II (Bengtson et al., SITIS 2022); None where it prints none.
+
+    Attributes:
+        score: mean AR_VSD over 30 objects, 0…1.
+        milliseconds: per crop.
+        megabytes: of memory, as printed.
+        samples: of the pose training.
+    """
+
+    score: float
+    milliseconds: float | None = None
+    megabytes: float | None = None
+    samples: int | None = None
+
+
+PUBLISHED = {
+    "30 codebooks": PublishedSystem(0.6077, 7.0, 1365.0),
+    "30 networks": PublishedSystem(0.6234, 6.2, 33.0, 60_000_000),
+    "shared +FT": PublishedSystem(0.6313, 6.4, 16.6, 20_000_000),
+    "shared -FT": PublishedSystem(0.5451),
+}
+_KEYS = {"title", "protocol", "corrected", "oracle", "systems"}
+_SYSTEM_KEYS = {"name", "bundles", "published"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +67,7 @@ class System:
         samples: of the pose training, one network's.
         size: of its bundle; None where not measured.
         timing: None where not measured.
-        published: its key in ``published.PUBLISHED``, if the paper has it.
+        published: its key in ``PUBLISHED``, if the paper has it.
     """
 
     name: str
@@ -68,6 +101,27 @@ class Table:
         return text.getvalue()
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The systems of a tables file; raises ValueError on an unknown key, system or published column."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); give a YAML file as in config/tables") from error
+    if not isinstance(values, dict) or not values.get("systems"):
+        raise ValueError(f"{path} names no systems; see config/tables")
+    entries = values["systems"]
+    unknown = sorted(set(values) - _KEYS) + sorted({key for entry in entries for key in entry} - _SYSTEM_KEYS)
+    if unknown:
+        known = ", ".join(sorted(_KEYS | _SYSTEM_KEYS))
+        raise ValueError(f"{path} has an unknown key {unknown[0]}; known: {known}")
+    for entry in entries:
+        if not {"name", "bundles"} <= entry.keys():
+            raise ValueError(f"{path}: {entry} needs a name and bundles (a pattern such as full-*.pose.pt)")
+        if entry.get("published") not in (None, *PUBLISHED):
+            raise ValueError(f"{path}: the paper has no {entry['published']!r}; it has {', '.join(PUBLISHED)}")
+    return values
+
+
 def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> Table:
     """Table I: score in per cent by object and system.
 
@@ -95,23 +149,25 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
         rows.append((f"{row.class_id} ({row.instances})", *cells, best, percent(row.chance_score)))
     summaries = [[summary_row(e) for e in system.evaluations] for system in systems]
     best_rows = [summary_row(e) for e in chosen.evaluations]
-    chance = summary_row(first)
+    random = summary_row(first)
     rows.append(
         ("**mean**", *(f"**{spread([r.score for r in own])}**" for own in summaries),
-         spread([r.oracle_score for r in best_rows]), percent(chance.chance_score))
+         spread([r.oracle_score for r in best_rows]), percent(random.chance_score))
     )  # fmt: skip
-    rows.append(
-        ("rotation error, median °", *(angles([r.rotation_error_deg_median for r in own]) for own in summaries),
-         angles([r.oracle_rotation_error_deg_median for r in best_rows]),
-         f"{chance.chance_rotation_error_deg_median:.1f}")
-    )  # fmt: skip
-    rows.append(("under 15° %", *(spread([r.recall_deg[-1] for r in own]) for own in summaries), "", ""))
-    notes = [f"Protocol: {first.protocol_line}.", _seeds_note(systems)]
+    for m in table_metrics():
+        by_system = [[m.shown(r.metrics[m.column]) for r in own] for own in summaries]
+        best = [m.shown(r.metrics[f"oracle_{m.column}"]) for r in best_rows]
+        name = f"{m.title}, {m.summary} {m.shown_unit}".rstrip()
+        rows.append((name, *map(angles, by_system), angles(best), m.text(random.metrics[f"chance_{m.column}"])))
+        if m.limits:
+            within = [spread([r.recalls[m.recall_column][-1] for r in own]) for own in summaries]
+            rows.append((m.limit_heads[-1].replace("< ", "under ").replace("> ", "over "), *within, "", ""))
+    notes = [f"Evaluation conditions: {first.protocol_line}.", _seeds_note(systems)]
     if any(system.published for system in systems):
         published = [percent(PUBLISHED[s.published].score) if s.published else "" for s in systems]
         rows.append(("*published, other images*", *published, "", ""))
-        notes.append(f"Last row, not comparable with the others: {PUBLISHED_PROTOCOL}.")
-    heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", "chance")
+        notes.append(f"Last row, not comparable with the others: {PUBLISHED_CONDITIONS}.")
+    heads = ("object (instances)", *by_name, f"oracle of {chosen.name}", BASELINE)
     return Table(f"Accuracy: {first.score_name} in per cent", heads, tuple(rows), tuple(notes))
 
 
@@ -140,12 +196,12 @@ def cost_table(systems: Sequence[System], machine: str) -> Table:
     published = [system.published for system in measured if system.published]
     rows += [_published_row(name, len(batches)) for name in published]
     notes = [
-        f"Protocol: {first.evaluations[0].protocol_line}.",
+        f"Evaluation conditions: {first.evaluations[0].protocol_line}.",
         f"Time: medians from uint8 frame to rotations, all systems side by side in one run; {machine}.",
         "File and parameters: the whole bundle, encoder included; without encoder: the head, the heads, or the codes. "
         "Peak memory: by which a process grows at most, loading the bundle and running a batch of 7 crops.",
     ]
-    notes += [f"Last rows, not comparable with the others: {PUBLISHED_PROTOCOL}."] if published else []
+    notes += [f"Last rows, not comparable with the others: {PUBLISHED_CONDITIONS}."] if published else []
     return Table("Cost", heads, tuple(rows), tuple(notes))
 
 
@@ -165,8 +221,8 @@ def systems_to_json(systems: Sequence[System], tables: Sequence[Table], machine:
                     {
                         "bundle": evaluation.system,
                         "protocol_line": evaluation.protocol_line,
-                        "summary": asdict(summary_row(evaluation)),
-                        "objects": [asdict(row) for row in object_rows(evaluation)],
+                        "summary": plain_values(summary_row(evaluation)),
+                        "objects": [plain_values(row) for row in object_rows(evaluation)],
                     }
                     for evaluation in system.evaluations
                 ],
@@ -199,7 +255,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def angles(values: Sequence[float]) -> str:
-    """Degrees: as ``spread``."""
+    """Values of a metric: as ``spread``."""
     mean = f"{np.mean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.training.config import changed_settings
+from shared_pose_ros.training.config import Settings, changed_settings, config_from_dict
 
 CHECKPOINT_NAME = "checkpoint.pt"
 # Names of their own: neither kind of training can be taken for the other, and one folder may hold both.
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_resumable(
-    path: Path, state: dict[str, Any], objects: ObjectSet, config: dict[str, Any], free: Sequence[str]
+    path: Path, state: dict[str, Any], objects: ObjectSet, config: Settings, free: Sequence[str]
 ) -> None:
     """Refuse to go on from another training.
 
@@ -80,7 +80,7 @@ def check_resumable(
         path: of the checkpoint, for the message.
         state: the checkpoint's content.
         objects: the set given now.
-        config: the settings given now, ``to_dict`` of their dataclass.
+        config: the settings given now; what an older version did not know counts as its default.
         free: settings that may differ, since they change nothing about what is learnt.
 
     Raises:
@@ -92,7 +92,8 @@ def check_resumable(
             f"{path} was trained on other objects ({trained}) than given "
             f"({', '.join(objects.class_ids)}); give the same object set or another --out"
         )
-    for key, (old, new) in changed_settings(state["config"], config).items():
+    begun = config_from_dict(state["config"], type(config))
+    for key, (old, new) in changed_settings(begun.to_dict(), config.to_dict()).items():
         if key not in free:
             raise CheckpointError(
                 f"{path} was made with {key} {old}, this run has {new}; resume with the same setting, or begin anew "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,24 @@ TUNINGS = ("frozen", "last_layer", "full")
 OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("cosine", "one_cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
+_WEIGHT = "_weight"  # a loss term's weight is called as the term, with this at its end
+_Value = TypeVar("_Value")
+
+
+def setting(default: _Value, **declared: Any) -> _Value:
+    """A setting with more than a default.
+
+    Args:
+        default: the value.
+        declared: ``schedule`` for the weight of a loss term, see ``LossConfig``; ``was`` for an older name, which is
+            still read; ``scaled``, see there.
+    """
+    return field(default=default, metadata=declared)
+
+
+def scaled(default: _Value) -> _Value:
+    """A disturbance of the images, which grows with the difficulty of the training, see ``at_difficulty``."""
+    return setting(default, scaled=True)
 
 
 @dataclass(frozen=True)
@@ -32,12 +52,12 @@ class SynthesisConfig:
     ambient: tuple[float, float] = (0.05, 0.3)
     brightness: tuple[float, float] = (0.6, 1.0)  # of the surface
     specular: tuple[float, float] = (0.0, 0.4)
-    metallic: tuple[float, float] = (0.0, 0.5)  # share of a mirror that shows the sky
-    crevice: tuple[float, float] = (0.0, 0.6)  # darkening of concave places, a cheap ambient occlusion
-    shadows: float = 0.4  # probability of a soft shadow on the object, and of one behind it
-    tint: float = 0.25  # spread of the surface colour around white and grey
-    neighbours: float = 0.6  # probability of another part behind the object, twice
-    occluders: float = 0.4  # probability of a part in front of it; the crop follows what stays visible
+    metallic: tuple[float, float] = scaled((0.0, 0.5))  # share of a mirror that shows the sky
+    crevice: tuple[float, float] = scaled((0.0, 0.6))  # darkening of concave places, a cheap ambient occlusion
+    shadows: float = scaled(0.4)  # probability of a soft shadow on the object, and of one behind it
+    tint: float = scaled(0.25)  # spread of the surface colour around white and grey
+    neighbours: float = scaled(0.6)  # probability of another part behind the object, twice
+    occluders: float = scaled(0.4)  # probability of a part in front of it; the crop follows what stays visible
     occlusion_limit: float = 0.5  # an occluder that hides more than this is dropped
 
 
@@ -45,45 +65,81 @@ class SynthesisConfig:
 class AugmentationConfig:
     """Changes to the finished crop, each with its probability (METHOD 5a; preset ``paper`` has the paper's)."""
 
-    zoom: float = 0.0  # enlargement about the centre
+    zoom: float = scaled(0.0)  # enlargement about the centre
     zoom_range: tuple[float, float] = (1.0, 1.2)
-    coarse_pair: float = 0.0  # two of: black blocks, grey cut-out, white cut-out, coarse salt and pepper, coarse salt
-    blur: float = 0.5
+    coarse_pair: float = scaled(
+        0.0
+    )  # two of: black blocks, grey cut-out, white cut-out, coarse salt and pepper, coarse salt
+    blur: float = scaled(0.5)
     blur_sigma: float = 1.2
-    noise: float = 0.5
+    noise: float = scaled(0.5)
     noise_sigma: float = 0.03
-    add: float = 0.5
+    add: float = scaled(0.5)
     add_range: float = 0.1
-    multiply: float = 0.5
-    multiply_again: float = 0.0  # a second multiplication, never by channel
+    multiply: float = scaled(0.5)
+    multiply_again: float = scaled(0.0)  # a second multiplication, never by channel
     multiply_range: tuple[float, float] = (0.6, 1.4)
-    contrast: float = 0.5
+    contrast: float = scaled(0.5)
     contrast_range: tuple[float, float] = (0.5, 1.8)
     # Probability that an addition, a multiplication, a change of contrast differs by channel.
     channelwise: tuple[float, float, float] = (0.3, 0.3, 0.3)
-    invert: float = 0.0
+    invert: float = scaled(0.0)
     invert_channel: float = 0.2  # of the channels of an inverted crop
-    cutout: float = 0.3
+    cutout: float = scaled(0.3)
     cutout_size: tuple[float, float] = (0.1, 0.35)  # sides of a constant block, fraction of the crop
-    jpeg: float = 0.0  # compression, as of a camera driver or a compressed topic
+    jpeg: float = scaled(0.0)  # compression, as of a camera driver or a compressed topic
     jpeg_quality: tuple[float, float] = (30.0, 95.0)
+
+
+def depth_schedule(config: LossConfig, progress: float) -> float:
+    """Factor of the paper's losses at a done fraction of the training: nothing before ``depth_start``."""
+    return 1.0 if progress >= config.depth_start else 0.0
+
+
+def warm_up_schedule(config: LossConfig, progress: float) -> float:
+    """Factor of the warm-up losses: 1, then a linear fall to 0 over the second half of their time."""
+    end = config.warm_up_end
+    return min(1.0, max(0.0, 2.0 * (1.0 - progress / end))) if end > 0 else 0.0
+
+
+Schedule = Callable[["LossConfig", float], float]
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The depth loss of METHOD 4 and the mixture term that starts it."""
+    """The paper's depth loss, and the warm-up losses that start it.
+
+    ``NAME_weight`` is the weight of the term NAME of ``objective.TERMS``; it is multiplied by its schedule's factor.
+    """
 
     size: int = 32  # side of the loss renders, pixels
-    face_budget: int = 400  # faces an object in the loss renders; 0 keeps all
+    face_budget: int = 400  # faces per object in the loss renders; 0 keeps all
     d_max: float = 30.0  # clip of the depth difference, half the largest extent is 100
     gamma: float = 0.01
-    spread_weight: float = 1.0  # of L_pose
     depth_start: float = 0.5  # fraction of the training before the first depth render
-    mixture_weight: float = 4.0  # of the mixture term, 0 is the paper
-    mixture_end: float = 1.0  # fraction of the training after which the mixture term is off
-    confidence_weight: float = 1.0  # of the confidences' cross-entropy, goes with the mixture; 0 is the paper
-    surface_weight: float = 20.0  # of the auxiliary surface reconstruction, fades with the mixture; 0 is the paper
+    depth_weight: float = setting(1.0, schedule=depth_schedule)  # of the paper's L_d
+    diversity_weight: float = setting(1.0, schedule=depth_schedule, was="spread_weight")  # of the paper's L_pose
+    warm_up_end: float = setting(1.0, was="mixture_end")  # fraction of the training after which warm-up losses are off
+    mixture_weight: float = setting(4.0, schedule=warm_up_schedule)  # 0 is the paper
+    # Of the auxiliary decoder's reconstruction of the surface; 0 is the paper.
+    auxiliary_weight: float = setting(20.0, schedule=warm_up_schedule, was="surface_weight")
+    # Of the confidences' cross-entropy, which needs the mixture; 0 is the paper.
+    confidence_weight: float = setting(1.0, schedule=warm_up_schedule)
     concentration: tuple[float, float] = (2.0, 8.0)  # κ of the mixture at the start and at its end, geometric
+
+    def concentration_at(self, progress: float) -> float:
+        """κ of the mixture, geometric from its first to its last value over the warm-up."""
+        low, high = self.concentration
+        return low * (high / low) ** min(1.0, progress / max(self.warm_up_end, 1e-9))
+
+    def weights(self) -> dict[Schedule, dict[str, float]]:
+        """Weights of the loss terms by name, in groups of one schedule."""
+        found: dict[Schedule, dict[str, float]] = {}
+        for item in dataclasses.fields(self):
+            if "schedule" in item.metadata:
+                group = found.setdefault(item.metadata["schedule"], {})
+                group[item.name.removesuffix(_WEIGHT)] = getattr(self, item.name)
+        return found
 
 
 @dataclass(frozen=True)
@@ -167,6 +223,14 @@ class EncoderConfig:
 
 
 Settings = TypeVar("Settings", TrainingConfig, EncoderConfig)
+Images = TypeVar("Images", SynthesisConfig, AugmentationConfig)
+# What older names stand for, named like "loss.d_max".
+RENAMED = {
+    f"{group}.{item.metadata['was']}": f"{group}.{item.name}"
+    for group, kind in (("synthesis", SynthesisConfig), ("augmentation", AugmentationConfig), ("loss", LossConfig))
+    for item in dataclasses.fields(kind)
+    if "was" in item.metadata
+}
 
 
 def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]) -> None:
@@ -177,9 +241,7 @@ def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]
 
 def config_from_dict(values: dict[str, Any], kind: type[Settings] = TrainingConfig) -> Settings:
     """Settings of a kind from nested values; raises ValueError on an unknown key or a value of the wrong type."""
-    if not isinstance(values, dict):
-        raise ValueError(f"training settings are a {type(values).__name__}; give names and values, see config/training")
-    return _build(kind, values, "")
+    return _build(kind, _present_names(values), "")
 
 
 def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:
@@ -208,7 +270,10 @@ def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]
         known = ", ".join(preset_names() + preset_names(EncoderConfig))
         raise ValueError(f"no preset {name_or_path!r}; choose one of {known} or give a YAML file")
     values = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(values, dict) or "extends" not in values:
+    if not isinstance(values, dict):
+        raise ValueError(f"preset {path} is a {type(values).__name__}; give names and values, see config/training")
+    values = _present_names(values, warn=True)
+    if "extends" not in values:
         return values
     if name_or_path in extended:
         raise ValueError(f"presets extend each other in a circle: {' -> '.join((*extended, name_or_path))}")
@@ -217,6 +282,22 @@ def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]
     for base in bases if isinstance(bases, list) else [bases]:
         merged = _merged(merged, _read_preset(str(base), (*extended, name_or_path)))
     return _merged(merged, values)
+
+
+def _present_names(values: Mapping[str, Any], warn: bool = False, prefix: str = "") -> dict[str, Any]:
+    """The values under the names that settings have now, where some stand under older ones."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _present_names(value, warn, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        found[_present_name(prefix + name, warn).removeprefix(prefix)] = inner
+    return found
+
+
+def _present_name(key: str, warn: bool) -> str:
+    name = RENAMED.get(key, key)
+    if warn and name != key:
+        warnings.warn(f"training setting {key} is now called {name}; the old name will go", FutureWarning, stacklevel=3)
+    return name
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +326,8 @@ def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
     for name, value in values.items():
         default = getattr(defaults, name)
         if dataclasses.is_dataclass(default):
+            if not isinstance(value, dict):
+                raise ValueError(f"training setting {prefix}{name} is {value!r}; it is a group: name one of its")
             built[name] = _build(type(default), value, f"{prefix}{name}.")
         else:
             built[name] = _convert(prefix + name, value, default)
@@ -267,35 +350,19 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     return converted
 
 
-def at_difficulty(
-    synthesis: SynthesisConfig, augmentation: AugmentationConfig, difficulty: float
-) -> tuple[SynthesisConfig, AugmentationConfig]:
+def at_difficulty(images: Images, difficulty: float) -> Images:
     """The same settings with every disturbance scaled: 0 shows clean parts, 1 is as configured.
 
-    Probabilities and spreads are scaled; lights and distances are not.
+    What is a disturbance is declared as ``scaled``: probabilities and spreads, not lights and distances.
     """
     if difficulty >= 1:
-        return synthesis, augmentation
-    eased = {name: getattr(synthesis, name) * difficulty for name in ("tint", "neighbours", "occluders", "shadows")}
-    for name in ("crevice", "metallic"):
-        eased[name] = tuple(value * difficulty for value in getattr(synthesis, name))
-    chances = (
-        "zoom",
-        "coarse_pair",
-        "blur",
-        "noise",
-        "add",
-        "multiply",
-        "multiply_again",
-        "contrast",
-        "invert",
-        "cutout",
-        "jpeg",
-    )
-    return (
-        dataclasses.replace(synthesis, **eased),
-        dataclasses.replace(augmentation, **{name: getattr(augmentation, name) * difficulty for name in chances}),
-    )
+        return images
+    eased: dict[str, Any] = {}
+    for item in dataclasses.fields(images):
+        if item.metadata.get("scaled"):
+            value = getattr(images, item.name)
+            eased[item.name] = tuple(x * difficulty for x in value) if isinstance(value, tuple) else value * difficulty
+    return dataclasses.replace(images, **eased)
 
 
 def changed_settings(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -312,9 +379,8 @@ def changed_settings(first: dict[str, Any], second: dict[str, Any], prefix: str 
 
 def override(config: Settings, key: str, value: Any) -> Settings:
     """The configuration with one setting, named like "loss.d_max", changed; ValueError on an unknown key or type."""
-    values = config.to_dict()
-    place = values
-    *groups, name = key.split(".")
+    values = place = config.to_dict()
+    *groups, name = _present_name(key, warn=True).split(".")
     for group in groups:
         if not isinstance(place.get(group), dict):
             raise ValueError(f"unknown training setting {key}; known: {', '.join(values)}")

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from shared_pose_ros.network.allocator import tune_allocator
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.synthesis import TrainingBatch
 
@@ -71,6 +72,13 @@ def joined_processes(device: torch.device) -> Iterator[tuple[Processes, torch.de
         yield Processes(dist.get_rank(), dist.get_world_size()), device
     finally:
         dist.destroy_process_group()
+
+
+def set_threads(threads: int) -> None:
+    """Threads of torch, 0 for half this process' share of the cores (synthesis has as many), and the allocator."""
+    processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) // (2 * processes_here)))
+    tune_allocator()
 
 
 class Loss(nn.Module):

@@ -1,4 +1,4 @@
-"""The losses: the paper's multi-hypothesis depth loss, and the mixture term that starts training from scratch.
+"""The losses: the paper's multi-hypothesis depth loss, and the mixture losses that start training from scratch.
 
 Convention: rotations R_m2c ``(B, n, 3, 3)``, depth in normalised mesh units (half the largest extent is 100), the loss
 camera of METHOD 5 (field of view 15°, object at (0, 0, 1000)).
@@ -18,7 +18,7 @@ from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
 
 LOSS_DISTANCE = 1000.0
 LOSS_FIELD_OF_VIEW = math.radians(15.0)
-SPREAD_LIMIT = math.radians(40.0)
+DIVERSITY_LIMIT = math.radians(40.0)
 
 
 def loss_camera(size: int) -> Tensor:
@@ -60,7 +60,7 @@ def depth_loss(losses: Tensor, confidences: Tensor, gamma: float) -> Tensor:
     return ((confidences + gamma) * losses).sum(dim=1) / 2
 
 
-def spread_loss(rotations: Tensor) -> Tensor:
+def diversity_loss(rotations: Tensor) -> Tensor:
     """L_pose of METHOD 4: mean over pairs of 1 − min(θ_ij, 40°)/40°, which keeps hypotheses apart.
 
     Args:
@@ -74,11 +74,11 @@ def spread_loss(rotations: Tensor) -> Tensor:
         return rotations.new_zeros(rotations.shape[0])
     i, j = torch.triu_indices(n, n, offset=1, device=rotations.device)
     angle = geodesic_distance(rotations[:, i], rotations[:, j])
-    return (1 - angle.clamp(max=SPREAD_LIMIT) / SPREAD_LIMIT).mean(dim=1)
+    return (1 - angle.clamp(max=DIVERSITY_LIMIT) / DIVERSITY_LIMIT).mean(dim=1)
 
 
 def mixture_losses(rotations: Tensor, logits: Tensor, truth: Tensor, concentration: float) -> tuple[Tensor, Tensor]:
-    """Start-up terms: likelihood of a mixture on SO(3), and cross-entropy of the confidences against its shares.
+    """Warm-up losses: likelihood of a mixture on SO(3), and cross-entropy of the confidences against its shares.
 
     Every hypothesis is the mode of a density ∝ exp(−κ d), d = |R_i − R|_F/√2 = 2 sin(θ/2): nearly a Laplace density of
     the angle θ, so that a small error still pulls with full force and a far mode does not outweigh it. The likelihood

@@ -24,7 +24,6 @@ _STYLE = """
 svg{margin:.4em;max-width:100%;height:auto}img{display:block;max-width:100%;margin:.2em 0}
 table.facts td{text-align:left}table.facts td:first-child{font-weight:600;vertical-align:top}
 """
-_LOSSES = ("total", "depth", "spread", "mixture", "surface", "confidence")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _curves(records: Sequence[dict[str, Any]]) -> list[str]:
             for key, name in keys.items()
         }
 
-    losses = {f"loss/{name}": name for name in _LOSSES}
+    losses = {key: key[len("loss/") :] for record in records for key in record if key.startswith("loss/")}
     medians = {"validation/median_deg": "most confident hypothesis", "validation/oracle_median_deg": "best hypothesis"}
     recall, rate = {"validation/recall_15": "share under 15°"}, {"learning_rate": "learning rate"}
     return [

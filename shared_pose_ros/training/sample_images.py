@@ -1,4 +1,4 @@
-"""Pictures of a training: shaded views of poses, rows of hypotheses beside their crop, grids of crops.
+"""Pictures of objects and of a training: shaded views, rows of hypotheses beside their crop, grids of crops.
 
 Convention: pictures ``(H, W, 3)`` uint8 RGB; rotations R_m2c; meshes normalised (half the largest extent is 100).
 """
@@ -6,19 +6,24 @@ Convention: pictures ``(H, W, 3)`` uint8 RGB; rotations R_m2c; meshes normalised
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer
+from shared_pose_ros.geometry.rotations import random_rotations
+from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, make_rasterizer, pack_meshes
 from shared_pose_ros.rendering.shading import Lighting, shade
+from shared_pose_ros.training.config import TrainingConfig
 from shared_pose_ros.training.losses import LOSS_DISTANCE
-from shared_pose_ros.training.synthesis import TrainingBatch
+from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.validation import CORRECT, SampleErrors
 
 TILE = 96  # side of a tile, pixels
+VIEWS, LARGE_TILE = 6, 160  # of an object, and their sides, pixels
 STRIP = 16  # height of the line of text under it
 WHITE, GREEN, ORANGE = (235, 235, 235), (110, 230, 120), (255, 170, 90)
 _FILL = 0.95  # of a tile, by the sphere around the object
@@ -65,7 +70,7 @@ def hypothesis_rows(
     meshes: PackedMeshes,
     rasterizer: Rasterizer,
 ) -> list[np.ndarray]:
-    """A row a sample: the crop, the truth, then every hypothesis by falling confidence.
+    """A row per sample: the crop, the truth, then every hypothesis by falling confidence.
 
     Under a hypothesis stand its confidence and its symmetric rotation error in degrees, green below 15°.
 
@@ -99,6 +104,49 @@ def crop_grid(crops: Sequence[np.ndarray], labels: Sequence[str], columns: int, 
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
     return np.concatenate(rows)
+
+
+def object_rows(objects: ObjectSet) -> np.ndarray:
+    """A row per object, ``(k·160, 6·160, 3)`` uint8 RGB; the first view has R = identity."""
+    views = random_rotations(VIEWS, torch.Generator().manual_seed(0))
+    views[0] = torch.eye(3)
+    index = torch.arange(len(objects)).repeat_interleave(VIEWS)
+    meshes = pack_meshes([model.normalized() for model in objects])
+    tiles = shaded_views(meshes, index, views.repeat(len(objects), 1, 1), LARGE_TILE, make_rasterizer())
+    rows = tiles.reshape(len(objects), VIEWS, LARGE_TILE, LARGE_TILE).transpose(0, 2, 1, 3)
+    rows = rows.reshape(-1, VIEWS * LARGE_TILE)
+    picture = np.repeat(rows[:, :, None], 3, axis=2)
+    for row, model in enumerate(objects):
+        place = (6, row * LARGE_TILE + 18)
+        cv2.putText(picture, model.class_id, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 220, 120), 1, cv2.LINE_AA)
+    return picture
+
+
+def batch_grid(
+    objects: ObjectSet, config: TrainingConfig, rows: int, columns: int, backgrounds: Path | None = None
+) -> np.ndarray:
+    """Training crops at full difficulty over their class ids, as the network sees them (normalised).
+
+    Args:
+        objects: the set.
+        config: of the training; its seed decides the picture.
+        rows: of the grid.
+        columns: of the grid.
+        backgrounds: folder of photographs, None for procedural pictures.
+
+    Returns:
+        ``(rows·112, columns·96, 3)`` uint8 RGB.
+    """
+    synthesizer = Synthesizer(
+        objects, config.synthesis, config.augmentation, config.crop_size, make_rasterizer(), torch.device("cpu"),
+        backgrounds, config.seed,
+    )  # fmt: skip
+    # Occluders and neighbours are other parts of the batch: a batch as large as the training's has its variety.
+    count = max(rows * columns, config.batch_size)
+    batch = synthesizer.batch(count, torch.Generator().manual_seed(config.seed))
+    labels = [objects.class_ids[index] for index in batch.object_index.tolist()]
+    shown = rows * columns
+    return crop_grid(crop_images(batch.crops)[:shown], labels[:shown], columns)
 
 
 def crop_images(crops: Tensor) -> np.ndarray:

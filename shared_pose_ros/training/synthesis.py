@@ -111,7 +111,7 @@ class Synthesizer:
 
         ``difficulty`` scales the disturbances, see ``config.at_difficulty``.
         """
-        settings, augmentation = at_difficulty(self.synthesis, self.augmentation, difficulty)
+        settings, augmentation = (at_difficulty(one, difficulty) for one in (self.synthesis, self.augmentation))
         draw = Draw(count, generator)
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)

@@ -248,7 +248,7 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_checkpoint(self.checkpoint_path)
-        check_resumable(self.checkpoint_path, state, self.objects, self.config.to_dict(), FREE_AT_RESUME)
+        check_resumable(self.checkpoint_path, state, self.objects, self.config, FREE_AT_RESUME)
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -16,12 +16,18 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from shared_pose_ros.training.config import RENAMED
 from shared_pose_ros.training.objective import LossTerms
 from shared_pose_ros.training.sample_images import hypothesis_rows
 from shared_pose_ros.training.synthesis import Synthesizer
 from shared_pose_ros.training.validation import SampleErrors, ValidationResult, Validator
 
 LOG_NAME = "log.jsonl"
+# Loss terms are called as their weights are.
+_PRESENT_NAMES = {
+    older.replace(".", "/").removesuffix("_weight"): name.replace(".", "/").removesuffix("_weight")
+    for older, name in RENAMED.items()
+}
 PICTURED_SAMPLES = 12  # at most this many a validation: a tenth of a second to a second of rendering
 
 
@@ -107,7 +113,8 @@ def scalars(progress: Progress, learning_rate: float) -> dict[str, float]:
     """The figures of a validation by their TensorBoard names: losses, speed, rate, errors in degrees."""
     terms, validation = progress.terms, progress.validation
     return {
-        **{f"loss/{name}": getattr(terms, name).item() for name in terms.__dataclass_fields__},
+        "loss/total": terms.total.item(),
+        **{f"loss/{name}": value.item() for name, value in terms.parts.items()},
         "validation/median_deg": validation.median,
         "validation/oracle_median_deg": validation.oracle_median,
         "validation/recall_15": validation.recall_15,
@@ -125,7 +132,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 record = json.loads(line)
-                records[int(record["samples"])] = record
+                records[int(record["samples"])] = {_PRESENT_NAMES.get(name, name): record[name] for name in record}
             except (ValueError, KeyError, TypeError):
                 continue
     return [records[samples] for samples in sorted(records)]

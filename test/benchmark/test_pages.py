@@ -16,7 +16,7 @@ import pytest
 import tless
 from checkout import ROOT
 
-from shared_pose_ros.report.published_figures import PUBLISHED
+from shared_pose_ros.report.system_tables import PUBLISHED
 
 REMEDY = "run make pages"
 SCORES = ("sets", 0, "evaluations", 0)

@@ -7,13 +7,16 @@ import yaml
 from shapes import tiny_objects, write_object_set
 
 from shared_pose_ros.bundle import load_bundle
-from shared_pose_ros.cli.campaign import RECORD_NAME, read_campaign
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.resources import share_folder
+from shared_pose_ros.training.campaign import RECORD_NAME, read_campaign
 
 RECIPE = {
     "seeds": [0, 1],
-    "settings": {"crop_size": 32, "batch_size": 8, "hypotheses": 2, "validation_samples": 8, "loss.size": 16},
+    "settings": {
+        **{"crop_size": 32, "batch_size": 8, "hypotheses": 2, "validation_samples": 8},
+        **{"loss.size": 16, "loss.warm_up_end": 0.8},
+    },
     "tta_rotations": 1,
     "runs": {
         "encoder": {"command": "train-encoder", "steps": 2, "seeds": [0], "settings": {"crop_size": 32}},
@@ -71,12 +74,24 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
     capsys.readouterr()
     assert main(words) == 0
     assert capsys.readouterr().out.count(": done, ") == 5
+    # What an earlier version began goes on under the present names of its settings.
+    record["frozen-0"]["arguments"] = [w.replace("warm_up_end", "mixture_end") for w in record["frozen-0"]["arguments"]]
+    assert any("mixture_end" in word for word in record["frozen-0"]["arguments"])
+    (out / RECORD_NAME).write_text(json.dumps(record))
+    assert main(words) == 0 and "frozen-0: done, " in capsys.readouterr().out
     # Another recipe under the same name would mix two experiments.
     changed = json.loads(json.dumps(RECIPE))
     changed["runs"]["frozen"]["samples"] = 24
     write(recipe, changed)
     assert main(words) == 2
     assert "was begun as" in capsys.readouterr().err
+
+
+def test_an_older_key_is_read_with_a_warning(tmp_path):
+    older = {("turns" if key == "tta_rotations" else key): value for key, value in RECIPE.items()}
+    with pytest.warns(FutureWarning, match="turns is now called tta_rotations"):
+        jobs = read_campaign(write(tmp_path / "c.yaml", older), tmp_path, {})
+    assert [job.tta_rotations for job in jobs] == [None, None, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

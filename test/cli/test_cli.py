@@ -269,7 +269,7 @@ def test_evaluate_scores_a_bop_scene(tmp_path, capsys):
         *("--report", tmp_path / "report", "--device", "cpu"),
     )
     out = capsys.readouterr().out
-    assert status == 0 and "chance" in out and "correction on" in out and "correction off" in out
+    assert status == 0 and "baseline" in out and "correction on" in out and "correction off" in out
     assert json.loads((tmp_path / "figures.json").read_text())
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Worst cases" in page and "Confused views" in page and f"report: {tmp_path / 'report'}" in out

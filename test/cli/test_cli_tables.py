@@ -12,9 +12,9 @@ from shapes import write_object_set
 
 from shared_pose_ros.bundle import export_bundle
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.cli.tables import read_config
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.report.system_tables import read_config
 from shared_pose_ros.resources import share_folder
 
 CONFIG = {
@@ -52,11 +52,11 @@ def test_every_system_is_in_both_tables(place, capsys):
     assert tables(place, CONFIG, "--seconds", 0) == 0
     printed = capsys.readouterr().out
     written = (place / "out" / "tables.md").read_text()
-    assert "| object (instances) | one | other | oracle of other | chance |" in printed
+    assert "| object (instances) | one | other | oracle of other | random-rotation baseline |" in printed
     assert "one 2, other 1" in written and "63.1" in written and "7 in sequence, ms" in written
     values = json.loads((place / "out" / "tables.json").read_text())
     assert [len(system["evaluations"]) for system in values["systems"]] == [2, 1]
-    # Random rotations are drawn once for all: the same chance everywhere.
+    # Random rotations are drawn once for all: the same everywhere.
     summaries = [e["summary"] for system in values["systems"] for e in system["evaluations"]]
     assert len({summary["chance_score"] for summary in summaries}) == 1
     assert len({summary["rotation_error_deg_median"] for summary in summaries}) == 3

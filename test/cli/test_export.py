@@ -10,7 +10,7 @@ from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, load_bundle
-from shared_pose_ros.cli.export import add_cad, export_folder
+from shared_pose_ros.bundle_export import add_cad, export_folder
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.object_set import ObjectSet

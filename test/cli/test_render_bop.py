@@ -1,6 +1,5 @@
 """The command, and what can be done with its dataset: a bundle of names is evaluated, its poses are scored."""
 
-import argparse
 import json
 import re
 import shutil
@@ -8,9 +7,9 @@ import shutil
 import pytest
 from shapes import tiny_objects, write_object_set
 
-from shared_pose_ros.cli.common import cad_shown
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop_models import dataset_objects
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_the_results_file_scores_as_the_evaluation_says(root, bundle, tmp_path):
         (path,) = (tmp_path / "poses").iterdir()
         assert path.name.endswith("_data-test.csv") and path.name.count("_") == 1
         errors = tmp_path / "errors.json"
-        arguments = ["--bop", str(root), "--protocol", "paper", "--chance", "1", "--errors", str(errors)]
+        arguments = ["--bop", str(root), "--protocol", "paper", "--random-rotations", "1", "--errors", str(errors)]
         assert main(["score", str(path), *arguments]) == 0
         scored = json.loads(errors.read_text())
         assert scored["average_recalls"]["mean"]["AR_VSD"] == pytest.approx(found["summary"]["score"])
@@ -64,12 +63,12 @@ def test_the_results_file_scores_as_the_evaluation_says(root, bundle, tmp_path):
 
 
 def test_a_detectors_noise_is_set_by_options(root, bundle, tmp_path):
-    noise = ("--box-jitter", "0.1,0.2", "--box-miss", 0.999, "--box-seed", 2, "--corrected", "off")
+    noise = ("--detection-noise", "0.1,0.2", "--detection-miss", 0.999, "--detection-seed", 2, "--corrected", "off")
     for protocol in ("detector", "paper"):
         (found,) = evaluate(root, bundle, tmp_path / "scores.json", "--protocol", protocol, *noise)
         assert "centre σ 10 % of its sides, size σ 20 %, 99.9 % missed and scored 0, seed 2" in found["protocol_line"]
         assert not any(item["detected"] for item in found["instances"]) and found["summary"]["score"] == 0.0
-    (found,) = evaluate(root, bundle, tmp_path / "scores.json", "--box-jitter", "0.1,0", "--corrected", "off")
+    (found,) = evaluate(root, bundle, tmp_path / "scores.json", "--detection-noise", "0.1,0", "--corrected", "off")
     assert "size σ 0 %, 0 % missed" in found["protocol_line"]
     assert all(0.5 < item["box_iou"] < 1.0 for item in found["instances"])
 
@@ -77,10 +76,10 @@ def test_a_detectors_noise_is_set_by_options(root, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--box-jitter", "0.1"), "not CENTRE,SIZE"),
-        (("--box-jitter", "0.1,-1"), "of the size is -1"),
-        (("--box-seed", "3"), "changes nothing without noise"),
-        (("--box-miss", "1.5"), "less than 1"),
+        (("--detection-noise", "0.1"), "not CENTRE,SIZE"),
+        (("--detection-noise", "0.1,-1"), "of the size is -1"),
+        (("--detection-seed", "3"), "changes nothing without"),
+        (("--detection-miss", "1.5"), "less than 1"),
     ],
 )
 def test_mistakes_in_the_noise_are_named(root, bundle, tmp_path, capsys, arguments, message):
@@ -94,7 +93,7 @@ def test_mistakes_in_the_noise_are_named(root, bundle, tmp_path, capsys, argumen
     [
         (("--size", "640"), "give HEIGHTxWIDTH"),
         (("--parts", "4-2"), "no number of parts"),
-        (("--scenes", "0"), "gives no images"),
+        (("--scenes", "0"), "--scenes 0 gives no images"),
         (("--size", "10x10"), "give at least 64x64"),
         (("--seed", "-1"), "negative"),
     ],
@@ -118,9 +117,11 @@ def test_cad_that_the_bundle_does_not_know_is_kept_where_depth_is_rendered(root,
         def object_index(class_id):
             return 0 if class_id == "spike" else None
 
-    options = argparse.Namespace(models=root / "models")
-    assert cad_shown(options, load_bop(root), [Knows]).class_ids == ("spike",)
-    assert cad_shown(options, load_bop(root)).class_ids == ("angle", "spike")
+    assert dataset_objects(load_bop(root), root / "models", [Knows]).class_ids == ("spike",)
+    assert dataset_objects(load_bop(root)).class_ids == ("angle", "spike")
     shutil.copytree(root, tmp_path / "data")
     (tmp_path / "data" / "test" / "000001" / "depth" / "000000.png").unlink()
-    assert cad_shown(options, load_bop(tmp_path / "data"), [Knows]).class_ids == ("angle", "spike")
+    assert dataset_objects(load_bop(tmp_path / "data"), None, [Knows]).class_ids == ("angle", "spike")
+    (tmp_path / "data" / "models").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="has no models_cad or models folder; name the CAD with --models"):
+        dataset_objects(load_bop(tmp_path / "data"))

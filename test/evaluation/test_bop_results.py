@@ -16,10 +16,10 @@ from shared_pose_ros.evaluation.bop_results import (
     seconds_per_image,
     write_results,
 )
-from shared_pose_ros.evaluation.box_noise import BoxNoise
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
-from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.evaluation.protocols import DetectionNoise, get_protocol
 
 ROW = "3,17,5,0.75,1 0 0 0 0 -1 0 1 0,10.5 -20 700,0.25"
 
@@ -106,9 +106,9 @@ def test_names_are_taken_apart_by_underscore_and_hyphen(dataset):
 
 
 def test_an_evaluation_becomes_estimates_without_the_missed(dataset):
-    protocol = get_protocol("paper").changed(boxes=BoxNoise(0.0, 0.0, 0.5, seed=1))
+    protocol = get_protocol("paper").changed(boxes=DetectionNoise(0.0, 0.0, 0.5, seed=1))
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 30))
-    (result,) = evaluate_bundle(estimator, dataset, PoseScorer(objects()), protocol, chance=Chance(1))
+    (result,) = evaluate_bundle(estimator, dataset, PoseScorer(objects()), protocol, baseline=RandomRotationBaseline(1))
     rows = evaluation_estimates(result, dataset)
     detected = [item for item in result.instances if item.detected]
     assert 0 < len(rows) == len(detected) < 4

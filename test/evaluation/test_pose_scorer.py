@@ -74,10 +74,11 @@ def test_other_points_change_the_point_metrics_alone(scorer):
         scorer.errors(target, view, *pose, PAPER),
         PoseScorer(objects(), points=far).errors(target, view, *pose, PAPER),
     )
-    assert given.mssd[0] == pytest.approx(0.1 * 2**0.5) and own.mssd[0] < 0.1
+    assert given.metrics["mssd"][0] == pytest.approx(0.1 * 2**0.5) and own.metrics["mssd"][0] < 0.1
     np.testing.assert_array_equal(given.vsd, own.vsd)
-    same, nearest = PoseScorer(objects(), points=far).average_distances(target, *pose)
-    assert same[0] == pytest.approx(0.05 * 2**0.5) and nearest[0] == pytest.approx(0.05)
+    asked = PoseScorer(objects(), points=far).errors(target, view, *pose, PAPER, asked=("add", "adi")).metrics
+    assert asked["add"][0] == pytest.approx(0.05 * 2**0.5) and asked["adi"][0] == pytest.approx(0.05)
+    assert set(asked) - set(given.metrics) == {"add", "adi"}
 
 
 def test_the_truth_and_its_symmetric_pose_have_no_error(scorer):
@@ -85,9 +86,9 @@ def test_the_truth_and_its_symmetric_pose_have_no_error(scorer):
     rotations = np.stack([target.rotation, target.rotation @ turn([0, 0, 1], 180)])
     errors = scorer.errors(target, view_of(scorer, target), rotations, np.tile(target.translation, (2, 1)), PAPER)
     assert errors.score.tolist() == [1.0, 1.0]
-    np.testing.assert_allclose(errors.rotation_deg, 0.0, atol=1e-5)
-    np.testing.assert_allclose(errors.mssd, 0.0, atol=1e-9)
-    np.testing.assert_allclose(errors.mspd, 0.0, atol=1e-6)
+    np.testing.assert_allclose(errors.metrics["rotation_deg"], 0.0, atol=1e-5)
+    np.testing.assert_allclose(errors.metrics["mssd"], 0.0, atol=1e-9)
+    np.testing.assert_allclose(errors.metrics["mspd"], 0.0, atol=1e-6)
 
 
 def test_a_shift_along_the_axis_counts_by_tau(scorer):
@@ -101,8 +102,8 @@ def test_a_shift_along_the_axis_counts_by_tau(scorer):
     # τ = 5, 10, 15 % see every common pixel as wrong, 25 % and more none; what is left is the silhouettes' difference.
     np.testing.assert_allclose(errors.vsd[0, :3], 1.0)
     assert np.ptp(errors.vsd[0, 4:]) == 0.0 and 0.0 < errors.vsd[0, 4] < 0.2
-    assert errors.mssd[0] == pytest.approx(shift)
-    assert errors.rotation_deg[0] == pytest.approx(0.0, abs=1e-6)
+    assert errors.metrics["mssd"][0] == pytest.approx(shift)
+    assert errors.metrics["rotation_deg"][0] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_bop19_averages_the_three_recalls(scorer):
@@ -114,7 +115,7 @@ def test_bop19_averages_the_three_recalls(scorer):
     bop19 = scorer.errors(target, view, np.eye(3)[None], away, get_protocol("bop19"))
     on_surface = 0.8  # 0.12 of the diameter is below eight of ten thresholds
     limits = 5.0 * np.arange(1, 11)
-    on_image = float((bop19.mspd[0] * 640 / SIZE[1] < limits).mean())
+    on_image = float((bop19.metrics["mspd"][0] * 640 / SIZE[1] < limits).mean())
     assert 0.0 < on_image < 1.0
     assert bop19.score[0] == pytest.approx((paper.score[0] + on_surface + on_image) / 3)
 
@@ -141,11 +142,11 @@ def test_scene_depth_is_the_nearest_surface_and_leaves_out_unknown_objects(score
     assert both[61, 80] == pytest.approx(0.29, abs=1e-6)
 
 
-def test_point_metrics_may_be_limited_to_some_poses(scorer):
+def test_metrics_may_be_limited_to_some_poses(scorer):
     target = truth()
     poses = np.tile(target.rotation, (3, 1, 1)), np.tile(target.translation, (3, 1))
-    errors = scorer.errors(target, view_of(scorer, target), *poses, PAPER, point_metrics=[1])
-    assert np.isnan(errors.mssd).tolist() == [True, False, True] == np.isnan(errors.mspd).tolist()
+    errors = scorer.errors(target, view_of(scorer, target), *poses, PAPER, estimates=[1])
+    assert np.isnan(errors.metrics["mssd"]).tolist() == [True, False, True] == np.isnan(errors.metrics["mspd"]).tolist()
 
 
 def test_a_class_without_cad_is_named(scorer):

@@ -1,4 +1,4 @@
-"""Tables: unweighted means, medians, recalls, order, and the protocol line in every output."""
+"""Tables: unweighted means, medians, recalls, order, and the evaluation conditions in every output."""
 
 import json
 
@@ -27,9 +27,9 @@ def test_rows_are_means_medians_and_recalls_an_object(evaluation):
     assert (two.class_id, ten.class_id) == ("2", "10")  # numeric order
     assert (two.instances, ten.instances) == (3, 1)
     assert two.score == pytest.approx(0.4) and two.rotation_error_deg_median == 12.0
-    assert two.recall_deg == pytest.approx((0.0, 1 / 3, 2 / 3))
+    assert two.recalls["recall_deg"] == pytest.approx((0.0, 1 / 3, 2 / 3))
     assert two.chance_score == pytest.approx(0.2) and two.oracle_score == pytest.approx(0.5)
-    assert ten.oracle_rotation_error_deg_median == 2.0
+    assert ten.metrics["oracle_rotation_error_deg_median"] == 2.0
 
 
 def test_the_mean_over_objects_is_unweighted_and_angles_are_pooled(evaluation):
@@ -37,19 +37,19 @@ def test_the_mean_over_objects_is_unweighted_and_angles_are_pooled(evaluation):
     assert row.score == pytest.approx((0.4 + 0.9) / 2)
     assert row.oracle_score == pytest.approx((0.5 + 1.0) / 2)
     assert row.instances == 4 and row.rotation_error_deg_median == pytest.approx(9.5)
-    assert row.recall_deg == pytest.approx((0.25, 0.5, 0.75))
+    assert row.recalls["recall_deg"] == pytest.approx((0.25, 0.5, 0.75))
 
 
-def test_markdown_has_every_row_the_chance_and_the_protocol_line(evaluation):
+def test_markdown_has_every_row_the_baseline_and_the_conditions(evaluation):
     lines = markdown_table(evaluation).splitlines()
-    assert "chance AR_VSD %" in lines[0] and "oracle AR_VSD %" in lines[0]
+    assert "baseline AR_VSD %" in lines[0] and "oracle AR_VSD %" in lines[0]
     assert lines[2] == "| 2 | 3 | 40.0 | 12.0 | 0.0 | 33.3 | 66.7 | 20.0 | 100.0 | 50.0 | 6.0 |"
     assert lines[4].startswith("| mean | 4 | 65.0 | 9.5 |")
-    assert "Protocol: protocol paper; δ 15 mm." in lines[6]
+    assert "Evaluation conditions: protocol paper; δ 15 mm." in lines[6]
     assert "Instances left out: without_box 3." in lines[7]
 
 
-def test_json_holds_protocol_line_summary_objects_and_instances(evaluation, tmp_path):
+def test_json_holds_conditions_summary_objects_and_instances(evaluation, tmp_path):
     path = tmp_path / "new" / "scores.json"
     write_json([evaluation, evaluation], path)
     first, second = json.loads(path.read_text())["evaluations"]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from shared_pose_ros.meshes.mesh import MeshError
+from shared_pose_ros.meshes.mesh import READERS, MeshError
 from shared_pose_ros.meshes.object_set import ObjectSet, ObjectSetError
 
 CUBE = np.array([[x, y, z] for x in (0.0, 30.0) for y in (0.0, 50.0) for z in (0.0, 80.0)])
@@ -208,3 +208,25 @@ def test_missing_things_are_explained(folder, bop):
     (folder / "empty").mkdir()
     with pytest.raises(ObjectSetError, match="holds no .ply"):
         ObjectSet.load(folder / "empty", unit="mm")
+
+
+def read_off(path):
+    """The toy format of docs/extending.md: OFF, triangles alone."""
+    numbers = path.read_text().split()[1:]
+    vertices, faces = int(numbers[0]), int(numbers[1])
+    points = np.array(numbers[3 : 3 + 3 * vertices], dtype=np.float64).reshape(-1, 3)
+    rows = np.array(numbers[3 + 3 * vertices :], dtype=np.int64).reshape(faces, 4)
+    return points, rows[:, 1:]
+
+
+def test_a_new_format_is_an_entry_in_the_readers(tmp_path, monkeypatch):
+    path = tmp_path / "wedge.off"
+    path.write_text("OFF 4 4 0\n0 0 0\n30 0 0\n0 20 0\n0 0 10\n3 0 2 1\n3 0 1 3\n3 1 2 3\n3 2 0 3\n")
+    with pytest.raises(ObjectSetError, match=r"holds no \.ply, \.stl, \.obj file"):
+        ObjectSet.load(tmp_path, unit="mm")
+    monkeypatch.setitem(READERS, ".off", read_off)
+    (wedge,) = ObjectSet.load(tmp_path, unit="mm")
+    assert wedge.class_id == "wedge" and wedge.extents == pytest.approx([0.03, 0.02, 0.01])
+    path.write_text("OFF 4 4 0\n0 0")
+    with pytest.raises(MeshError, match=r"wedge\.off: cannot be read as OFF: .*; export it again"):
+        ObjectSet.load(tmp_path, unit="mm")

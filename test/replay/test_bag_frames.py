@@ -7,7 +7,7 @@ from recorded_bag import POSES, write_two_frames
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.instance_scoring import Candidates, Chance
+from shared_pose_ros.evaluation.instance_scoring import Candidates, RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.replay.bag_frames import (
@@ -60,14 +60,14 @@ def test_what_is_written_is_read(frames):
     assert frames[1].truth["heap 4 part 0"].visibility == pytest.approx(0.4)
 
 
-def test_true_poses_score_one_and_wrong_ones_near_chance(frames, scorer):
-    protocol, chance = get_protocol("paper"), Chance(draws=6)
-    good = score_frames(frames, true_poses(frames), scorer, protocol, "oracle", "two_frames", chance)
+def test_true_poses_score_one_and_wrong_ones_near_random_ones(frames, scorer):
+    protocol, baseline = get_protocol("paper"), RandomRotationBaseline(draws=6)
+    good = score_frames(frames, true_poses(frames), scorer, protocol, "oracle", "two_frames", baseline)
     assert [(r.im_id, r.class_id) for r in good.instances] == [(0, "1"), (0, "2"), (1, "1"), (1, "2")]
     assert all(result.score == 1.0 and result.rotation_deg < 1e-3 for result in good.instances)
     assert "rendered from the ground-truth poses of all parts" in good.protocol_line
     assert "two_frames, 2 images" in good.protocol_line and "6 uniform random rotations" in good.protocol_line
-    turned = score_frames(frames, true_poses(frames, turn([0, 0, 1], 90)), scorer, protocol, "bad", "x", chance)
+    turned = score_frames(frames, true_poses(frames, turn([0, 0, 1], 90)), scorer, protocol, "bad", "x", baseline)
     assert all(result.rotation_deg == pytest.approx(90.0, abs=1e-3) for result in turned.instances)
     assert all(0 < result.chance_score < 1 and result.score < 0.9 for result in turned.instances)
 
@@ -78,9 +78,9 @@ def test_a_part_in_front_counts_in_the_depth(frames, scorer):
     wrong = {stamp: {names[0]: true_poses(frames, turn([0, 1, 0], 30))[stamp][names[0]]}}
     front = Instance("2", 9, np.eye(3), np.array([-0.02, 0.0, 0.2]), 1.0, None)
     hidden = type(frames[0])(**{**vars(frames[0]), "truth": {**frames[0].truth, "front": front}})
-    protocol, chance = get_protocol("paper"), Chance(draws=1)
+    protocol, baseline = get_protocol("paper"), RandomRotationBaseline(draws=1)
     free, covered = (
-        score_frames([frame], wrong, scorer, protocol, "x", "x", chance).instances[0] for frame in (frames[0], hidden)
+        score_frames([frame], wrong, scorer, protocol, "x", "x", baseline).instances[0] for frame in (frames[0], hidden)
     )
     assert free.e_vsd != covered.e_vsd
 
@@ -88,7 +88,7 @@ def test_a_part_in_front_counts_in_the_depth(frames, scorer):
 def test_detections_without_poses_are_counted(frames, scorer):
     poses = true_poses(frames)
     del poses[frames[0].stamp]["heap 4 part 0"], poses[frames[1].stamp]
-    result = score_frames(frames, poses, scorer, get_protocol("paper"), "x", "x", Chance(draws=1))
+    result = score_frames(frames, poses, scorer, get_protocol("paper"), "x", "x", RandomRotationBaseline(draws=1))
     assert len(result.instances) == 1 and result.skipped == {"without_poses": 3}
     with pytest.raises(ValueError, match="nothing to score in x: .*without_poses"):
         score_frames(frames, {}, scorer, get_protocol("paper"), "x", "x")
@@ -96,14 +96,16 @@ def test_detections_without_poses_are_counted(frames, scorer):
 
 def test_pictures_show_both_poses(frames, scorer):
     poses = true_poses(frames, turn([1, 0, 0], 90))
-    evaluation = score_frames(frames, poses, scorer, get_protocol("paper"), "x", "x", Chance(draws=1))
+    evaluation = score_frames(frames, poses, scorer, get_protocol("paper"), "x", "x", RandomRotationBaseline(draws=1))
     pictures = picture_frames(frames, evaluation, scorer, limit=5)
     assert len(pictures) == 2 and "1 90°, 2 90°" in pictures[0].caption
     assert (pictures[0].image != frames[0].image).any(axis=-1).sum() > 100
 
 
 def test_cases_are_shown_from_a_bag(frames, scorer):
-    evaluation = score_frames(frames, true_poses(frames), scorer, get_protocol("paper"), "x", "x", Chance(draws=1))
+    evaluation = score_frames(
+        frames, true_poses(frames), scorer, get_protocol("paper"), "x", "x", RandomRotationBaseline(draws=1)
+    )
     shown = shown_frames(frames)
     assert list(shown) == [(0, 0), (0, 1)]
     for (_, number), frame in shown.items():

@@ -6,7 +6,7 @@ from evaluation_scene import CAMERA, SIZE, objects, turn, write_dataset
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.pipeline.frame import PublishedPoses
@@ -118,7 +118,14 @@ def test_true_poses_of_a_bop_folder_score_one_on_its_own_depth(dataset, scorer):
     matched = match_bop(responses, places, scorer.objects, with_camera=False)
     conditions = Conditions(False, "ids and boxes of the bag", matched.skipped)
     evaluation = score_frames(
-        matched.frames, matched.poses, scorer, get_protocol("paper"), "truth", "bag x", Chance(2), conditions=conditions
+        matched.frames,
+        matched.poses,
+        scorer,
+        get_protocol("paper"),
+        "truth",
+        "bag x",
+        RandomRotationBaseline(2),
+        conditions=conditions,
     )
     assert [(r.im_id, r.gt_id, r.score) for r in evaluation.instances] == [
         (i, g, 1.0) for i in range(3) for g in range(2)

@@ -8,7 +8,8 @@ from evaluation_scene import CAMERA, SIZE, StandInEstimator, depth_of, objects, 
 from instance_results import instance
 
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.report.cases import (
@@ -39,7 +40,7 @@ def dataset(tmp_path_factory, scorer):
 @pytest.fixture(scope="module")
 def evaluation(dataset, scorer):
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 90))
-    return evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), chance=Chance(2))[0]
+    return evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), baseline=RandomRotationBaseline(2))[0]
 
 
 def drawn_pixels(image, colour):

@@ -14,10 +14,10 @@ from shared_pose_ros.report.error_statistics import (
     OFF_AXIS,
     VISIBILITY,
     boxes_differ,
-    chance_rotation_recall,
-    chance_vsd_recall,
     factor_rows,
     random_recall,
+    random_rotation_recall,
+    random_vsd_recall,
     rotation_recall,
     vsd_recall,
 )
@@ -40,18 +40,18 @@ def test_vsd_recall_takes_the_middle_tolerance_and_weights_objects_equally():
     assert vsd_recall([]) == []
 
 
-def test_chance_of_vsd_pools_the_draws_of_an_object():
+def test_the_baseline_of_vsd_pools_the_draws_of_an_object():
     results = [instance("1", 1, 1, chance_e_vsd=(0.2, 0.9)), instance("2", 1, 1, chance_e_vsd=(0.5, 0.6, 0.7))]
-    assert chance_vsd_recall(results, (0.3, 0.55, 1.0)) == pytest.approx([0.25, (0.5 + 1 / 3) / 2, 1.0])
-    assert chance_vsd_recall([*results, instance("1", 1, 1)]) == []
+    assert random_vsd_recall(results, (0.3, 0.55, 1.0)) == pytest.approx([0.25, (0.5 + 1 / 3) / 2, 1.0])
+    assert random_vsd_recall([*results, instance("1", 1, 1)]) == []
 
 
-def test_chance_is_wrong_about_misses_too():
+def test_the_baseline_is_wrong_about_misses_too():
     found = instance("1", 1, 1, chance_e_vsd=(0.2, 0.4, 0.9))
     missed = instance("1", 0, 180, detected=False)
-    assert chance_vsd_recall([found, missed], (0.5, 1.1)) == pytest.approx([1 / 3, 1.0])
-    assert chance_vsd_recall([missed]) == []
-    alone, both = (chance_rotation_recall(results, objects(), DEGREES) for results in ([found], [found, missed]))
+    assert random_vsd_recall([found, missed], (0.5, 1.1)) == pytest.approx([1 / 3, 1.0])
+    assert random_vsd_recall([missed]) == []
+    alone, both = (random_rotation_recall(results, objects(), DEGREES) for results in ([found], [found, missed]))
     np.testing.assert_allclose(both, np.array(alone) / 2)
 
 
@@ -60,7 +60,7 @@ def test_rotation_recall_is_the_share_below():
     assert all(math.isnan(share) for share in rotation_recall([], DEGREES))
 
 
-def test_chance_of_rotation_follows_the_closed_forms():
+def test_the_baseline_of_rotation_follows_the_closed_forms():
     theta = np.radians(DEGREES)
     free = (theta - np.sin(theta)) / np.pi
     tolerance = 4 * np.sqrt(0.25 / 10_000)
@@ -72,13 +72,13 @@ def test_chance_of_rotation_follows_the_closed_forms():
     np.testing.assert_allclose(random_recall(turned, DEGREES), (1 - np.cos(theta)) / 2, atol=tolerance)
 
 
-def test_chance_of_rotation_weights_objects_by_their_instances():
+def test_the_baseline_of_rotation_weights_objects_by_their_instances():
     # Object 1 has a half turn as symmetry, object 2 has none.
     results = [instance("1", 1, 1)] * 3 + [instance("two", 1, 1)]
     one, two = random_recall(objects()[0].symmetries, DEGREES), random_recall(Symmetries(), DEGREES)
     expected = 0.75 * np.array(one) + 0.25 * np.array(two)
-    np.testing.assert_allclose(chance_rotation_recall(results, objects(), DEGREES), expected)
-    assert chance_rotation_recall([*results, instance("9", 1, 1)], objects()) == []
+    np.testing.assert_allclose(random_rotation_recall(results, objects(), DEGREES), expected)
+    assert random_rotation_recall([*results, instance("9", 1, 1)], objects()) == []
 
 
 @pytest.mark.parametrize(

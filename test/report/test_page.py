@@ -19,7 +19,8 @@ from evaluation_scene import StandInEstimator, objects, turn, write_dataset
 from test_sections import evaluation as figures
 
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Chance, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.html_page import Picture
@@ -75,6 +76,9 @@ def checked(text):
     return ElementTree.fromstring(text)
 
 
+BASELINE = RandomRotationBaseline(3)
+
+
 @pytest.fixture(scope="module")
 def scorer():
     return PoseScorer(objects())
@@ -89,7 +93,9 @@ def report(tmp_path_factory, scorer):
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 90))
     evaluations = [
         dataclasses.replace(e, instances=tuple(dataclasses.replace(i, box_iou=0.7) for i in e.instances))
-        for e in evaluate_bundle(estimator, dataset, scorer, get_protocol("paper"), (True, False), Chance(3))
+        for e in evaluate_bundle(
+            estimator, dataset, scorer, get_protocol("paper"), (True, False), RandomRotationBaseline(3)
+        )
     ]
     cases = case_pictures(evaluations[0], dataset_frames(dataset), scorer)
     pictures = gallery(evaluations[0], dataset, scorer)

@@ -8,6 +8,7 @@ from evaluation_scene import objects
 from instance_results import instance
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
+from shared_pose_ros.evaluation.result_tables import BASELINE
 from shared_pose_ros.report.error_statistics import BOX, OFF_AXIS, VISIBILITY
 from shared_pose_ros.report.sections import (
     by_factor,
@@ -47,19 +48,19 @@ def pointed(markup):
     return [title.text for title in parsed(markup).iter("title")]
 
 
-def test_the_headline_has_score_chance_and_weakest_object():
+def test_the_headline_has_score_baseline_and_weakest_object():
     assert headline(evaluation()) == (
-        "net: AR_VSD 55.0 %, where chance reaches 20.0 %; median rotation error 12.0° over 3 instances of 2 objects. "
-        "1 of 3 are off by 15° or more; the weakest object is 2 with 50.0 %."
+        "net: AR_VSD 55.0 %, where random rotations reach 20.0 %; median rotation error 12.0° over 3 instances of 2 "
+        "objects. 1 of 3 are off by 15° or more; the weakest object is 2 with 50.0 %."
     )
 
 
-def test_the_summary_ends_with_chance_and_has_every_protocol_line():
+def test_the_summary_ends_with_the_baseline_and_has_all_conditions():
     group = {"corrected": evaluation(), "not corrected": evaluation(False, protocol_line="protocol paper; c")}
     (table,) = cells(summary(group, objects()))
     assert table[0][:3] == ["", "instances", "AR_VSD %"] and table[0][-3:] == ["< 5° %", "< 10° %", "< 15° %"]
     assert table[1] == ["corrected", "3", "55.0", "65.0", "12.0", "6.0", "33.3", "33.3", "66.7"]
-    assert [row[0] for row in table[1:]] == ["corrected", "not corrected", "chance"]
+    assert [row[0] for row in table[1:]] == ["corrected", "not corrected", BASELINE]
     assert table[-1][1:5] == ["3", "20.0", "–", "100.0"]
     # (θ − sin θ)/π at 15°, twice that for the two instances of the object with a half turn.
     assert float(table[-1][-1]) == pytest.approx(100 * (2 * 2 + 1) / 3 * 0.000949, abs=0.1)
@@ -76,7 +77,7 @@ def test_objects_have_a_row_and_a_bar_each():
     (table,) = cells(markup)
     assert [row[0] for row in table] == ["object", "1", "2", "mean"]
     assert table[1] == ["1", "2", "60.0", "20.0", "70.0", "12.0", "100.0", "6.0", "50.0", "50.0", "50.0"]
-    assert "net, 1: 60.0" in pointed(markup) and "chance, 2: 20.0" in pointed(markup)
+    assert "net, 1: 60.0" in pointed(markup) and f"{BASELINE}, 2: 20.0" in pointed(markup)
     assert "net, 1: 12.0" in pointed(markup) and "n = 2" in list(parsed(markup).itertext())
     both = by_object({"a": evaluation(), "b": evaluation(False, RESULTS[:1])})
     assert [h.text for h in parsed(both).iter("h4")] == ["a", "b"] and len(cells(both)) == 2
@@ -101,8 +102,8 @@ def test_systems_that_saw_different_instances_are_told_apart():
     one, other = evaluation(results=RESULTS[:2]), evaluation(results=RESULTS[2:], system="other")
     markup = by_object({"net": one, "other": other})
     assert "net, 1: 60.0" in pointed(markup) and "other, 2: 50.0" in pointed(markup)
-    assert "chance, 1: 20.0" in pointed(markup) and "chance, 2: 20.0" in pointed(markup)
-    said = "Not all evaluations cover the same instances; chance is that of net."
+    assert f"{BASELINE}, 1: 20.0" in pointed(markup) and f"{BASELINE}, 2: 20.0" in pointed(markup)
+    said = "Not all evaluations cover the same instances; the baseline is that of net."
     assert said in "".join(parsed(summary({"net": one, "other": other}, None)).itertext())
     assert said not in "".join(parsed(summary({"net": one, "other": one}, None)).itertext())
 
@@ -123,20 +124,20 @@ def test_misses_are_wrong_everywhere_and_have_no_box():
     (table,) = cells(by_factor({"net": results}, BOX))
     assert [row[:2] for row in table[1:]] == [["80–90 %", "3"]]
     vsd, rotation = cells(recall_curves({"net": results}, objects()))
-    # Object 2: one of two below 0.2; chance at 0.4: a quarter of object 1's draws, none of object 2's.
+    # Object 2: one of two below 0.2; random rotations at 0.4: a quarter of object 1's draws, none of object 2's.
     assert vsd[1][2] == "50.0" and vsd[2][4] == "12.5" and rotation[1][3] == "50.0"
     assert not factors({"net": evaluation(results=(*RESULTS, missed))})[2:]
 
 
-def test_recall_curves_have_chance_and_their_tables():
+def test_recall_curves_have_the_baseline_and_their_tables():
     markup = recall_curves({"net": evaluation()}, objects())
     vsd, rotation = cells(markup)
     assert vsd[0][:4] == ["VSD < θ, %", "0.1", "0.2", "0.3"]
     assert vsd[1][:6] == ["net", "25.0", "75.0", "75.0", "75.0", "100.0"]
-    assert vsd[2][:5] == ["chance", "0.0", "0.0", "0.0", "12.5"] and vsd[2][-1] == "100.0"
+    assert vsd[2][:5] == [BASELINE, "0.0", "0.0", "0.0", "12.5"] and vsd[2][-1] == "100.0"
     assert rotation[0] == ["rotation error below, %", "5°", "10°", "15°", "20°", "30°", "45°"]
     assert rotation[1] == ["net", "33.3", "33.3", "66.7", "66.7", "100.0", "100.0"]
-    assert [row[0] for row in rotation[1:]] == ["net", "chance", "best hypothesis"]
+    assert [row[0] for row in rotation[1:]] == ["net", BASELINE, "best hypothesis"]
     assert rotation[3][1:4] == ["33.3", "66.7", "100.0"]
     assert "τ = 25 % of the diameter" in "".join(parsed(markup).itertext())
     one = tuple(dataclasses.replace(result, e_vsd=result.e_vsd[:1]) for result in RESULTS)
@@ -144,7 +145,7 @@ def test_recall_curves_have_chance_and_their_tables():
     assert "tolerance 5 of the protocol" in "".join(recall_curves({"net": evaluation(protocol="mine")}, None))
 
 
-def test_chance_that_is_not_known_is_left_out():
+def test_a_baseline_that_is_not_known_is_left_out():
     unknown = tuple(dataclasses.replace(result, chance_e_vsd=()) for result in RESULTS)
     vsd, rotation = cells(recall_curves({"net": evaluation(results=unknown)}, None))
     assert [row[0] for row in vsd[1:]] == ["net"] and [row[0] for row in rotation[1:]] == ["net", "best hypothesis"]

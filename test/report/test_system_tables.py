@@ -31,7 +31,7 @@ def systems():
 
 def test_cells_are_means_over_seeds_with_their_deviation():
     table = accuracy_table(systems(), oracle_of="shared")
-    assert table.heads == ("object (instances)", "shared", "codebook", "oracle of shared", "chance")
+    assert table.heads == ("object (instances)", "shared", "codebook", "oracle of shared", "random-rotation baseline")
     # 0.9 and 0.7: mean 0.8, sample deviation 0.1·√2; object 2: 0.5 and 0.3.
     assert table.rows[0] == ("1 (1)", "80.0 ± 14.1", "50.0", "90.0 ± 14.1", "20.0")
     assert table.rows[1] == ("2 (2)", "40.0 ± 14.1", "20.0", "50.0 ± 14.1", "20.0")
@@ -40,7 +40,7 @@ def test_cells_are_means_over_seeds_with_their_deviation():
     assert table.rows[3][:3] == ("rotation error, median °", "50.0 ± 14.1", "70.0")
     assert table.rows[4][:3] == ("under 15° %", "16.7 ± 23.6", "0.0")
     assert table.rows[5] == ("*published, other images*", "63.1", "", "", "")
-    assert table.notes[0] == f"Protocol: {LINE}." and "shared 2, codebook 1" in table.notes[1]
+    assert table.notes[0] == f"Evaluation conditions: {LINE}." and "shared 2, codebook 1" in table.notes[1]
     assert "not comparable" in table.notes[2]
 
 

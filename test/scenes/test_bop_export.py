@@ -9,7 +9,7 @@ from evaluation_scene import model
 from shapes import tiny_objects
 
 from shared_pose_ros.evaluation.bop import BopError, load_bop
-from shared_pose_ros.evaluation.instance_scoring import frame_view
+from shared_pose_ros.evaluation.bundle_evaluation import frame_view
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectSet

@@ -1,12 +1,15 @@
 """Presets, unknown keys, types, overrides."""
 
 import dataclasses
+import warnings
 
 import pytest
 import yaml
 
 from shared_pose_ros.training.config import (
     EncoderConfig,
+    LossConfig,
+    SynthesisConfig,
     TrainingConfig,
     at_difficulty,
     changed_settings,
@@ -15,6 +18,7 @@ from shared_pose_ros.training.config import (
     override,
     preset_folder,
     preset_names,
+    scaled,
 )
 from shared_pose_ros.training.trainer import difficulty
 
@@ -38,7 +42,7 @@ def test_the_variants_differ_in_tuning_and_normalisation_alone(width):
     presets["full"] = load_preset("compact" if width == "compact" else "paper_full")
     presets.setdefault("last_layer", load_preset("paper"))
     assert {name: (config.tuning, config.normalize_code) for name, config in presets.items()} == {
-        "last_layer": ("last_layer", False),  # METHOD 1's +FT
+        "last_layer": ("last_layer", False),  # the paper's +FT
         "frozen": ("frozen", True),  # its -FT
         "frozen_raw": ("frozen", False),
         "full": ("full", False),
@@ -46,8 +50,8 @@ def test_the_variants_differ_in_tuning_and_normalisation_alone(width):
     reference = presets["last_layer"].to_dict()
     for config in presets.values():
         changed = changed_settings(reference, config.to_dict())
-        assert set(changed) <= {"tuning", "normalize_code", "loss.surface_weight"}
-        assert config.loss.surface_weight == 0 or config.tuning == "full"
+        assert set(changed) <= {"tuning", "normalize_code", "loss.auxiliary_weight"}
+        assert config.loss.auxiliary_weight == 0 or config.tuning == "full"
 
 
 def test_the_encoders_paper_preset_is_the_methods():
@@ -70,11 +74,11 @@ def test_the_paper_preset_is_the_methods():
     assert config.samples == 20_000_000 and config.steps == 312_500
     assert config.tuning == "last_layer" and not config.normalize_code
     assert config.learning_rate == config.final_learning_rate == 1e-3
-    assert at_difficulty(config.synthesis, config.augmentation, difficulty(config, 0.0))[0] == config.synthesis
+    assert at_difficulty(config.synthesis, difficulty(config, 0.0)) == config.synthesis
     loss = config.loss
-    assert (loss.size, loss.d_max, loss.gamma, loss.spread_weight) == (64, 30.0, 0.01, 1.0)
+    assert (loss.size, loss.d_max, loss.gamma, loss.diversity_weight) == (64, 30.0, 0.01, 1.0)
     # The paper's loss alone, from the first sample.
-    assert (loss.mixture_weight, loss.surface_weight, loss.depth_start) == (0.0, 0.0, 0.0)
+    assert (loss.mixture_weight, loss.auxiliary_weight, loss.depth_start) == (0.0, 0.0, 0.0)
     synthesis = config.synthesis
     assert synthesis.crop_pad == 1.2 and synthesis.distance == (1.0, 1.0)
     assert (synthesis.crop_shift, synthesis.crop_scale, synthesis.neighbours, synthesis.occluders) == (0, 0, 0, 0)
@@ -101,10 +105,10 @@ def test_the_robust_preset_has_what_a_cell_has():
     for name in ("specular", "metallic", "crevice", "sky"):
         assert getattr(synthesis, name)[1] > getattr(default.synthesis, name)[1], name
     assert 0 < augmentation.jpeg <= 1 and min(augmentation.blur, augmentation.noise, augmentation.add) > 0
-    # The start-up terms are on and end in the paper's loss.
+    # The warm-up losses are on and end in the paper's loss.
     loss = config.loss
-    assert loss.mixture_weight > 0 and loss.mixture_end == 1.0 and 0 < loss.depth_start < 1
-    assert (loss.d_max, loss.gamma, loss.spread_weight) == (30.0, 0.01, 1.0)
+    assert loss.mixture_weight > 0 and loss.warm_up_end == 1.0 and 0 < loss.depth_start < 1
+    assert (loss.d_max, loss.gamma, loss.diversity_weight) == (30.0, 0.01, 1.0)
 
 
 def test_later_bases_win():
@@ -123,7 +127,7 @@ def test_only_robust_compresses():
 def test_a_preset_extends_another(tmp_path):
     fine, compact = load_preset("compact_fine"), load_preset("compact")
     assert fine.augmentation == compact.augmentation and fine.crop_size > compact.crop_size
-    assert fine.loss.mixture_end == 1.0 and fine.loss.mixture_weight == compact.loss.mixture_weight
+    assert fine.loss.warm_up_end == 1.0 and fine.loss.mixture_weight == compact.loss.mixture_weight
     path = tmp_path / "loop.yaml"
     path.write_text(f"extends: {path}")
     with pytest.raises(ValueError, match="extend each other in a circle"):
@@ -143,7 +147,7 @@ def test_changed_settings_are_named_with_both_values():
 def test_the_compact_preset_ends_in_the_papers_loss():
     config = load_preset("compact")
     assert config.width == "compact" and config.tuning == "full"
-    assert (config.loss.d_max, config.loss.gamma, config.loss.spread_weight) == (30.0, 0.01, 1.0)
+    assert (config.loss.d_max, config.loss.gamma, config.loss.diversity_weight) == (30.0, 0.01, 1.0)
 
 
 def test_a_file_is_a_preset(tmp_path):
@@ -174,6 +178,7 @@ def test_an_unknown_preset_names_the_known_ones():
         ({"tuning": "some"}, "tuning 'some' is unknown; choose one of frozen, last_layer, full"),
         ({"samples": 0}, "samples is 0; it must be at least 1"),
         ({"batch_size": -4}, "batch_size is -4"),
+        ({"loss": 3}, "training setting loss is 3; it is a group: name one of its"),
     ],
 )
 def test_wrong_settings_are_named(values, message):
@@ -210,15 +215,64 @@ def _lists(values):
 
 def test_difficulty_scales_disturbances_and_leaves_the_rest():
     config = override(TrainingConfig(), "augmentation.jpeg", 0.4)
-    synthesis, augmentation = at_difficulty(config.synthesis, config.augmentation, 0.5)
+    synthesis, augmentation = at_difficulty(config.synthesis, 0.5), at_difficulty(config.augmentation, 0.5)
     assert synthesis.occluders == config.synthesis.occluders / 2 and augmentation.blur == config.augmentation.blur / 2
     assert augmentation.jpeg == 0.2 and augmentation.jpeg_quality == config.augmentation.jpeg_quality
-    assert synthesis.lights == config.synthesis.lights and synthesis.distance == config.synthesis.distance
-    assert at_difficulty(config.synthesis, config.augmentation, 1.0) == (config.synthesis, config.augmentation)
-    none = at_difficulty(config.synthesis, config.augmentation, 0.0)[1]
-    assert none.blur == none.noise == none.add == none.multiply == none.contrast == none.cutout == 0
+    assert synthesis.crevice == (0.0, 0.3) and synthesis.metallic == (0.0, 0.25)
+    assert at_difficulty(config.synthesis, 1.0) == config.synthesis
+    assert at_difficulty(config.augmentation, 1.0) == config.augmentation
+    changed = {**_changed(config.synthesis, 0.0), **_changed(config.augmentation, 0.0)}
+    assert set(changed) == {
+        *("tint", "neighbours", "occluders", "shadows", "crevice", "metallic", "blur", "noise", "add", "multiply"),
+        *("contrast", "cutout", "jpeg"),
+    }  # the others that are scaled are off by default
+    assert {tuple(new) if isinstance(new, tuple) else new for _, new in changed.values()} == {0.0, (0.0, 0.0)}
     ramped = dataclasses.replace(config, ramp=(0.2, 0.6))
     assert [difficulty(ramped, progress) for progress in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def _changed(images, difficulty):
+    return changed_settings(dataclasses.asdict(images), dataclasses.asdict(at_difficulty(images, difficulty)))
+
+
+def test_a_new_setting_is_scaled_where_it_is_declared():
+    @dataclasses.dataclass(frozen=True)
+    class Images(SynthesisConfig):
+        dust: float = scaled(0.8)
+        haze: tuple[float, float] = scaled((0.2, 0.4))
+        depth_of_field: float = 0.3
+
+    eased = at_difficulty(Images(), 0.25)
+    assert isinstance(eased, Images) and eased.dust == 0.2 and eased.haze == (0.05, 0.1)
+    assert eased.depth_of_field == 0.3 and eased.tint == Images().tint / 4
+
+
+OLDER = {"loss": {"spread_weight": 2.0, "surface_weight": 3.0, "mixture_end": 0.7}}
+
+
+def test_older_names_are_read_with_a_warning(tmp_path):
+    expected = dataclasses.replace(LossConfig(), diversity_weight=2.0, auxiliary_weight=3.0, warm_up_end=0.7)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(OLDER))
+    with pytest.warns(FutureWarning, match=r"loss\.spread_weight is now called loss\.diversity_weight"):
+        assert load_preset(str(path)).loss == expected
+    with pytest.warns(FutureWarning, match=r"loss\.mixture_end is now called loss\.warm_up_end"):
+        assert override(TrainingConfig(), "loss.mixture_end", 0.7).loss.warm_up_end == 0.7
+    # What a program wrote is read in silence.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert config_from_dict(OLDER).loss == expected
+
+
+def test_of_two_files_the_later_wins_whatever_name_it_has(tmp_path):
+    (tmp_path / "base.yaml").write_text("loss: {spread_weight: 2}")
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: {tmp_path / 'base.yaml'}\nloss: {{diversity_weight: 3}}")
+    with pytest.warns(FutureWarning, match="spread_weight"):
+        assert load_preset(str(path)).loss.diversity_weight == 3.0
+    path.write_text("extends: compact\nloss: {mixture_end: 0.5}")
+    with pytest.warns(FutureWarning, match="mixture_end"):
+        assert load_preset(str(path)).loss.warm_up_end == 0.5
 
 
 def test_one_setting_can_be_overridden():

@@ -14,7 +14,7 @@ from training_run import PLAIN, UNCHANGED, make_trainer
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
 from shared_pose_ros.training.config import EncoderConfig
-from shared_pose_ros.training.encoder_trainer import EncoderTrainer
+from shared_pose_ros.training.encoder_trainer import EncoderTrainer, bootstrapped_loss, reconstruction_picture
 from shared_pose_ros.training.transfer import encoder_of_checkpoint
 
 TINY = EncoderConfig(
@@ -157,3 +157,47 @@ def test_a_pose_training_begins_with_the_encoder_and_remembers_it(tmp_path, phot
     assert load_checkpoint(tmp_path / CHECKPOINT_NAME)["encoder_source"] == source.source
     code = trainer.network.code(torch.rand(2, 3, 32, 32))
     np.testing.assert_allclose(code.detach().norm(dim=1), 1.0, atol=1e-5)
+
+
+def naive_loss(reconstructions, targets, ratio):
+    """Sort every image's squared errors, average the largest, then average over the images."""
+    means = []
+    for image, target in zip(reconstructions.tolist(), targets.tolist()):
+        errors = [
+            (a - b) ** 2
+            for plane, wanted in zip(image, target)
+            for row, wanted_row in zip(plane, wanted)
+            for a, b in zip(row, wanted_row)
+        ]
+        errors.sort(reverse=True)
+        kept = errors[: len(errors) // ratio]
+        means.append(sum(kept) / len(kept))
+    return sum(means) / len(means)
+
+
+@pytest.mark.parametrize("ratio", [1, 3, 4])
+def test_the_loss_is_that_of_the_hardest_values_of_each_image(ratio):
+    torch.manual_seed(0)
+    images, targets = torch.rand(3, 3, 6, 5, dtype=torch.float64), torch.rand(3, 3, 6, 5, dtype=torch.float64)
+    images[1] *= 9  # one bad image must not take the others' share
+    found = bootstrapped_loss(images, targets, ratio)
+    assert found.item() == pytest.approx(naive_loss(images, targets, ratio), rel=1e-12)
+
+
+def test_easy_values_have_no_gradient():
+    images = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    targets = torch.zeros(1, 3, 4, 4)
+    targets[0, 0, :3] = 1.0  # a quarter of the 48 values
+    bootstrapped_loss(images, targets, 4).backward()
+    assert torch.equal(images.grad != 0, targets > 0)
+
+
+def test_the_picture_has_rows_of_input_target_and_reconstruction():
+    # Two objects, three images each: sample i is a flat grey of (i + 1)/10, its target and reconstruction 0 and 1.
+    crops = (torch.arange(6) / 10 + 0.1)[:, None, None, None].expand(6, 3, 32, 32)
+    picture = reconstruction_picture(crops, torch.zeros_like(crops), torch.ones_like(crops), objects=2)
+    assert picture.shape == (9 * 64, 2 * 64, 3) and picture.dtype == np.uint8
+    tiles = picture.reshape(9, 64, 2, 64, 3).mean(axis=(1, 3, 4))
+    assert (tiles[1::3] == 0).all() and (tiles[2::3] == 255).all()
+    # A column an object, a block of rows an image.
+    np.testing.assert_allclose(tiles[::3] / 255, [[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]], atol=0.002)

@@ -1,4 +1,4 @@
-"""METHOD 4, pinned by loops: masks, denominators, weights, clips; the mixture term against scipy."""
+"""The paper's losses, pinned by loops: masks, denominators, weights, clips; the mixture losses against scipy."""
 
 import math
 
@@ -14,11 +14,11 @@ from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 from shared_pose_ros.training.losses import (
     LOSS_DISTANCE,
     depth_loss,
+    diversity_loss,
     hypothesis_depth_losses,
     loss_camera,
     mixture_losses,
     render_hypotheses,
-    spread_loss,
 )
 
 
@@ -87,14 +87,14 @@ def test_weights_and_gamma_follow_the_method():
     torch.testing.assert_close(weights.grad, losses / 2)  # not detached
 
 
-def test_spread_is_the_mean_over_pairs():
+def test_diversity_is_the_mean_over_pairs():
     rotations = random_rotations(12, torch.Generator().manual_seed(0), dtype=torch.float64).reshape(3, 4, 3, 3)
     axis = torch.tensor([0.0, 0.6, 0.8], dtype=torch.float64)
     for i in range(1, 4):  # the second sample's hypotheses lie 10° apart, those of the third coincide
         angle = torch.tensor(i * math.radians(10.0), dtype=torch.float64)
         rotations[1, i] = rotations[1, 0] @ axis_angle_rotation(axis, angle)
         rotations[2, i] = rotations[2, 0]
-    found = spread_loss(rotations)
+    found = diversity_loss(rotations)
     for b in range(3):
         pairs = []
         for i in range(4):
@@ -108,11 +108,11 @@ def test_spread_is_the_mean_over_pairs():
     assert found[2].item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_spread_of_coinciding_hypotheses_has_a_finite_gradient_and_one_alone_costs_nothing():
+def test_diversity_of_coinciding_hypotheses_has_a_finite_gradient_and_one_alone_costs_nothing():
     rotations = torch.eye(3).repeat(2, 3, 1, 1).requires_grad_(True)
-    spread_loss(rotations).sum().backward()
+    diversity_loss(rotations).sum().backward()
     assert torch.isfinite(rotations.grad).all()
-    assert spread_loss(torch.eye(3).expand(5, 1, 3, 3)).tolist() == [0.0] * 5
+    assert diversity_loss(torch.eye(3).expand(5, 1, 3, 3)).tolist() == [0.0] * 5
 
 
 @pytest.mark.parametrize("concentration", [1.0, 4.0, 30.0])
@@ -154,7 +154,7 @@ def test_gradients_match_finite_differences():
     near = rotations.detach()[:, :1] @ axis_angle_rotation(
         torch.tensor([1.0, 2.0, 0.5]).double(), torch.tensor([0.0, 0.2, 0.5]).double()
     )
-    assert torch.autograd.gradcheck(spread_loss, (near.requires_grad_(True),))
+    assert torch.autograd.gradcheck(diversity_loss, (near.requires_grad_(True),))
     images, target = torch.from_numpy(depth_images(2, 3, 4, 4)), torch.from_numpy(depth_images(2, 4, 4, seed=7))
     seen = (images > 0).double()  # silhouettes have no gradient: they stay as they are
     depths = torch.where(images > 0, images, 1000.0).requires_grad_(True)

@@ -1,28 +1,31 @@
-"""The training objective: the paper's loss where it is alone, the start-up terms and their schedule."""
+"""The training objective: the paper's loss where it is alone, the warm-up losses and their schedule."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from shapes import tiny_objects
-from training_run import PLAIN, UNCHANGED
+from torch import nn
+from training_run import PLAIN, UNCHANGED, make_trainer
 
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
-from shared_pose_ros.training.config import LossConfig
+from shared_pose_ros.training import objective as objective_module
+from shared_pose_ros.training.config import LossConfig, depth_schedule, setting, warm_up_schedule
 from shared_pose_ros.training.losses import (
     depth_loss,
+    diversity_loss,
     hypothesis_depth_losses,
     mixture_losses,
     render_hypotheses,
-    spread_loss,
 )
-from shared_pose_ros.training.objective import Objective
+from shared_pose_ros.training.objective import TERMS, Objective, loss_term
 from shared_pose_ros.training.synthesis import Synthesizer
 from shared_pose_ros.training.trainer import set_tuning
 
-PAPER = LossConfig(size=16, mixture_weight=0.0, surface_weight=0.0, depth_start=0.0)
-MIXED = LossConfig(size=16, mixture_weight=2.0, surface_weight=0.0, depth_start=0.5, mixture_end=1.0)
+PAPER = LossConfig(size=16, mixture_weight=0.0, auxiliary_weight=0.0, depth_start=0.0)
+MIXED = LossConfig(size=16, mixture_weight=2.0, auxiliary_weight=0.0, depth_start=0.5, warm_up_end=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def objective(config):
     return Objective(tiny_objects(), config, make_rasterizer(), torch.device("cpu"), "compact")
 
 
-def test_the_papers_loss_is_depth_plus_spread(batch, network):
+def test_the_papers_loss_is_depth_plus_diversity(batch, network):
     terms = objective(PAPER)(network, batch, 0.3)
     with torch.no_grad():
         rotations, logits = network(batch.crops, batch.object_index)
@@ -51,52 +54,53 @@ def test_the_papers_loss_is_depth_plus_spread(batch, network):
     guesses = render_hypotheses(packed, batch.object_index, rotations, 16, rasterizer)
     losses = hypothesis_depth_losses(truth, guesses, 30.0)
     depth = depth_loss(losses, torch.softmax(logits, dim=1), 0.01).mean()
-    spread = spread_loss(rotations).mean()
-    torch.testing.assert_close(terms.depth, depth)
-    torch.testing.assert_close(terms.spread, spread)
-    torch.testing.assert_close(terms.total.detach(), depth + spread)
-    assert terms.mixture == 0 and terms.surface == 0
+    diversity = diversity_loss(rotations).mean()
+    torch.testing.assert_close(terms.parts["depth"], depth)
+    torch.testing.assert_close(terms.parts["diversity"], diversity)
+    torch.testing.assert_close(terms.total.detach(), depth + diversity)
+    assert terms.parts["mixture"] == 0 and terms.parts["auxiliary"] == 0
 
 
-def test_the_spread_weight_and_the_clip_are_settings(batch, network):
-    heavy = objective(dataclasses.replace(PAPER, spread_weight=3.0))(network, batch, 0.0)
+def test_the_diversity_weight_and_the_clip_are_settings(batch, network):
+    heavy = objective(dataclasses.replace(PAPER, diversity_weight=3.0))(network, batch, 0.0)
     plain = objective(PAPER)(network, batch, 0.0)
-    torch.testing.assert_close(heavy.total - plain.total, 2 * plain.spread)
+    torch.testing.assert_close(heavy.total - plain.total, 2 * plain.parts["diversity"])
     strict = objective(dataclasses.replace(PAPER, d_max=3.0))(network, batch, 0.0)
-    assert strict.depth > plain.depth
+    assert strict.parts["depth"] > plain.parts["depth"]
 
 
 def test_before_its_start_no_depth_is_rendered(batch, network):
-    early = objective(MIXED)(network, batch, 0.49)
-    assert early.depth == 0 and early.spread == 0 and early.mixture > 0
-    late = objective(MIXED)(network, batch, 0.5)
-    assert late.depth > 0
+    early = objective(MIXED)(network, batch, 0.49).parts
+    assert early["depth"] == early["diversity"] == 0 < early["mixture"]
+    assert objective(MIXED)(network, batch, 0.5).parts["depth"] > 0
 
 
-def test_start_up_terms_fade_to_nothing(batch, network):
+def test_warm_up_losses_fade_to_nothing(batch, network):
     module = objective(MIXED)
-    assert [module.start_up(progress) for progress in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1, 1, 0.5, 0])
-    assert objective(dataclasses.replace(MIXED, mixture_end=0.4)).start_up(0.4) == 0.0
+    assert [warm_up_schedule(MIXED, progress) for progress in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([1, 1, 0.5, 0])
+    assert warm_up_schedule(dataclasses.replace(MIXED, warm_up_end=0.4), 0.4) == 0.0
     ended = module(network, batch, 1.0)
-    assert ended.mixture == 0
-    torch.testing.assert_close(ended.total.detach(), ended.depth + MIXED.spread_weight * ended.spread)
+    assert ended.parts["mixture"] == 0
+    torch.testing.assert_close(
+        ended.total.detach(), ended.parts["depth"] + MIXED.diversity_weight * ended.parts["diversity"]
+    )
 
 
 def test_the_mixtures_concentration_rises_geometrically(batch, network):
-    module = objective(dataclasses.replace(MIXED, concentration=(4.0, 64.0), mixture_end=0.8, confidence_weight=0.0))
-    assert [module.concentration(p) for p in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([4.0, 16.0, 64.0, 64.0])
+    module = objective(dataclasses.replace(MIXED, concentration=(4.0, 64.0), warm_up_end=0.8, confidence_weight=0.0))
+    assert [module.config.concentration_at(p) for p in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([4.0, 16.0, 64.0, 64.0])
     with torch.no_grad():
         rotations, logits = network(batch.crops, batch.object_index)
     expected = mixture_losses(rotations, logits, batch.rotations, 16.0)[0].mean()
     terms = module(network, batch, 0.4)
-    torch.testing.assert_close(terms.mixture, expected)
-    torch.testing.assert_close(terms.total.detach(), module.start_up(0.4) * 2.0 * expected)
+    torch.testing.assert_close(terms.parts["mixture"], expected)
+    torch.testing.assert_close(terms.total.detach(), warm_up_schedule(module.config, 0.4) * 2.0 * expected)
 
 
-def test_the_surface_term_teaches_the_convolutions_only(batch, network):
-    module = objective(LossConfig(size=16, mixture_weight=0.0, surface_weight=5.0, depth_start=1.0))
+def test_the_auxiliary_decoder_teaches_the_convolutions_only(batch, network):
+    module = objective(LossConfig(size=16, mixture_weight=0.0, auxiliary_weight=5.0, depth_start=1.0))
     terms = module(network, batch, 0.0)
-    torch.testing.assert_close(terms.total.detach(), 5.0 * terms.surface)
+    torch.testing.assert_close(terms.total.detach(), 5.0 * terms.parts["auxiliary"])
     terms.total.backward()
     assert all(block.convolution.weight.grad.abs().sum() > 0 for block in network.encoder.blocks)
     assert all(parameter.grad is None for parameter in (*network.head.parameters(), network.encoder.linear.weight))
@@ -104,12 +108,12 @@ def test_the_surface_term_teaches_the_convolutions_only(batch, network):
 
 
 def test_frozen_convolutions_are_not_asked_to_learn_the_surface(batch, network):
-    module = objective(LossConfig(size=16, mixture_weight=1.0, surface_weight=5.0, depth_start=1.0))
+    module = objective(LossConfig(size=16, mixture_weight=1.0, auxiliary_weight=5.0, depth_start=1.0))
     for tuning in ("frozen", "last_layer"):
         set_tuning(network, tuning)
         terms = module(network, batch, 0.0)
         terms.total.backward()
-        assert terms.surface == 0 and terms.mixture > 0
+        assert terms.parts["auxiliary"] == 0 < terms.parts["mixture"]
         assert all(parameter.grad is None for parameter in module.parameters())
 
 
@@ -118,3 +122,64 @@ def test_every_part_of_the_network_learns_from_the_papers_loss(batch, network):
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     assert network.encoder.blocks[0].convolution.weight.grad.abs().sum() > 0
+
+
+def test_the_confidences_need_the_mixture(batch, network):
+    alone = dataclasses.replace(PAPER, confidence_weight=2.0, depth_start=1.0)
+    assert objective(alone)(network, batch, 0.0).total == 0
+    both = objective(dataclasses.replace(alone, mixture_weight=1.0))(network, batch, 0.0)
+    torch.testing.assert_close(both.total.detach(), both.parts["mixture"] + 2.0 * both.parts["confidence"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyConfig(LossConfig):
+    """The losses with one more, as docs/extending.md says."""
+
+    toy_weight: float = setting(3.0, schedule=depth_schedule)
+
+
+@pytest.fixture
+def toy_term(monkeypatch):
+    """A term with something to learn of its own, registered as docs/extending.md says."""
+    monkeypatch.setattr(objective_module, "TERMS", dict(TERMS))
+    monkeypatch.setattr(objective_module, "TERM_MODULES", dict(objective_module.TERM_MODULES))
+
+    @loss_term(lambda objects, width: nn.Linear(objects, 1))
+    def toy(seen, module):
+        return module(torch.ones(1, 2)).square().mean() + seen.logits.square().mean()
+
+
+def test_a_new_term_is_weighed_scheduled_and_learns(batch, network, toy_term):
+    config = ToyConfig(size=16, mixture_weight=0.0, auxiliary_weight=0.0, depth_start=0.5)
+    module = objective(config)
+    assert module(network, batch, 0.4).parts["toy"] == 0
+    terms = module(network, batch, 0.6)
+    parts = terms.parts
+    torch.testing.assert_close(terms.total.detach(), parts["depth"] + parts["diversity"] + 3.0 * parts["toy"])
+    terms.total.backward()
+    assert module.term_modules["toy"].weight.grad.abs().sum() > 0
+
+
+def test_a_new_term_is_in_the_log_and_the_report(tmp_path, photographs, toy_term):
+    make_trainer(tmp_path, photographs, loss=ToyConfig(size=16)).train()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [record["loss/toy"] > 0 for record in records] == [False, True, True]
+    assert ">toy<" in (tmp_path / "report.html").read_text()
+
+
+def test_a_term_without_a_weight_and_a_weight_without_a_term_are_named(toy_term):
+    with pytest.raises(ValueError, match=r"loss term 'toy' needs .*LossConfig\.toy_weight"):
+        objective(LossConfig())
+
+
+def test_a_weight_without_a_term_is_named():
+    with pytest.raises(ValueError, match=r"loss term 'toy' needs a function in objective\.TERMS"):
+        objective(ToyConfig())
+
+
+def test_what_an_older_version_has_learnt_is_taken(batch, network):
+    trained, fresh = objective(LossConfig(size=16)), objective(LossConfig(size=16))
+    older = {key.replace("term_modules.auxiliary.", "surface_decoder."): v for key, v in trained.state_dict().items()}
+    assert set(older) == {f"surface_decoder.{n}" for n, _ in trained.term_modules["auxiliary"].named_parameters()}
+    fresh.load_state_dict(older)
+    assert all(torch.equal(v, trained.state_dict()[key]) for key, v in fresh.state_dict().items())

@@ -181,3 +181,56 @@ def test_supersampling_softens_edges_only(photographs, supersample):
     partial = ((fine.crops > 0.05) & (fine.crops < 0.95)).float().mean()
     assert 0.0 < partial < 0.3
     assert ((fine.crops[:, 0] > 0.5) != (coarse.crops[:, 0] > 0.5)).float().mean() < 0.05
+
+
+def pairs(synthesizer, images=6, seed=0):
+    return synthesizer.autoencoder_batch(images, torch.Generator().manual_seed(seed))
+
+
+def test_an_autoencoders_batch_holds_as_many_of_each_object_and_follows_its_generator(photographs):
+    synthesizer = make(photographs, SynthesisConfig(), AugmentationConfig(), black=False)
+    first, same, other = pairs(synthesizer), pairs(synthesizer), pairs(synthesizer, seed=1)
+    assert first.object_index.tolist() == [0] * 6 + [1] * 6
+    assert first.crops.shape == first.targets.shape == (12, 3, SIZE, SIZE)
+    for images in (first.crops, first.targets):
+        assert (images.amin(dim=(1, 2, 3)) == 0).all() and torch.allclose(images.amax(dim=(1, 2, 3)), torch.ones(12))
+    for field in ("crops", "targets", "rotations"):
+        assert torch.equal(getattr(first, field), getattr(same, field))
+        assert not torch.equal(getattr(first, field), getattr(other, field))
+
+
+def test_targets_are_centred_and_alone_on_black(photographs):
+    busy = dataclasses.replace(SynthesisConfig(), neighbours=1.0, occluders=1.0, crop_shift=0.2, crop_scale=0.2)
+    made = pairs(make(photographs, busy, AugmentationConfig(), black=False), 12)
+    for crop in made.targets.amax(dim=1).numpy():
+        rows, columns = (np.flatnonzero((crop > 0.05).any(axis=axis)) for axis in (1, 0))
+        for filled in (rows, columns):
+            assert abs((filled[0] + filled[-1]) / 2 - (SIZE - 1) / 2) <= 1.0
+        assert abs(max(np.ptp(rows), np.ptp(columns)) + 1 - SIZE / busy.crop_pad) <= 2.0
+        border = np.concatenate([crop[0], crop[-1], crop[:, 0], crop[:, -1]])
+        assert (border == 0).all()
+
+
+def test_a_target_shows_the_rotation_of_its_input(photographs):
+    # White objects, a black background, no jitter: silhouettes of input and target are the same.
+    plain = dataclasses.replace(PLAIN, ambient=(1.0, 1.0), distance=(0.7, 0.7), crop_shift=0.0, crop_scale=0.0)
+    synthesizer = make(photographs, plain)
+    made = pairs(synthesizer, 12)
+    assert ((made.crops > 0.05) == (made.targets > 0.05)).float().mean() > 0.999
+    # They change with the rotation, and the jitter of the input leaves them.
+    shifted = make(photographs, dataclasses.replace(plain, crop_shift=0.2, crop_scale=0.1), black=False)
+    moved = pairs(shifted, 12)
+    torch.testing.assert_close(moved.rotations, made.rotations)
+    torch.testing.assert_close(moved.targets, made.targets)
+    assert (moved.crops - made.crops).abs().mean() > 0.05
+    assert (made.targets[0] - made.targets[1]).abs().mean() > 0.02
+
+
+def test_the_light_of_targets_is_fixed(photographs):
+    dark = dataclasses.replace(PLAIN, ambient=(0.0, 0.0), lamp=(0.3, 0.3), brightness=(0.3, 0.3), tint=0.3)
+    bright = dataclasses.replace(PLAIN, ambient=(0.6, 0.6), specular=(0.5, 0.5), metallic=(0.5, 0.5), lights=3)
+    first, second = pairs(make(photographs, dark, black=False)), pairs(make(photographs, bright, black=False))
+    torch.testing.assert_close(first.targets, second.targets)
+    assert (first.targets[:, 0] == first.targets[:, 2]).all()  # grey
+    inside = [crop[crop > 0] for crop in first.targets]
+    assert np.median([values.std().item() for values in inside]) > 0.05  # and shaded, no silhouette

@@ -12,9 +12,10 @@ from training_run import TINY, make_trainer
 
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
-from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
+from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint, save_checkpoint
 from shared_pose_ros.training.config import TUNINGS, LossConfig
 from shared_pose_ros.training.trainer import learning_rate, set_tuning, train_mode
+from shared_pose_ros.training.training_log import LOG_NAME, read_log
 
 
 class StoppedError(Exception):
@@ -48,11 +49,11 @@ def test_the_loss_falls_on_a_fixed_batch(tmp_path, photographs, monkeypatch):
     monkeypatch.setattr(trainer.synthesizer, "batch", lambda *arguments: fixed)
     terms = []
     trainer.train(report=lambda progress: terms.append(progress.terms))
-    mixture = [term.mixture.item() for term in terms]
+    mixture, depth = ([term.parts[name].item() for term in terms] for name in ("mixture", "depth"))
     assert len(terms) == 60 and sum(mixture[25:30]) < 0.5 * sum(mixture[:5])
     # From its start on the depth loss joins in.
-    assert all(term.depth == 0 for term in terms[:30]) and all(term.depth > 0 for term in terms[30:])
-    assert terms[-1].depth < terms[30].depth
+    assert max(depth[:30]) == 0 < min(depth[30:])
+    assert depth[-1] < depth[30]
 
 
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photographs):
@@ -71,6 +72,38 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photograph
     for key, state in first["optimizer"][0]["state"].items():
         for name, value in state.items():
             assert torch.equal(value, second["optimizer"][0]["state"][key][name])
+
+
+def as_an_older_version_wrote_it(path):
+    """A checkpoint and its log with the names and without the settings that version 0.1 had in the beginning."""
+    state = load_checkpoint(path)
+    loss = state["config"]["loss"]
+    for name, older in (("diversity", "spread"), ("auxiliary", "surface")):
+        loss[f"{older}_weight"] = loss.pop(f"{name}_weight")
+    loss["mixture_end"] = loss.pop("warm_up_end")
+    del loss["depth_weight"]
+    learnt = state["objective"]
+    state["objective"] = {k.replace("term_modules.auxiliary.", "surface_decoder."): v for k, v in learnt.items()}
+    save_checkpoint(path, state)
+    log = path.parent / LOG_NAME
+    log.write_text(log.read_text().replace("loss/diversity", "loss/spread").replace("loss/auxiliary", "loss/surface"))
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(tmp_path, photographs):
+    whole = make_trainer(tmp_path / "whole", photographs)
+    whole.train()
+    halved = make_trainer(tmp_path / "halved", photographs)
+    with pytest.raises(StoppedError):
+        halved.train(report=stop_after(halved, 3))
+    as_an_older_version_wrote_it(halved.checkpoint_path)
+    with pytest.raises(CheckpointError, match=r"made with loss\.depth_weight 1\.0, this run has 2\.0"):
+        make_trainer(tmp_path / "halved", photographs, resume=True, loss=LossConfig(size=16, depth_weight=2.0))
+    resumed = make_trainer(tmp_path / "halved", photographs, resume=True)
+    resumed.train()
+    assert_equal(weights(whole), weights(resumed))
+    records = [read_log(tmp_path / name / LOG_NAME) for name in ("whole", "halved")]
+    for first, second in zip(*records, strict=True):
+        assert {k: v for k, v in first.items() if "speed" not in k} == {k: second[k] for k in first if "speed" not in k}
 
 
 def test_another_seed_is_another_run(tmp_path, photographs):

@@ -10,7 +10,7 @@ from shared_pose_ros.training.trainer import learning_rate
 from shared_pose_ros.training.training_log import LOG_NAME, read_log
 
 SCALARS = {
-    *(f"loss/{name}" for name in ("total", "depth", "spread", "mixture", "surface", "confidence")),
+    *(f"loss/{name}" for name in ("total", "depth", "diversity", "mixture", "auxiliary", "confidence")),
     *(f"validation/{name}" for name in ("median_deg", "oracle_median_deg", "recall_15", "usage")),
     *("learning_rate", "speed/samples_per_second", "speed/seconds_left"),
 }

@@ -1,0 +1,189 @@
+"""From a bundle and a dataset to figures: estimates image by image, scores instance by instance."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
+from shared_pose_ros.evaluation.instance_scoring import (
+    Candidates,
+    Evaluation,
+    InstanceResult,
+    RandomRotationBaseline,
+    missed_instance,
+    score_instance,
+    translations_about,
+)
+from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
+from shared_pose_ros.evaluation.protocols import Protocol
+from shared_pose_ros.geometry.boxes import box_iou
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
+
+EVALUATED = NodeParameters(max_batch=256, symmetric_representative="any")
+"""All hypotheses as the network gives them: a score takes symmetries into account itself."""
+SENSOR_DEPTH = "from the sensor"
+RENDERED_DEPTH = "rendered from the ground-truth poses"
+
+
+def evaluate_bundle(
+    estimator: PoseEstimator,
+    dataset: BopDataset,
+    scorer: PoseScorer,
+    protocol: Protocol,
+    corrected: Sequence[bool] = (True,),
+    baseline: RandomRotationBaseline | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, ...]:
+    """Evaluate a bundle on a dataset; one batch of crops per image.
+
+    Args:
+        estimator: the loaded bundle.
+        dataset: images and ground truth.
+        scorer: the CAD, at the resolution to be rendered.
+        protocol: what is given and what is scored.
+        corrected: settings of the allocentric-to-egocentric correction to evaluate.
+        baseline: the random rotations; 20 per instance by default.
+        progress: called with (images done, images).
+
+    Returns:
+        One evaluation per setting of ``corrected``.
+
+    Raises:
+        ValueError: nothing can be evaluated; the message says why.
+    """
+    if not corrected:
+        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    baseline = baseline or RandomRotationBaseline()
+    pipeline = PosePipeline(estimator, EVALUATED.max_batch)
+    results: list[list[InstanceResult]] = [[] for _ in corrected]
+    skipped: Counter[str] = Counter()
+    depth_sources: Counter[str] = Counter()
+    for done, frame in enumerate(dataset.frames, start=1):
+        chosen = _usable(frame, dataset, estimator, scorer, protocol, skipped)
+        if chosen:
+            image = frame.image()
+            view, source = frame_view(frame, image.shape[:2], scorer)
+            depth_sources[source] += 1
+            found = [item for item in chosen if item[2] is not None]
+            candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
+            place = (frame.scene_id, frame.image_id)
+            for truth, _, _ in chosen:
+                own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
+                if len(own) == len(corrected):
+                    scored = score_instance(scorer, view, truth, place, own, protocol, baseline)
+                else:
+                    scored = [missed_instance(scorer, view, truth, place, protocol)] * len(corrected)
+                for kept, result in zip(results, scored):
+                    kept.append(result)
+        if progress:
+            progress(done, len(dataset.frames))
+    if not results[0]:
+        raise ValueError(
+            f"nothing to evaluate in {dataset.root}/{dataset.split}: instances left out: {dict(skipped)}; "
+            "the bundle's class ids, the object set and the dataset's object numbers must agree"
+        )
+    data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(depth_sources.values())} images"
+    depth = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
+    return tuple(
+        Evaluation(
+            system=estimator.metadata.name,
+            protocol=protocol.name,
+            score_name=protocol.score,
+            protocol_line=protocol.conditions(data, on, depth, scorer.cad, str(baseline)),
+            corrected=on,
+            instances=tuple(kept),
+            skipped=dict(skipped),
+        )
+        for on, kept in zip(corrected, results)
+    )
+
+
+def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
+    """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
+    index = scorer.objects.index(class_id)
+    labels = (class_id,)
+    if index is not None:
+        # The name first: a number that was chosen for a dataset may be another object's alias in the bundle.
+        model = scorer.objects[index]
+        labels = (model.class_id, *model.aliases)
+    return next((known for label in labels if (known := estimator.object_index(label)) is not None), None)
+
+
+def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
+    """The view that a frame is scored in, and where its depth comes from: the sensor, or else a render of the truth."""
+    depth = frame.depth()
+    if depth is not None:
+        return View(frame.camera, size, depth), SENSOR_DEPTH
+    return View(frame.camera, size, scorer.depth(frame.instances, frame.camera, size)), RENDERED_DEPTH
+
+
+def _usable(
+    frame: BopFrame,
+    dataset: BopDataset,
+    estimator: PoseEstimator,
+    scorer: PoseScorer,
+    protocol: Protocol,
+    skipped: Counter[str],
+) -> list[tuple[Instance, np.ndarray, np.ndarray | None]]:
+    """Instances that can be scored, with visible box and given box (None for a miss); others are counted by reason."""
+    selected = protocol.select(frame, dataset.targets)
+    skipped["outside_protocol"] += len(frame.instances) - len(selected)
+    chosen = []
+    for truth in selected:
+        if known_index(estimator, scorer, truth.class_id) is None:
+            skipped["unknown_to_bundle"] += 1
+        elif scorer.objects.index(truth.class_id) is None:
+            skipped["without_cad"] += 1
+        elif (box := frame.visible_box(truth.gt_id)) is None:
+            skipped["without_box"] += 1
+        else:
+            noise, place = protocol.boxes, (frame.scene_id, frame.image_id, truth.gt_id)
+            chosen.append((truth, box, box if noise is None else noise.detect(box, *place)))
+    return chosen
+
+
+def _estimate(
+    pipeline: PosePipeline,
+    scorer: PoseScorer,
+    image: np.ndarray,
+    frame: BopFrame,
+    found: Sequence[tuple[Instance, np.ndarray, np.ndarray]],
+    corrected: bool,
+) -> dict[int, Candidates]:
+    """Hypotheses of the detected instances by gt_id; translations need the camera even where the correction is off."""
+    if not found:
+        return {}
+    detections = Detections(
+        boxes=np.stack([given for _, _, given in found]).astype(np.float32),
+        object_index=np.array([known_index(pipeline.estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
+        class_ids=[truth.class_id for truth, _, _ in found],
+        ids=[str(truth.gt_id) for truth, _, _ in found],
+    )
+    shown = Frame(0, "", image, detections, frame.camera)
+    start = time.perf_counter()
+    located = pipeline.run(shown, EVALUATED).poses
+    seconds = time.perf_counter() - start
+    rotated = located
+    if not corrected:
+        rotated = pipeline.run(dataclasses.replace(shown, camera_matrix=None), EVALUATED).poses
+    places = {name: (located.ids.index(name), rotated.ids.index(name)) for name in rotated.ids if name in located.ids}
+    candidates = {}
+    for truth, visible, given in found:
+        # What the network made no finite pose of is scored as a miss.
+        if str(truth.gt_id) not in places:
+            continue
+        at, own = places[str(truth.gt_id)]
+        seen = Candidates(located.rotations[at], located.positions[at, :1], float(located.confidences[at, 0]))
+        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
+        translations = translations_about(centre, seen, rotations)
+        candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)
+    return candidates
