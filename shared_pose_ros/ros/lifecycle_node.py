@@ -165,10 +165,10 @@ class SharedPoseNode(LifecycleNode):
         self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics, self._tracks)
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
         reason = device_reason(settings.device, str(estimator.device))
-        remark = f" ({estimator.remark})" if estimator.remark else ""
+        precision = estimator.precision + (f" ({estimator.remark})" if estimator.remark else "")
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}{f' ({reason})' if reason else ''} in {estimator.precision}{remark}, classes {classes}"
+            f"on {estimator.device}{f' ({reason})' if reason else ''} in {precision}, classes {classes}"
         )
 
     def _stop(self) -> None:
