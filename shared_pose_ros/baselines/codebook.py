@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import EncoderConfig
 from shared_pose_ros.training.synthesis import Synthesizer

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shared_pose_ros.bundle.metadata import BundleMetadata
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_head import PoseHead
 from shared_pose_ros.network.pose_network import PoseNetwork

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import Encoder, encoder_class
+from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 # Of an image enlarged ×2 by repetition, the five taps of a filter at position 2i + a fall on three pixels of the small
 # one, i − 1, i and i + 1: row a of the table says which.

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared_pose_ros.geometry.rotations import rotation_from_6d
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.network.pose_head import PoseHead
 
 

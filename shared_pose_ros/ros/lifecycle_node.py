@@ -165,9 +165,10 @@ class SharedPoseNode(LifecycleNode):
     def _log_configured(self, estimator: PoseEstimator, seconds: float) -> None:
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
         reason = device_reason(self._values.device, str(estimator.device))
+        precision = estimator.precision + (f" ({estimator.remark})" if estimator.remark else "")
         self.get_logger().info(
             f"configured in {seconds:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}{f' ({reason})' if reason else ''} in {estimator.precision}, classes {classes}"
+            f"on {estimator.device}{f' ({reason})' if reason else ''} in {precision}, classes {classes}"
         )
 
     def _configured(self) -> MessagePipeline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 SURFACE_CHANNELS = 7  # mean normal (camera frame), mean model point (half the largest extent is 1), coverage
 SURFACE_STRIDE = 4  # pixels of a crop a cell

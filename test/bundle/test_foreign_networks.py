@@ -9,10 +9,11 @@ from torch import nn
 from shared_pose_ros.bundle import BundleError, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import noise_frame
-from shared_pose_ros.network.encoder import CompactEncoder
+from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_head import PoseHead
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 
 CHANNELS = CompactEncoder.channels
 
@@ -144,3 +145,50 @@ def test_another_encoder_runs_as_it_was_exported(kind, tmp_path):
             torch.testing.assert_close(bundle.module(*tensors), expected, atol=1e-5, rtol=0)
     with pytest.raises(BundleError, match="cannot run in bf16: "):
         PoseEstimator.load(path, "cpu", "bf16")
+
+
+def test_a_foreign_head_does_not_slow_down_the_packages_encoder(tmp_path):
+    torch.manual_seed(0)
+    network, path = network_with(CompactEncoder(32)), tmp_path / "foreign.pose.pt"
+    network.head.output = nn.Sequential(network.head.output)
+    export_bundle(network, make_metadata(), path)
+    image, boxes, index = noise_frame(9, 3)
+    expected = load_bundle(path)
+    assert "not those of a compact encoder and a head" in expected.remark
+    bundle = load_bundle(path, "cpu", "bf16")
+    assert (bundle.precision, bundle.remark) == ("bf16", "")
+    tensors = torch.from_numpy(image), torch.from_numpy(boxes).float(), torch.from_numpy(index)
+    with torch.no_grad():
+        found, plain = bundle.module(*tensors), expected.module(*tensors)
+    torch.testing.assert_close(found[1], plain[1], atol=0.05, rtol=0)
+
+
+class Mirrored(PixelsToHypotheses):
+    """As of a version of the package with another convention."""
+
+    def __init__(self, network, metadata):
+        super().__init__(network, metadata.crop_pad, metadata.crop_size)
+
+    def forward(self, image, boxes, object_index):
+        crops = normalize_crops(crop_objects(image, boxes, self.crop_pad, self.crop_size))
+        rotations, logits = self.network(crops.flip(3), object_index)
+        return rotations, torch.softmax(logits, dim=1)
+
+
+def test_what_an_older_version_computed_around_the_network_stays(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network, path = network_with(CompactEncoder(32)), tmp_path / "older.pose.pt"
+    with monkeypatch.context() as patch:
+        patch.setattr("shared_pose_ros.bundle.exporting.inference_module", Mirrored)
+        export_bundle(network, make_metadata(), path)
+    image, boxes, index = noise_frame(9, 3)
+    tensors = torch.from_numpy(image), torch.from_numpy(boxes).float(), torch.from_numpy(index)
+    with torch.no_grad():
+        expected = Mirrored(network, make_metadata()).eval()(*tensors)
+    for precision in (None, "auto"):
+        bundle = load_bundle(path, "cpu", precision)
+        assert bundle.precision == "fp32" and "with its weights computes other poses" in bundle.remark
+        with torch.no_grad():
+            torch.testing.assert_close(bundle.module(*tensors), expected, atol=1e-5, rtol=0)
+    with pytest.raises(BundleError, match="cropping and merging give other poses than its graph"):
+        load_bundle(path, "cpu", "bf16")

@@ -12,11 +12,11 @@ from shared_pose_ros.bundle import BundleError, copy_with_meshes, export_bundle,
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import noise_frame
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import CompactEncoder
 from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_head import PoseHead
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.network.separate_heads import SeparateHeads
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 
 # Exported by earlier versions of the package, whose classes had other names and modules.
 OLD = [ROOT / "models" / name for name in ("demo_parts.pose.pt", "tless30.pose.pt")]

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from shared_pose_ros.network.autoencoder import Autoencoder, Decoder, UpConvolution
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 
 def count(module):

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared_pose_ros.network.encoder import CompactEncoder
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 from shared_pose_ros.training.auxiliary_decoder import SURFACE_CHANNELS, SurfaceDecoder, surface_target
 
 

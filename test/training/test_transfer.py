@@ -4,7 +4,7 @@ import pytest
 import torch
 from training_run import make_trainer
 
-from shared_pose_ros.network.encoder import encoder_class
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CheckpointError
 from shared_pose_ros.training.transfer import (

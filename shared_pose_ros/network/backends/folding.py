@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_pose_ros.network.encoder import EncoderBlock
+from shared_pose_ros.network.strided_encoder import EncoderBlock
 
 LAYOUT_BATCH = 8
 """Crops that oneDNN chooses the layout of the weights for; others run with it too."""

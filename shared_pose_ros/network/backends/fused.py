@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shared_pose_ros.network.backends.folding import LAYOUT_BATCH, as_matrix, fold, padded, patches
 from shared_pose_ros.network.backends.int8 import Int8Encoder
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, has_bf16
-from shared_pose_ros.network.encoder import StridedEncoder
+from shared_pose_ros.network.strided_encoder import StridedEncoder
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 # A call's largest maps, bytes, beyond which its crops are computed in parts: in a processor's cache, and memory that is

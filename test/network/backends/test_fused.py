@@ -12,8 +12,8 @@ from shared_pose_ros.network.backends import fused, int8
 from shared_pose_ros.network.backends.fused import FusedEncoder, FusedNetwork
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import CompactEncoder
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 
 
 def trained(encoder):

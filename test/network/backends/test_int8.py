@@ -15,7 +15,7 @@ from shared_pose_ros.network.backends.fused import FusedNetwork
 from shared_pose_ros.network.backends.int8 import Int8Encoder, feature_range, round_kernel
 from shared_pose_ros.network.backends.precision import has_int8
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
-from shared_pose_ros.network.encoder import CompactEncoder
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 from shared_pose_ros.replay.bag_frames import read_frames
 
 MODELS = ROOT / "models"

@@ -5,15 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from shared_pose_ros.network.encoder import (
-    LATENT_SIZE,
-    CompactEncoder,
-    Encoder,
-    EncoderBlock,
-    PaperEncoder,
-    StridedEncoder,
-    encoder_class,
-)
+from shared_pose_ros.network.encoder import LATENT_SIZE, Encoder
+from shared_pose_ros.network.encoder_registry import encoder_class
+from shared_pose_ros.network.strided_encoder import CompactEncoder, EncoderBlock, PaperEncoder, StridedEncoder
 
 
 def count(module):
