@@ -55,7 +55,7 @@ class PoseEstimator:
         self.metadata: BundleMetadata = bundle.metadata
         self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
         """For pictures and positions: a DisplayMesh, or None, for each object."""
-        self.precision = bundle.precision
+        self.precision, self.remark = bundle.precision, bundle.remark
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }

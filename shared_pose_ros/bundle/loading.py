@@ -104,18 +104,21 @@ def _verified(
     else:
         module = _in_fp32(path, module, metadata).to(device)
         try:
-            return module, _computed(path, module, expected, len(metadata.objects), device), ""
-        except BundleError as error:
-            foreign = f"with its weights, this package's classes are another network: {error}"
+            return module, _computed(module, expected, len(metadata.objects), device), ""
+        except ValueError as error:
+            foreign = f"this package's network with its weights {error}"
     try:
         module = torchscript.load(path, device)
     except Exception as error:  # of a torch that has no TorchScript any more, too
         raise BundleError(
-            f"{path} can be run neither by this package's classes ({foreign}) nor as the TorchScript graph that it "
-            f"holds ({first_line(error)}); export or copy it again"
+            f"{path} holds no network that can be run: {foreign}, and the TorchScript graph cannot be loaded "
+            f"({first_line(error)}); export or copy it again"
         ) from error
     module = _in_fp32(path, module, metadata)
-    computed = _computed(path, module, expected, len(metadata.objects), device)
+    try:
+        computed = _computed(module, expected, len(metadata.objects), device)
+    except ValueError as error:
+        raise BundleError(f"{path} {error}; export it again") from error
     return module, computed, f"it runs as the graph that was exported: {foreign}"
 
 
@@ -138,17 +141,15 @@ def _stored_answer(path: Path, archive: Archive) -> Answer:
         raise BundleError(f"the example in {path} is damaged ({first_line(error)}); export it again") from error
 
 
-def _computed(path: Path, module: nn.Module, expected: Answer, objects: int, device: torch.device) -> Answer:
-    """What the module computes for the example, once it is what the exporting machine computed."""
+def _computed(module: nn.Module, expected: Answer, objects: int, device: torch.device) -> Answer:
+    """What the module computes for the example; ValueError if it is not what the exporting machine computed."""
     try:
         found = answer(module, objects, device)
     except Exception as error:  # a foreign module raises whatever it meets
-        raise BundleError(f"{path} cannot compute its own example ({first_line(error)}); export it again") from error
+        raise ValueError(f"cannot compute its own example ({first_line(error)})") from error
     difference = disagreement(expected, (found[0].cpu(), found[1].cpu()))
     if difference:
-        raise BundleError(
-            f"{path} computes other poses on this machine than where it was exported ({difference}); export it again"
-        )
+        raise ValueError(f"computes other poses on this machine than where it was exported ({difference})")
     return found
 
 

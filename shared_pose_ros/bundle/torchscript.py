@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from shared_pose_ros.bundle.archive import first_line
+
 
 def script(module: nn.Module) -> nn.Module:
     """The module compiled: the same answers to the bit, without Python between the layers."""
@@ -22,7 +24,7 @@ def script_if_possible(module: nn.Module) -> tuple[nn.Module, str]:
     try:
         return script(module), ""
     except Exception as error:  # of a torch that has no TorchScript any more, or a module that it cannot take
-        return module, f"TorchScript cannot compile it ({type(error).__name__})"
+        return module, f"TorchScript cannot compile it ({type(error).__name__}: {first_line(error)})"
 
 
 def save(module: nn.Module, path: Path, extra: Mapping[str, str | bytes]) -> None:

@@ -33,7 +33,7 @@ from shared_pose_ros.replay.bag_frames import (
     shown_frames,
 )
 from shared_pose_ros.replay.demo_results import Recording, notes, problems, summary, text_table
-from shared_pose_ros.replay.offline import Response, replay
+from shared_pose_ros.replay.offline import OfflineResponse, replay
 from shared_pose_ros.report.cases import case_pictures
 from shared_pose_ros.report.page import write_report
 from shared_pose_ros.resources import share_folder
@@ -99,7 +99,7 @@ def _run_offline(frames: Sequence[BagFrame], bundle: Path, bag: Path) -> Recordi
     estimator, poses = load_estimator(parameters), {}
     topics = BagTopics(IMAGE_TOPIC, DETECTIONS_TOPIC, CAMERA_INFO_TOPIC, None)
 
-    def keep(response: Response) -> None:
+    def keep(response: OfflineResponse) -> None:
         poses[response.poses.stamp] = by_id(response.poses)
 
     accounting, _ = replay(read_bag(bag, topics.names), estimator, parameters, topics, keep)

@@ -81,7 +81,7 @@ class PublishedPoses:
     rotations: NDArray[np.float64]
     quaternions: NDArray[np.float64]
     positions: NDArray[np.float64]
-    confidences: NDArray[np.float64]
+    confidences: NDArray[np.floating[Any]]
     covariances: NDArray[np.float64]
     centres: NDArray[np.float64]
     extents: NDArray[np.float64]
@@ -97,7 +97,7 @@ class PublishedPoses:
     @property
     def located(self) -> NDArray[np.bool_]:
         """Whether the position of each object is known, ``(B,)``."""
-        return np.isfinite(self.positions[:, 0]).all(axis=1)
+        return np.array(np.isfinite(self.positions[:, 0]).all(axis=1))
 
     @property
     def names(self) -> list[str]:
@@ -154,3 +154,17 @@ class Frame:
     last: NDArray[np.float64] | None = None
     published: PublishedPoses | None = None
     completed: float | None = None
+
+    @property
+    def estimated(self) -> PoseEstimate:
+        """The estimate; ValueError before the stage that makes it."""
+        if self.estimate is None:
+            raise ValueError("the frame has no estimate yet: run the estimation stage before this one")
+        return self.estimate
+
+    @property
+    def poses(self) -> PublishedPoses:
+        """The poses to publish; ValueError before the stage that selects them."""
+        if self.published is None:
+            raise ValueError("the frame has no poses to publish yet: run the selection stage before this one")
+        return self.published

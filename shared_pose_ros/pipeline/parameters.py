@@ -204,7 +204,7 @@ class NodeParameters:
     )
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> NodeParameters:
+    def of(cls, values: Mapping[str, Any]) -> NodeParameters:
         """The defaults with some values given.
 
         Raises:
@@ -227,6 +227,7 @@ class NodeParameters:
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    entry.name: Parameter(entry.name, entry.default, **entry.metadata) for entry in dataclasses.fields(NodeParameters)
+    entry.name: Parameter(entry.name, getattr(NodeParameters, entry.name), **entry.metadata)
+    for entry in dataclasses.fields(NodeParameters)
 }
 """All parameters by name, in the order in which they are documented."""

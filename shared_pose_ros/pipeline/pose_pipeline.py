@@ -161,7 +161,7 @@ class Estimation:
             Exception: whatever the estimator raises; for lack of memory only with a single object.
         """
         parts = self._batches(frame, parameters.max_batch)
-        arrays = {name: _joined([getattr(part, name) for part in parts]) for name in _PER_OBJECT}
+        arrays: dict[str, Any] = {name: _joined([getattr(part, name) for part in parts]) for name in _PER_OBJECT}
         problems = tuple(problem for part in parts for problem in part.depth_problems)
         detections, sound = frame.detections, _sound(arrays)
         if not sound.all():
@@ -174,7 +174,7 @@ class Estimation:
         for name, problem in zip(detections.ids, problems):
             if problem:
                 self._statistics.count("depth_rejected", 1, f"id '{name}': {problem}")
-        estimate = dataclasses.replace(parts[0], **arrays, depth_problems=problems)
+        estimate = PoseEstimate(**arrays, ray_corrected=parts[0].ray_corrected, depth_problems=problems)
         return dataclasses.replace(frame, detections=detections, estimate=estimate)
 
     def _batches(self, frame: Frame, size: int) -> list[PoseEstimate]:
@@ -245,7 +245,7 @@ class Selection:
         (``geometry.positions``), that of the orientation comes from all hypotheses, published or not
         (``geometry.orientation_covariance``), and needs no camera.
         """
-        index, estimate = frame.detections.object_index, frame.estimate
+        index, estimate = frame.detections.object_index, frame.estimated
         rotations, centres = np.asarray(estimate.rotations, dtype=np.float64), self._centres[index]
         count = parameters.hypotheses or rotations.shape[1]
         table = self._symmetries.take(torch.from_numpy(index))
@@ -288,8 +288,9 @@ class Selection:
         found = np.zeros((*rotations.shape[:2], 6, 6))
         if not len(rotations):
             return found
-        known = estimate.translations is not None
-        found[..., :3, :3] = estimate.position_covariances[:, None] if known else UNKNOWN * np.eye(3)
+        found[..., :3, :3] = UNKNOWN * np.eye(3)
+        if estimate.translations is not None and estimate.position_covariances is not None:
+            found[..., :3, :3] = estimate.position_covariances[:, None]
         found[..., 3:, 3:] = orientation_covariance(
             torch.from_numpy(rotations),
             torch.from_numpy(np.asarray(estimate.confidences)),

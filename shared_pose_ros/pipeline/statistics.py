@@ -26,7 +26,7 @@ class Statistics:
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
-        self._latencies = {stage: deque(maxlen=WINDOW) for stage in STAGES}
+        self._latencies: dict[str, deque[float]] = {stage: deque(maxlen=WINDOW) for stage in STAGES}
         self._batches: deque[int] = deque(maxlen=WINDOW)
 
     def count(self, name: str, number: int = 1, reason: str = "") -> None:

@@ -87,7 +87,7 @@ class TemporalFilter:
         with self._lock:
             self._end_old(frame.stamp, parameters)
             keys, last, known = self._find(frame)
-            estimate = frame.estimate
+            estimate = frame.estimated
             if known and parameters.smoothing > 0.0:
                 estimate = self._fused(known, frame, parameters.smoothing)
             self._store(frame.stamp, estimate, keys)
@@ -96,8 +96,8 @@ class TemporalFilter:
     def remember(self, frame: Frame, parameters: NodeParameters) -> Frame:
         """Stage: note what is published of each object that has a track."""
         with self._lock:
-            for key, rotations in zip(frame.tracks, frame.published.rotations):
-                if key in self._tracks:
+            for key, rotations in zip(frame.tracks, frame.poses.rotations):
+                if key is not None and key in self._tracks:
                     self._tracks[key].published = rotations[0]
         return frame
 
@@ -114,7 +114,8 @@ class TemporalFilter:
         """Keys and rotations published last of all objects, and by number the tracks that the frame continues."""
         detections, count = frame.detections, self._statistics.count
         keys: list[TrackKey | None] = [None] * len(detections)
-        last, known = np.full((len(detections), 3, 3), np.nan), {}
+        known: dict[int, Track] = {}
+        last = np.full((len(detections), 3, 3), np.nan)
         named = Counter(zip(detections.ids, detections.class_ids))
         for number, name in enumerate(zip(detections.ids, detections.class_ids)):
             if not name[0]:
@@ -122,7 +123,7 @@ class TemporalFilter:
             if named[name] > 1:
                 count("shared_id", 1, f"id '{name[0]}' names {named[name]} detections of '{name[1]}'")
                 continue
-            key = (frame.frame_id, *name, frame.estimate.ray_corrected)
+            key = (frame.frame_id, *name, frame.estimated.ray_corrected)
             track = self._tracks.get(key)
             if track is not None and track.published is not None:
                 last[number] = track.published
@@ -135,7 +136,7 @@ class TemporalFilter:
         return tuple(keys), last, known
 
     def _fused(self, known: dict[int, Track], frame: Frame, forgetting: float) -> PoseEstimate:
-        detections, estimate = frame.detections, frame.estimate
+        detections, estimate = frame.detections, frame.estimated
         rows, tracks = list(known), list(known.values())
         centres = self._centres[detections.object_index[rows]]
         rotations, confidences = np.array(estimate.rotations), np.array(estimate.confidences)
@@ -156,8 +157,7 @@ class TemporalFilter:
         for row, value in zip(rows, agreement.tolist()):
             if value < LEAST_AGREEMENT:
                 self._statistics.count("track_contradicted", 1, f"id '{detections.ids[row]}': agreement {value:.3f}")
-        changes = {"rotations": rotations, "confidences": confidences, "translations": translations}
-        return dataclasses.replace(estimate, **changes)
+        return dataclasses.replace(estimate, rotations=rotations, confidences=confidences, translations=translations)
 
     def _store(self, stamp: int, estimate: PoseEstimate, keys: tuple[TrackKey | None, ...]) -> None:
         rotations = torch.from_numpy(np.asarray(estimate.rotations)).double()

@@ -206,7 +206,8 @@ def score_frames(
     """
     chance, conditions = chance or Chance(), conditions or Conditions()
     results: list[InstanceResult] = []
-    skipped, depths = Counter(conditions.skipped), Counter()
+    skipped: Counter[str] = Counter(conditions.skipped)
+    depths: Counter[str] = Counter()
     for number, frame in enumerate(frames, start=1):
         published = poses.get(frame.stamp, {})
         wanted = _wanted(frame, published, scorer, protocol, skipped)

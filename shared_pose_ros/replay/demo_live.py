@@ -16,6 +16,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.bags import bag_io
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay.bag_frames import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, by_id
 from shared_pose_ros.replay.demo_results import Recording
 from shared_pose_ros.replay.player import Player, play, spinning, wait
@@ -117,7 +118,7 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
         wait(lambda: cell.status_time > finished and cell.settled, RESPONSE_SECONDS, node.check)
         counters, name, digest = cell.counters, cell.value("bundle"), cell.value("weights_sha256")
         code = node.stop()
-    responses = {}
+    responses: dict[int, tuple[float, PublishedPoses]] = {}
     for when, data in cell.responses:
         poses = read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))
         responses.setdefault(poses.stamp, (when, poses))

@@ -69,7 +69,8 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
             problem = player.missing(listened, plan.wait)
             return LiveRun([], live_figures([], 0, 0), None, {}, problem)
         _wait_until_heard(player, recording, topics, target)
-        before, sent = player.counters, []
+        before = player.counters
+        sent: list[Sent] = []
         say(f"playing {recording.path.name} {plan.loop} times at {plan.rate:g} times its speed")
         for loop in range(plan.loop):
             if loop:
@@ -99,8 +100,8 @@ def match(sent: Sequence[Sent], received: Sequence[tuple[float, bytes]], image: 
         detections: topic that detections were published on.
     """
     waiting: dict[Key, list[tuple[float, float]]] = {}
-    for key, *times in _pairs(sent, image, detections):
-        waiting.setdefault(key, []).append(tuple(times))
+    for key, image_time, detections_time in _pairs(sent, image, detections):
+        waiting.setdefault(key, []).append((image_time, detections_time))
     found = []
     for arrival, data in received:
         # The latest publication of this stamp that came before the response: a bag may be looped.
@@ -124,14 +125,15 @@ def _pairs(sent: Sequence[Sent], image: str, detections: str) -> list[tuple[Key,
 
 def _wait_until_heard(player: Player, recording: Recording, topics: BagTopics, target: Mapping[str, str]) -> None:
     """Best effort: what is sent before the node has found this publisher is lost."""
-    first = next(iter(recording.messages([topics.camera_info])), None) if topics.camera_info else None
-    if not wait(lambda: player.status is not None, DIAGNOSTICS_SECONDS) or first is None:
+    topic = topics.camera_info
+    first = None if topic is None else next(iter(recording.messages([topic])), None)
+    if not wait(lambda: player.status is not None, DIAGNOSTICS_SECONDS) or topic is None or first is None:
         time.sleep(SETTLE_SECONDS)
         return
     known = player.value("received/camera_info")
 
     def heard() -> bool:
-        player.play(target[topics.camera_info], first.data)
+        player.play(target[topic], first.data)
         return player.value("received/camera_info") != known
 
     wait(heard, RESPONSE_SECONDS, pause=0.2)

@@ -37,14 +37,23 @@ class Response:
     Attributes:
         time_ns: when the pair was complete (offline) or the poses came (live).
         poses: as published.
-        frame: what they were estimated from; None where a node responded.
-        image_time_ns: when its image was recorded, where the frame is known.
     """
 
     time_ns: int
     poses: PublishedPoses
-    frame: Frame | None = None
-    image_time_ns: int = 0
+
+
+@dataclass(frozen=True)
+class OfflineResponse(Response):
+    """A response of the pipeline in this process.
+
+    Attributes:
+        frame: what the poses were estimated from.
+        image_time_ns: when its image was recorded.
+    """
+
+    frame: Frame
+    image_time_ns: int
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,11 @@ class Received:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Received) and self._data == other._data
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # Python's own way to say that it has none
 
 
 class OfflineNode:
-    """Takes recorded messages in their order and hands a Response for each pair to ``respond``.
+    """Takes recorded messages in their order and hands an OfflineResponse for each pair to ``respond``.
 
     Args:
         estimator: the loaded bundle.
@@ -102,15 +111,17 @@ class OfflineNode:
         estimator: PoseEstimator,
         parameters: NodeParameters,
         topics: BagTopics,
-        respond: Callable[[Response], None],
+        respond: Callable[[OfflineResponse], None],
     ) -> None:
         self.truth: list[Any] = []
         """The ground-truth messages read so far."""
         self._topics, self._respond = topics, respond
-        self._statistics, self._errors = Statistics(), []
+        self._statistics = Statistics()
+        self._errors: list[str] = []
         self._worker = Worker(PairingBuffer(PairingLimits.of(parameters)), self._statistics, self._errors.append)
         self._pipeline = MessagePipeline(estimator, lambda: parameters, self._statistics)
-        self._received, self._damaged = Counter(), Counter()
+        self._received: Counter[str] = Counter()
+        self._damaged: Counter[str] = Counter()
         self._times: dict[Key, int] = {}
         self._start: int | None = None
         self._time_ns, self._now = 0, 0.0
@@ -167,14 +178,14 @@ class OfflineNode:
         )
 
     def _publish(self, frame: Frame) -> None:
-        self._respond(Response(self._time_ns, frame.published, frame, self._times[frame.published.key]))
+        self._respond(OfflineResponse(self._time_ns, frame.poses, frame, self._times[frame.poses.key]))
 
 
-def frame_response(response: Response, recording: Recording, image_topic: str) -> FrameResponse:
+def frame_response(response: OfflineResponse, recording: Recording, image_topic: str) -> FrameResponse:
     """What is scored of an offline response; its image is decoded again when asked for, so that it need not be kept."""
     frame = response.frame
-    load = functools.partial(load_image, recording, image_topic, frame.published.key, response.image_time_ns)
-    return FrameResponse(frame.published, frame.detections.boxes, frame.image.shape[:2], frame.camera_matrix, load)
+    load = functools.partial(load_image, recording, image_topic, frame.poses.key, response.image_time_ns)
+    return FrameResponse(frame.poses, frame.detections.boxes, frame.image.shape[:2], frame.camera_matrix, load)
 
 
 def load_image(recording: Recording, topic: str, key: Key, time_ns: int) -> NDArray[np.uint8]:
@@ -189,7 +200,7 @@ def replay(
     estimator: PoseEstimator,
     parameters: NodeParameters,
     topics: BagTopics,
-    respond: Callable[[Response], None],
+    respond: Callable[[OfflineResponse], None],
 ) -> tuple[MessageAccounting, list[Any]]:
     """Run a bag's messages through the pipeline.
 
@@ -198,7 +209,7 @@ def replay(
         estimator: of ``pipeline.pose_pipeline.load_estimator``, for poses that are the node's to the last bit.
         parameters: the node's.
         topics: which message is what.
-        respond: gets each Response, in the order in which pairs become complete.
+        respond: gets each OfflineResponse, in the order in which pairs become complete.
 
     Returns:
         (what became of every message, the ground-truth messages).

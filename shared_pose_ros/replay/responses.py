@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, Recording
-from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.pipeline.frame import Key, PublishedPoses
 from shared_pose_ros.replay.offline import load_image
 from shared_pose_ros.replay.truth import FrameResponse
 from shared_pose_ros.ros.messages.detections import (
@@ -53,7 +53,10 @@ def match_responses(recording: Recording, topics: BagTopics, published: Sequence
         topics: which of its messages were.
         published: in order of arrival; further responses to the same detections are left out.
     """
-    found, times, sizes, requests, infos = Responses(), {}, {}, {}, []
+    found, infos = Responses(), []
+    times: dict[Key, int] = {}
+    sizes: dict[Key, tuple[int, int] | None] = {}
+    requests: dict[Key, list[Any]] = {}
     for record in recording.messages([name for name in topics.names if name != topics.depth]):
         try:
             message = record.message()
@@ -74,8 +77,9 @@ def match_responses(recording: Recording, topics: BagTopics, published: Sequence
     for poses in published:
         arrays = requests.get(poses.key, []) if poses.key in times else []
         fitting = ((n, boxes) for n, array in enumerate(arrays) if (boxes := _boxes(array, poses)) is not None)
-        place, boxes = next(fitting, (None, None))
-        if place is not None:
+        match = next(fitting, None)
+        if match is not None:
+            place, boxes = match
             del arrays[place]
             load = functools.partial(load_image, recording, topics.image, poses.key, times[poses.key])
             found.frames.append(_frame(poses, boxes, infos, sizes[poses.key] or load().shape[:2], load))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from shared_pose_ros.bags.recording import Recording
-from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, load_bop
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
@@ -19,7 +19,6 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.replay.bag_frames import Conditions, picture_frames, score_frames
 from shared_pose_ros.replay.truth import (
     FrameResponse,
-    Matched,
     frames_by_order,
     frames_from_table,
     match_bop,
@@ -93,7 +92,11 @@ def score(
         objects = ObjectSet.load(settings.models)
         matched = match_topic(responses, truth, objects)
     else:
-        matched, objects = _matched_with_bop(settings, recording, responses, stamps, corrected)
+        dataset = load_bop(settings.bop, settings.split)
+        shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
+        objects = ObjectSet.load(settings.models, shown=shown)
+        frames = _bop_frames(settings.bop_frames, dataset, recording, stamps)
+        matched = match_bop(responses, frames, objects, corrected)
     scorer = PoseScorer(objects, settings.max_faces)
     conditions = Conditions(corrected, BY_ID if settings.bop is None else BY_BOX, matched.skipped)
     protocol, data = get_protocol(settings.protocol), f"bag {recording.path.resolve().name}"
@@ -109,23 +112,12 @@ def score(
         return Scores(notes=[f"Not scored: {error}."])
     finally:
         torch.set_num_threads(threads)
-    shown = [frame for frame in matched.frames if frame.boxes]
-    return Scores([evaluation], picture_frames(shown, evaluation, scorer, PICTURES))
+    drawn = [frame for frame in matched.frames if frame.boxes]
+    return Scores([evaluation], picture_frames(drawn, evaluation, scorer, PICTURES))
 
 
-def _matched_with_bop(
-    settings: ScoreSettings,
-    recording: Recording,
-    responses: Sequence[FrameResponse],
-    stamps: Sequence[int],
-    corrected: bool,
-) -> tuple[Matched, ObjectSet]:
-    """The matches, and the CAD of the objects that the dataset shows."""
-    dataset = load_bop(settings.bop, settings.split)
-    if settings.bop_frames == "order":
-        frames = frames_by_order(dataset, stamps, recording.damaged)
-    else:
-        frames = frames_from_table(dataset, settings.bop_frames)
-    shown = {instance.class_id for frame in dataset.frames for instance in frame.instances}
-    objects = ObjectSet.load(settings.models, shown=shown)
-    return match_bop(responses, frames, objects, corrected), objects
+def _bop_frames(which: str, dataset: BopDataset, recording: Recording, stamps: Sequence[int]) -> dict[int, BopFrame]:
+    """The dataset's frame of each image of the bag, by its stamp."""
+    if which == "order":
+        return frames_by_order(dataset, stamps, recording.damaged)
+    return frames_from_table(dataset, which)

@@ -21,7 +21,7 @@ from shared_pose_ros.html_page import Picture
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import load_estimator
 from shared_pose_ros.replay.frame_overlays import Album, response_pictures
-from shared_pose_ros.replay.offline import Response, frame_response, replay
+from shared_pose_ros.replay.offline import OfflineResponse, Response, frame_response, replay
 from shared_pose_ros.replay.responses import match_responses
 from shared_pose_ros.replay.results import accounting_text, live_text, pose_records, write_poses
 from shared_pose_ros.replay.scoring import Scores, ScoreSettings, score
@@ -87,13 +87,13 @@ def run_offline(session: Session, parameters: NodeParameters) -> Outcome:
     album, writer = Album(estimator.meshes), PosesWriter(bag_io.message_types().types)
     with bag_io.BagWriter(session.report / "poses") as bag:
 
-        def keep(response: Response) -> None:
+        def keep(response: OfflineResponse) -> None:
             frame, poses = response.frame, response.poses
             bag.write(session.poses_topic, writer.write(poses), response.time_ns)
             detections = frame.detections
             album.show(lambda: frame.image, detections.boxes, detections.object_index, poses, frame.camera_matrix)
             frames.append(frame_response(response, recording, topics.image))
-            responses.append(dataclasses.replace(response, frame=None))
+            responses.append(Response(response.time_ns, poses))
 
         accounting, truth = replay(recording.messages(topics.names), estimator, parameters, topics, keep)
     outcome = Outcome(accounting_text(accounting, recording.problems), responses=len(responses))

@@ -135,7 +135,9 @@ def match_bop(
         for instance in frame.instances:
             box = frame.visible_box(instance.gt_id)
             truth[str(instance.gt_id)] = replace(instance, box=box)
-            for response in group if box is not None else ():
+            if box is None:
+                continue
+            for response in group:
                 for index, class_id in enumerate(response.poses.class_ids):
                     overlap = box_iou(response.boxes[index], box)
                     if overlap >= LEAST_OVERLAP and _same(objects, instance.class_id, class_id):

@@ -98,7 +98,8 @@ class SharedPoseNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, then subscribe."""
         result = super().on_activate(state)
-        self._worker.start(self._pipeline, self._publish)
+        pipeline = self._configured()
+        self._worker.start(pipeline, self._publish)
         self._activated = time.monotonic()
         compressed = self._values.image_transport == "compressed"
         self._inputs = [
@@ -109,7 +110,7 @@ class SharedPoseNode(LifecycleNode):
         if self._values.use_depth:
             self._inputs.append(self.create_subscription(Image, "depth", self._on_depth, INPUT_QOS))
         header = Header(stamp=self.get_clock().now().to_msg())
-        self._vision_info.publish(vision_info_message(header, self._pipeline.estimator.metadata))
+        self._vision_info.publish(vision_info_message(header, pipeline.estimator.metadata))
         self._state = "active"
         self.get_logger().info("active")
         return result
@@ -169,6 +170,12 @@ class SharedPoseNode(LifecycleNode):
             f"on {estimator.device}{f' ({reason})' if reason else ''} in {estimator.precision}, classes {classes}"
         )
 
+    def _configured(self) -> MessagePipeline:
+        """What configure has made; rclpy allows activate, and messages come, only after it."""
+        if self._pipeline is None:
+            raise RuntimeError("the node is not configured")
+        return self._pipeline
+
     def _stop(self) -> None:
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
@@ -202,7 +209,7 @@ class SharedPoseNode(LifecycleNode):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._reporter.arrived("camera_info")
-        self._pipeline.camera_info = message
+        self._configured().camera_info = message
 
     def _on_depth(self, message: Image) -> None:
         self._reporter.arrived("depth")
@@ -222,8 +229,9 @@ class SharedPoseNode(LifecycleNode):
     # In the worker's thread
 
     def _publish(self, frame: Frame) -> None:
-        self._poses.publish(self._writer.write(frame.published))
-        self._visualization.show(frame, self._values.debug_drawing)
+        self._poses.publish(self._writer.write(frame.poses))
+        if self._visualization is not None:
+            self._visualization.show(frame, self._values.debug_drawing)
 
     def _log_error(self, text: str) -> None:
         # After a signal the frame in work cannot be published any more, and nothing is wrong.

@@ -158,11 +158,12 @@ class Worker:
         while True:
             pipeline.prepare()
             with self._condition:
-                if not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
-                    self._condition.wait(TICK)
-                    continue
                 if self._stopping:
                     return
+                pair = self.buffer.take(time.monotonic())
+                if pair is None:
+                    self._condition.wait(TICK)
+                    continue
                 self._in_work = 1
             # Nothing of one frame, not even its line in the log, may end the service of the next.
             try:

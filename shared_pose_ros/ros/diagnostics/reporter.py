@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from shared_pose_ros.pipeline.memory import MIB, gpu_mib, resident_mib, thread_count
@@ -53,7 +54,8 @@ class Reporter:
     def __init__(self, node: Node, worker: Worker, statistics: Statistics, condition: Callable[[], Condition]) -> None:
         """Create publisher and timer on the node; `condition()` is called at each report."""
         self._node, self._worker, self._statistics, self._condition = node, worker, statistics, condition
-        self._log, self._reported = CounterLog(), Counter()
+        self._log = CounterLog()
+        self._reported: Counter[str] = Counter()
         self._latest: dict[str, float] = {}
         self._camera_infos = 0
         self._history = deque([(time.monotonic(), 0, 0, 0)], maxlen=RATE_SECONDS + 1)

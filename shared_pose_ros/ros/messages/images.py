@@ -143,7 +143,8 @@ def pixel_view(message: Any, channels: int, kind: str = "u1") -> np.ndarray:
             f"{available} bytes of data, but {width}x{height} {message.encoding} with a step of {step} needs {needed}",
         )
     pixel = channels * dtype.itemsize
-    shape, strides = (height, width), (step, pixel)
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (step, pixel)
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, dtype.itemsize)
     return np.ndarray(shape, dtype, memoryview(message.data).cast("B"), strides=strides)

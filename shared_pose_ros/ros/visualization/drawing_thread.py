@@ -56,7 +56,7 @@ class DrawingThread:
                 self._condition.wait_for(lambda: self._stopping or self._next is not None)
                 if self._stopping:
                     return
-                what, self._next = self._next, None
+                what, self._next = self._next or (), None
             started = time.monotonic()
             # A drawing is never worth the node's life.
             try:
@@ -74,11 +74,11 @@ def debug_image(frame: Frame, meshes: Sequence[DisplayMesh | None], latency: flo
     Outlines of the bundle's `meshes` where K and position are known, else boxes and axes. In the corner the number of
     objects and the frame's `latency` (s).
     """
-    detections, note = frame.detections, f"{len(frame.published)} objects"
+    detections, note = frame.detections, f"{len(frame.poses)} objects"
     if latency is not None:
         note += f"  {1e3 * latency:.0f} ms"
     return draw_estimates(
-        frame.image, detections.boxes, detections.class_ids, frame.published.first(), detections.object_index, meshes,
+        frame.image, detections.boxes, detections.class_ids, frame.poses.first(), detections.object_index, meshes,
         frame.camera_matrix, note,
     )  # fmt: skip
 

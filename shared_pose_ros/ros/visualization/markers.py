@@ -40,7 +40,8 @@ class MarkerWriter:
     def __init__(self, object_index: Callable[[str], int | None], meshes: Sequence[DisplayMesh | None]) -> None:
         """`object_index`: of a class_id, as the estimator's; `meshes`: by object_index, None for a box."""
         self._object_index, self._meshes = object_index, meshes
-        self._points = [None if mesh is None else _point_bytes(mesh) for mesh in meshes]
+        # By object_index; empty for a box.
+        self._points = [b"" if mesh is None else _point_bytes(mesh) for mesh in meshes]
         self._shown: deque[set[int]] = deque(maxlen=DELETED_AGAIN)
 
     def write(self, poses: PublishedPoses) -> bytes:
@@ -60,7 +61,7 @@ class MarkerWriter:
             identity = _identity(name, shown)
             shown.add(identity)
             index = self._object_index(poses.class_ids[number]) or 0
-            if self._points[index] is not None:
+            if self._points[index]:
                 places.append(index)
             for marker in (self._solid(poses, number, index), _axes(poses, number), _text(poses, number)):
                 marker.header, marker.id, marker.action = header, identity, Marker.ADD
@@ -77,7 +78,7 @@ class MarkerWriter:
 
     def _solid(self, poses: PublishedPoses, number: int, index: int) -> Marker:
         colour = _colour(object_colour(index), 0.3 + 0.6 * min(max(float(poses.confidences[number, 0]), 0.0), 1.0))
-        if self._points[index] is None:
+        if not self._points[index]:
             size = Vector3(**dict(zip("xyz", poses.extents[number].tolist())))
             pose = _pose(poses.centres[number], poses.quaternions[number, 0])
             return Marker(ns="mesh", type=Marker.CUBE, pose=pose, scale=size, color=colour)

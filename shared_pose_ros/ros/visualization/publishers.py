@@ -51,7 +51,7 @@ class Visualization:
 
         def send_transforms(poses: PublishedPoses) -> None:
             found = transforms(poses, node_name)
-            if found:
+            if found and tf is not None:
                 tf.publish(transforms_type()(transforms=found))
 
         self._markers, self._debug = markers, debug
@@ -63,9 +63,9 @@ class Visualization:
         """Take a frame whose poses have just been published; returns at once. Without `draw`, transforms alone."""
         latency = None if frame.completed is None else time.monotonic() - frame.completed
         if self._transform_thread is not None:
-            self._transform_thread.show(frame.published)
+            self._transform_thread.show(frame.poses)
         if draw and self._markers.get_subscription_count():
-            self._marker_thread.show(frame.published)
+            self._marker_thread.show(frame.poses)
         if draw and self._debug.get_subscription_count():
             self._image_thread.show(frame, latency)
 
