@@ -84,4 +84,4 @@ def _do(job: Job, out: Path, device: str, record: Record, deadline: float) -> bo
         export_folder(place, out / f"{job.name}{SUFFIX}", job.tta_rotations)
     entry["seconds"] += time.monotonic() - started
     write_record(out, record)
-    return entry["done"]
+    return bool(entry["done"])

@@ -41,10 +41,10 @@ class _OldOption(argparse.Action):
 
 def add_renamed(parser: argparse.ArgumentParser, old: str, present: argparse.Action) -> None:
     """Take ``old`` as another name of an option for one release, without a word in the help."""
-    parser.add_argument(
-        old, action=_OldOption, present=present, dest=present.dest, type=present.type, choices=present.choices,
-        default=argparse.SUPPRESS, help=argparse.SUPPRESS,
-    )  # fmt: skip
+    added = parser.add_argument(
+        old, action=_OldOption, present=present, dest=present.dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    added.type, added.choices = present.type, present.choices
 
 
 def add_object_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +153,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"{path} is missing or no image that OpenCV reads; give a PNG or JPEG file")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def parse_camera(text: str) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _detection_noise(options: argparse.Namespace, given: DetectionNoise | None) -> DetectionNoise | None:
     """The protocol's noise with the options' changes; where it has none, only what the options say is done."""
-    changes: dict[str, float] = {}
+    changes: dict[str, Any] = {}
     if options.detection_noise is not None:
         try:
             changes["centre"], changes["size"] = (float(item) for item in options.detection_noise.split(","))

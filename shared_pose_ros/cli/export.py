@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> int:
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
     print(f"weights SHA-256 {metadata.weights_sha256}")
-    meshes = () if options.no_meshes else load_bundle(options.out).meshes
-    bare = [item.class_id for item, mesh in zip(metadata.objects, meshes) if mesh is None]
+    kept = () if options.no_meshes else load_bundle(options.out).meshes
+    bare = [item.class_id for item, mesh in zip(metadata.objects, kept) if mesh is None]
     if bare:
         print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")
     return 0

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     print(scoring_table(scoring))
     seconds = seconds_per_image(estimates)
-    print("time an image: " + (f"{seconds:.3f} s" if seconds is not None else "unknown"))
+    print("time per image: " + (f"{seconds:.3f} s" if seconds is not None else "unknown"))
     facts = {"results": options.results.name, "seconds_per_image": seconds, "vsd_taus": list(protocol.taus)}
     facts["vsd_taus_unit"] = "m" if protocol.tau_in_metres else "diameter"
     write_scoring(scoring, options.errors, facts)

@@ -15,7 +15,7 @@ from shared_pose_ros.evaluation.bop import BopDataset, load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.inference_cost import BATCHES, measure_size, measure_timings
-from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
+from shared_pose_ros.evaluation.instance_scoring import Evaluation, RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, get_protocol
 from shared_pose_ros.report.system_tables import System, accuracy_table, cost_table, read_config, write_tables
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), help="instead of the configuration's")
     parser.add_argument("--out", type=Path, required=True, help="folder of tables.md, tables.json and CSV files")
     add_inference_arguments(parser)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing a system and batch size (default: 2)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timing per system and batch size (default: 2)")
     parser.add_argument("--no-cost", action="store_true", help="only the accuracy, no timing")
 
 
@@ -80,7 +80,7 @@ def _evaluate(
     corrected = (bool(config.get("corrected", True)),)
     with tqdm(total=sum(map(len, found.values())) * len(dataset.frames), unit="image") as bar:
         for entry, first in zip(config["systems"], firsts):
-            evaluations = []
+            evaluations: list[Evaluation] = []
             for number, path in enumerate(found[entry["name"]]):
                 estimator = PoseEstimator.load(path, options.device, options.precision) if number else first
                 evaluations += evaluate_bundle(

@@ -26,7 +26,8 @@ from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from shared_pose_ros.training.config import TUNINGS, TrainingConfig
 from shared_pose_ros.training.distributed import Processes, joined_processes, set_threads
 from shared_pose_ros.training.run_report import REPORT_NAME
-from shared_pose_ros.training.trainer import Progress, Trainer
+from shared_pose_ros.training.trainer import Trainer
+from shared_pose_ros.training.training_log import Progress
 from shared_pose_ros.training.transfer import encoder_of_checkpoint
 
 
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="add --objects to this bundle: its own objects keep their output exactly, new output rows learn",
     )  # fmt: skip
     parser.add_argument(
-        "--separate", action="store_true", help="object-specific networks: one training an object, in OUT/CLASS_ID"
+        "--separate", action="store_true", help="object-specific networks: one training per object, in OUT/CLASS_ID"
     )
     parser.add_argument(
         "--rasterizer", choices=RASTERIZERS, default="warp", help="backend of the renders (default: warp)"

@@ -109,7 +109,7 @@ def evaluate_bundle(
 def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
     """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
     index = scorer.objects.index(class_id)
-    labels = (class_id,)
+    labels: tuple[str, ...] = (class_id,)
     if index is not None:
         # The name first: a number that was chosen for a dataset may be another object's alias in the bundle.
         model = scorer.objects[index]

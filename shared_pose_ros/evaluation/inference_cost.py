@@ -86,7 +86,7 @@ def measure_timings(
         seconds: spent on each system and case, at least three rounds.
 
     Returns:
-        One timing a system.
+        One timing per system.
     """
     spent = [take_turns(estimators, count, 1, seconds) for count in batches]
     in_sequence = take_turns(estimators, 1, IN_SEQUENCE, seconds)

@@ -277,6 +277,8 @@ def _off_axis(model: ObjectModel, truth: Instance) -> float:
     return math.degrees(math.atan2(math.hypot(x, y), z))
 
 
-def translations_about(point: np.ndarray, pose: Candidates, rotations: np.ndarray) -> np.ndarray:
+def translations_about(
+    point: NDArray[np.float64], pose: Candidates, rotations: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Translations ``(n, 3)`` that keep a point ``(3,)`` of the CAD where ``pose`` has it; rotations ``(n, 3, 3)``."""
-    return pose.translations[0] + (pose.rotations[0] - rotations) @ point
+    return np.asarray(pose.translations[0] + (pose.rotations[0] - rotations) @ point)

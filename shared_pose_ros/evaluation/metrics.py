@@ -1,4 +1,4 @@
-"""Pose error functions, vectorised over estimates and thresholds (METHOD 8).
+"""Pose error functions, vectorised over estimates and thresholds.
 
 VSD, MSSD and MSPD as the BOP benchmark defines them (Hodan et al., ECCV 2018 and ECCVW 2020; public bop_toolkit), ADD
 and ADI (Hinterstoisser et al., ACCV 2012), and the symmetry-aware rotation error, which needs no translation.
@@ -47,7 +47,7 @@ def vsd(
     delta: float = 0.015,
     missing_visible: bool = True,
 ) -> Tensor:
-    """Visible surface discrepancy with step cost, for every tau at once (METHOD 8).
+    """Visible surface discrepancy with step cost, for every tau at once (Hodan et al., ECCVW 2020).
 
     e = (Σ over ∩ [|Δ| ≥ τ] + |∪| − |∩|) / |∪| over the visible parts of both renders. A pixel of the estimate is
     visible too where the true object is, whatever the scene's depth says there.
@@ -219,7 +219,7 @@ def adi(
 
 
 def symmetric_rotation_error(rotation: Tensor, rotation_truth: Tensor, symmetries: Symmetries) -> Tensor:
-    """Smallest angle between an estimate and the truth turned by any symmetry of the object; exact, without sampling.
+    """Smallest angle between an estimate and the truth rotated by any symmetry of the object; exact, without sampling.
 
     For a continuous symmetry about u the best angle maximises tr(M C(θ)) = a cos θ + b sin θ + uᵀMu, so θ = atan2(b, a)
     with a = tr M − uᵀMu and b = Σ u_i (M_jk − M_kj), M = D R_estᵀ R_gt for each discrete symmetry D. Two axes that are
@@ -250,8 +250,8 @@ def symmetric_rotation_error(rotation: Tensor, rotation_truth: Tensor, symmetrie
         skew = torch.stack(
             [m[..., 1, 2] - m[..., 2, 1], m[..., 2, 0] - m[..., 0, 2], m[..., 0, 1] - m[..., 1, 0]], dim=-1
         )
-        turn = axis_angle_rotation(u.expand_as(skew), torch.atan2(skew @ u, a))
-        candidates = truth @ turn @ discrete
+        about_axis = axis_angle_rotation(u.expand_as(skew), torch.atan2(skew @ u, a))
+        candidates = truth @ about_axis @ discrete
     return torch.rad2deg(rotation_angle(estimate[:, None], candidates)).amin(dim=1)
 
 
@@ -308,8 +308,8 @@ def _least_greatest_distance(
     """
     points = points.double()
     outline = support_points(points) if outline is None else outline
-    turned, shifted = truth
-    outline_truth = image_of(outline @ turned.mT + shifted)
+    rotated, shifted = truth
+    outline_truth = image_of(outline @ rotated.mT + shifted)
     errors = []
     for r, t in zip(rotation.double(), translation.double()):
         bounds = (image_of(outline @ r.mT + t) - outline_truth).norm(dim=-1).amax(dim=-1)
@@ -318,7 +318,7 @@ def _least_greatest_distance(
         for chosen in bounds.argsort():
             if bounds[chosen] >= best:
                 break
-            away = (estimate - image_of(points @ turned[chosen].mT + shifted[chosen])).norm(dim=-1).amax()
+            away = (estimate - image_of(points @ rotated[chosen].mT + shifted[chosen])).norm(dim=-1).amax()
             best = torch.minimum(best, away)
         errors.append(best)
     return torch.stack(errors) if errors else points.new_zeros(0)

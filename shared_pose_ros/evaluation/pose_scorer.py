@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class PoseScorer:
             if name in protocol.recalls:
                 scaled[name] = metric.scaled(found[name], seen)[:, None]
         limits = {name: torch.tensor(values, dtype=torch.float64) for name, values in protocol.thresholds().items()}
-        score = sum(recall(scaled[name], limit) for name, limit in limits.items()) / len(limits)
+        score = reduce(torch.add, (recall(scaled[name], limit) for name, limit in limits.items())) / len(limits)
         return PoseErrors(
             scaled["vsd"].cpu().numpy(),
             {name: values.cpu().numpy() for name, values in found.items()},

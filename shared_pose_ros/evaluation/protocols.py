@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -91,7 +90,7 @@ class DetectionNoise:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How poses are scored; those of the paper are described in its Section IV.
+    """How poses are scored.
 
     Attributes:
         name: as given on the command line.
@@ -233,24 +232,17 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-class HasConditions(Interface):
-    """An evaluation: anything with its conditions, in a ``protocol_line``."""
-
-    protocol_line: str
-
-
-def check_comparable(evaluations: Sequence[HasConditions | str], may_differ: Sequence[str] = ()) -> None:
+def check_comparable(conditions: Sequence[str], may_differ: Sequence[str] = ()) -> None:
     """Refuse to put figures of different protocols side by side; call it before several go into one table.
 
     Args:
-        evaluations: evaluations, or their conditions.
+        conditions: of the evaluations, their ``protocol_line``.
         may_differ: names of conditions that the table is about, see ``condition_fields``.
 
     Raises:
         ValueError: conditions differ; the message names each with its values.
     """
-    lines = [item if isinstance(item, str) else item.protocol_line for item in evaluations]
-    fields = [condition_fields(line) for line in lines]
+    fields = [condition_fields(line) for line in conditions]
     names = dict.fromkeys(name for known in fields for name in known)
     differing = []
     for name in names:

@@ -39,9 +39,9 @@ class ObjectRow:
 
     class_id: str
     instances: int
-    score: float
     metrics: Mapping[str, float]
     recalls: Mapping[str, tuple[float, ...]]
+    score: float
     chance_score: float
     oracle_score: float
 
@@ -68,8 +68,9 @@ def object_rows(evaluation: Evaluation) -> list[ObjectRow]:
 def summary_row(evaluation: Evaluation) -> ObjectRow:
     """Unweighted mean of the objects' scores, as the paper's Table I; metrics and recalls are over all instances."""
     rows = object_rows(evaluation)
-    means = {name: float(np.mean([getattr(row, name) for row in rows])) for name in _SCORES}
-    return replace(_object_row("mean", evaluation.instances), **means)
+    score, random, oracle = (float(np.mean([getattr(row, name) for row in rows])) for name in _SCORES)
+    pooled = _object_row("mean", evaluation.instances)
+    return replace(pooled, score=score, chance_score=random, oracle_score=oracle)
 
 
 def markdown_table(evaluation: Evaluation) -> str:
@@ -146,8 +147,8 @@ def _object_row(class_id: str, results: Sequence[InstanceResult]) -> ObjectRow:
         for metric in table_metrics()
     }
     recalls = {m.recall_column: m.within([r.metrics[m.name] for r in results]) for m in table_metrics() if m.limits}
-    scores = {name: float(np.mean([getattr(r, name) for r in results])) for name in _SCORES}
-    return ObjectRow(class_id=class_id, instances=len(results), metrics=metrics, recalls=recalls, **scores)
+    scores = (float(np.mean([getattr(result, name) for result in results])) for name in _SCORES)
+    return ObjectRow(class_id, len(results), metrics, recalls, *scores)
 
 
 def _cells(row: ObjectRow) -> list[str]:

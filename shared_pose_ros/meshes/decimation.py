@@ -100,7 +100,9 @@ def _vertex_quadrics(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
     return quadrics
 
 
-def _add_planes(quadrics: NDArray[np.float64], owners: Faces, normals: Vertices, points: Vertices, weights) -> None:
+def _add_planes(
+    quadrics: NDArray[np.float64], owners: Faces, normals: Vertices, points: Vertices, weights: NDArray[np.float64]
+) -> None:
     planes = np.concatenate([normals, -(normals * points).sum(axis=1, keepdims=True)], axis=1)
     products = weights[:, None, None] * planes[:, :, None] * planes[:, None, :]
     for column in owners.T:

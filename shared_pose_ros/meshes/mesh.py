@@ -7,6 +7,7 @@ follow from vertices and faces. Textures, colours and materials are ignored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,17 @@ class Mesh:
     @property
     def bounds(self) -> NDArray[np.float64]:
         """Lower and upper corner of the bounding box, ``(2, 3)`` metres."""
-        return np.stack([self.vertices.min(axis=0), self.vertices.max(axis=0)]).astype(np.float64)
+        return np.asarray([self.vertices.min(axis=0), self.vertices.max(axis=0)], dtype=np.float64)
 
     @property
     def extents(self) -> NDArray[np.float64]:
         """Sides of the bounding box, ``(3,)`` metres."""
-        return self.bounds[1] - self.bounds[0]
+        return np.asarray(self.bounds[1] - self.bounds[0])
 
     @property
     def centre(self) -> NDArray[np.float64]:
         """Centre of the bounding box, ``(3,)`` metres, CAD frame."""
-        return self.bounds.mean(axis=0)
+        return np.asarray(self.bounds.mean(axis=0))
 
     def face_normals(self) -> NDArray[np.float64]:
         """Unit normals of the faces, ``(F, 3)``; zero for a face without area."""
@@ -161,7 +162,7 @@ def diameter(mesh: Mesh) -> float:
         chunk = points[start : start + 256]
         squared = ((chunk[:, None, :] - points[None, start:, :]) ** 2).sum(axis=2)
         largest = max(largest, float(squared.max()))
-    return largest**0.5
+    return math.sqrt(largest)
 
 
 def _thin(

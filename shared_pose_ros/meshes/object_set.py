@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from shared_pose_ros.meshes.mesh import READERS, Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
 from shared_pose_ros.meshes.symmetries import Symmetries, detect_symmetries
 
-# Half the largest extent of a normalised mesh (METHOD: vertices are multiplied by 100 / s).
+# Half the largest extent of a normalised mesh: vertices are multiplied by 100 / scale.
 NORMALISED_SIZE = 100.0
 _YAML_KEYS = {"class_id", "name", "aliases", "file", "unit", "symmetries", "note"}
 _REQUIRED_KEYS = {"class_id", "file", "unit"}

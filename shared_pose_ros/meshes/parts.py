@@ -3,7 +3,7 @@
 ``python -m shared_pose_ros.meshes.parts OUT_DIR`` writes one binary PLY a part (millimetres) and objects.yaml, the
 same bytes each time. Each part's function states the frame; origins lie where a designer would put them, not at the
 centre. The parts run from fully asymmetric over discrete symmetries to rotational ones, and one (``socket``) shows the
-feature that fixes its turn from one side only. Symmetries are written down by hand; a test checks them on the surface.
+feature that fixes its rotation from one side only. Symmetries are written down by hand and tested on the surface.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def _box(low: Sequence[float], high: Sequence[float]) -> Manifold:
 def _rod(start: Sequence[float], direction: str, length: float, radius: float, end_radius: float = -1.0) -> Manifold:
     """Cylinder or cone of ``length`` from ``start`` along +x, +y or +z, mm."""
     rod = _solid().cylinder(length, radius, end_radius, SEGMENTS)
-    turn = {"x": (0.0, 90.0, 0.0), "y": (-90.0, 0.0, 0.0), "z": (0.0, 0.0, 0.0)}[direction]
-    return rod.rotate(turn).translate(start)
+    angles = {"x": (0.0, 90.0, 0.0), "y": (-90.0, 0.0, 0.0), "z": (0.0, 0.0, 0.0)}[direction]
+    return rod.rotate(angles).translate(start)
 
 
 def _prism(outline: Sequence[tuple[float, float]], low: float, high: float) -> Manifold:
@@ -162,7 +162,7 @@ PARTS: tuple[Part, ...] = (
     Part("bracket", "angle bracket", bracket),
     Part("shaft", "stepped shaft", shaft, ({"axis": Z_AXIS, "fold": "continuous"},)),
     Part("hex_bolt", "hexagon bolt", hex_bolt, ({"axis": Z_AXIS, "fold": 6},)),
-    Part("socket", "socket with a hidden pin", socket, (), "the turn about z shows from the front only"),
+    Part("socket", "socket with a hidden pin", socket, (), "the rotation about z shows from the front only"),
     Part("clevis", "fork head", clevis, ({"axis": Z_AXIS, "fold": 2},)),
     Part("tee", "pipe tee", tee, ({"axis": Z_AXIS, "fold": 2},)),
     Part("handle", "three-armed handle", handle, ({"axis": Z_AXIS, "fold": 3},)),
@@ -219,7 +219,7 @@ def write_parts(folder: str | Path) -> list[Path]:
         files.append(folder / f"{part.class_id}.ply")
         write_ply(files[-1], vertices, faces, "unit: millimetre")
     files.append(folder / "objects.yaml")
-    head = "# Written by python -m shared_pose_ros.meshes.parts; symmetries: turns by 360/fold degrees about an axis\n"
+    head = "# Written by python -m shared_pose_ros.meshes.parts; symmetries: rotations by 360°/fold about an axis\n"
     text = yaml.safe_dump(objects_document(), sort_keys=False, default_flow_style=None, width=110)
     files[-1].write_text(head + text, encoding="utf-8")
     return files

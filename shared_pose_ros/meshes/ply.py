@@ -8,8 +8,10 @@ Only positions and faces are kept; polygons are split into fans. Lengths stay in
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ _TYPES = {
 }
 _STRUCT = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
 _CORNERS = ("vertex_indices", "vertex_index")
+Polygons = Sequence[Sequence[int]] | NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """
     data = path.read_bytes()
     order, elements, position = _header(data)
-    vertices, polygons = np.zeros((0, 3)), []
+    vertices = np.zeros((0, 3))
+    polygons: Polygons = []
     rows = [] if order else [row for row in data[position:].split(b"\n") if row.strip()]
     expected = sum(element.count for element in elements)
     if not order and len(rows) < expected:
@@ -130,7 +134,7 @@ def _header(data: bytes) -> tuple[str, list[_Element], int]:
     return order, elements, newline + 1
 
 
-def _ascii_numbers(element: _Element, rows: list[bytes]) -> dict[str, NDArray]:
+def _ascii_numbers(element: _Element, rows: list[bytes]) -> dict[str, NDArray[Any]]:
     width = len(element.properties)
     try:
         values = np.array(b" ".join(rows).split(), dtype=np.float64)
@@ -142,14 +146,14 @@ def _ascii_numbers(element: _Element, rows: list[bytes]) -> dict[str, NDArray]:
     return {entry.name: table[:, column] for column, entry in enumerate(element.properties)}
 
 
-def _ascii_lists(element: _Element, rows: list[bytes]) -> dict[str, object]:
+def _ascii_lists(element: _Element, rows: list[bytes]) -> dict[str, Any]:
     """Triangles alone, the usual case, are read at once; others row by row."""
     if len(element.properties) == 1 and all(row.startswith(b"3 ") for row in rows):
         words = b" ".join(rows).split()
         if len(words) == 4 * element.count and all(word.isdigit() for word in words):
             table = np.array(words, dtype=np.float64).astype(np.int64).reshape(-1, 4)
             return {element.properties[0].name: table[:, 1:]}
-    lists: dict[str, list] = {entry.name: [] for entry in element.properties if entry.count_kind}
+    lists: dict[str, list[Any]] = {entry.name: [] for entry in element.properties if entry.count_kind}
     for row in rows:
         words, at = row.split(), 0
         try:
@@ -163,7 +167,7 @@ def _ascii_lists(element: _Element, rows: list[bytes]) -> dict[str, object]:
     return dict(lists)
 
 
-def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, NDArray], int]:
+def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, NDArray[Any]], int]:
     layout = np.dtype([(entry.name, order + entry.kind) for entry in element.properties])
     end = position + element.count * layout.itemsize
     if end > len(data):
@@ -172,7 +176,7 @@ def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -
     return {entry.name: table[entry.name] for entry in element.properties}, end
 
 
-def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, object], int]:
+def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, Any], int]:
     """Lists of one length, the usual case, are read at once; others row by row."""
     if len(element.properties) == 1 and element.count:
         entry = element.properties[0]
@@ -186,7 +190,7 @@ def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> 
             table = np.frombuffer(data, layout, element.count, position)
             if (table["count"] == length).all():
                 return {entry.name: table["items"]}, end
-    lists: dict[str, list] = {entry.name: [] for entry in element.properties if entry.count_kind}
+    lists: dict[str, list[Any]] = {entry.name: [] for entry in element.properties if entry.count_kind}
     try:
         for _ in range(element.count):
             for entry in element.properties:
@@ -203,7 +207,7 @@ def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> 
     return dict(lists), position
 
 
-def _fans(polygons) -> NDArray[np.int64]:
+def _fans(polygons: Polygons) -> NDArray[np.int64]:
     """Triangles ``(F, 3)`` of polygons given as rows of corners."""
     if len(polygons) == 0:
         return np.zeros((0, 3), dtype=np.int64)

@@ -78,7 +78,7 @@ def acceptances(results: Sequence[InstanceResult], shares: Sequence[float] = SHA
     """What keeping the most confident ``shares`` (falling) gives: an entry a threshold, none of no results."""
     confidence, correct = _arrays(results)
     falling = np.sort(confidence)[::-1]
-    found = []
+    found: list[Acceptance] = []
     for share in shares if len(falling) else ():
         threshold = float(falling[max(math.ceil(share * len(falling)), 1) - 1])
         if found and found[-1].threshold == threshold:

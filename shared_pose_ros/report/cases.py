@@ -75,7 +75,7 @@ def spread_over(count: int, limit: int) -> list[int]:
     """At most ``limit`` of the indices 0…count−1, the first and the last among them, evenly spread."""
     if not count:
         return []
-    return np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int)).tolist()
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(limit, count)).tolist()})
 
 
 def frame_image(
@@ -126,12 +126,12 @@ def case_pictures(
     """
     known = [r for r in evaluation.instances if r.gt_id in _truths(frames, r)]
     cases = select_cases(known, counts)
-    turns = {id(r): turn for chosen in cases.values() for r, turn in zip(chosen, residuals(chosen, scorer.objects))}
+    rotations = {id(r): d for chosen in cases.values() for r, d in zip(chosen, residuals(chosen, scorer.objects))}
     return {
         name: [
             Picture(
                 _case_image(result, frames[result.scene_id, result.im_id], scorer),
-                case_caption(result, evaluation.score_name, turns[id(result)]),
+                case_caption(result, evaluation.score_name, rotations[id(result)]),
             )
             for result in chosen
         ]
@@ -139,9 +139,9 @@ def case_pictures(
     }
 
 
-def case_caption(result: InstanceResult, score_name: str, turn: Residual | None) -> str:
+def case_caption(result: InstanceResult, score_name: str, residual: Residual | None) -> str:
     """Object, place, score, error and its name, visibility, confidence in one line."""
-    said = describe(turn) if turn else ""
+    said = describe(residual) if residual else ""
     return (
         f"{result.class_id}: {score_name} {100 * result.score:.0f} %, rotation error {result.rotation_deg:.0f}°"
         f"{f' ({said})' if said else ''}, {100 * result.visib:.0f} % visible, "
@@ -193,12 +193,12 @@ def _projected(vertices: np.ndarray, camera: np.ndarray, pose: DrawnPose) -> np.
     """Pixels ``(n, 2)`` of the vertices that lie in front of the camera."""
     seen = vertices.astype(np.float64) @ pose.rotation.T + pose.translation
     seen = seen[seen[:, 2] > 1e-3] @ np.asarray(camera, dtype=np.float64).T
-    return seen[:, :2] / seen[:, 2:]
+    return np.asarray(seen[:, :2] / seen[:, 2:])
 
 
 def _both_poses(result: InstanceResult, frame: ShownFrame, scorer: PoseScorer, label: str = "") -> list[DrawnPose]:
     """The truth and over it the estimate with its label, if there is one."""
-    truth, index = frame.truths[result.gt_id], scorer.objects.index(result.class_id)
+    truth, index = frame.truths[result.gt_id], scorer.objects.place(result.class_id)
     rotation, translation = np.array(result.rotation).reshape(3, 3), np.array(result.translation)
     poses = [DrawnPose(index, truth.rotation, truth.translation, TRUTH_COLOUR)]
     return [*poses, DrawnPose(index, rotation, translation, ESTIMATE_COLOUR, label)] if result.detected else poses

@@ -26,7 +26,7 @@ def grouped_bars(
         title: above the plot.
         groups: labels under the axis, and what stands smaller under them; labels that do not fit side by side are
             slanted, without the smaller text.
-        series: a value a group, by the name of the series; None draws no bar.
+        series: a value per group, by the name of the series; None draws no bar.
         x_label: below the plot.
         y_top: upper end of the axis, which begins at 0; higher bars are cut there.
         faint: series for comparison, drawn grey.
@@ -52,7 +52,7 @@ def grouped_bars(
 
 
 def share_rows(title: str, rows: Mapping[str, Mapping[str, int]], colours: Mapping[str, str]) -> str:
-    """A bar of full width a row, divided by the counts of its kinds, as an ``<svg>`` element.
+    """A bar of full width per row, divided by the counts of its kinds, as an ``<svg>`` element.
 
     Args:
         title: above the rows.

@@ -60,7 +60,7 @@ def boxes_differ(results: Iterable[InstanceResult]) -> bool:
 
 
 def factor_rows(evaluation: Evaluation, factor: Factor) -> list[ObjectRow]:
-    """A row of figures a bin that holds an instance, over all its instances; ``class_id`` is the bin's name."""
+    """A row of figures per bin that holds an instance, over all its instances; ``class_id`` is the bin's name."""
     known = [result for result in evaluation.instances if result.detected or factor.of_misses]
     values = np.array([factor.value(result) for result in known])
     index = np.searchsorted(factor.edges[1:-1], values, side="right")
@@ -106,8 +106,8 @@ def random_rotation_recall(
     if not classes or any(objects.index(class_id) is None for class_id in classes):
         return []
     weights = [sum(r.class_id == class_id and r.detected for r in results) / len(results) for class_id in classes]
-    shares = [random_recall(objects[objects.index(class_id)].symmetries, degrees) for class_id in classes]
-    return (np.array(weights) @ np.array(shares)).tolist()
+    shares = [random_recall(objects[objects.place(class_id)].symmetries, degrees) for class_id in classes]
+    return [float(share) for share in np.array(weights) @ np.array(shares)]
 
 
 def random_recall(symmetries: Symmetries, degrees: Sequence[float] = DEGREES) -> list[float]:

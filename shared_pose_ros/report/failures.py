@@ -1,6 +1,6 @@
-"""The sections of an evaluation's report about its failures: how they are turned, whether the confidence warns of them.
+"""The sections of an evaluation's report about its failures: their residual rotations, and whether confidence warns.
 
-Every function returns markup, empty where there is nothing to show; groups as in ``report_sections``.
+Every function returns markup, empty where there is nothing to show; groups as in ``sections``.
 """
 
 from __future__ import annotations
@@ -25,41 +25,42 @@ from shared_pose_ros.report.residual_rotations import (
     NEAR_DEG,
     OTHER,
     Residual,
-    TurnCounts,
-    chance_of_a_name,
-    chance_of_an_axis,
+    RotationCounts,
     describe,
-    turn_counts,
+    probability_of_a_name,
+    probability_of_an_axis,
+    rotation_counts,
 )
 from shared_pose_ros.report.sections import Group, heads_of, percent, side_by_side, titled
 
 _PROMISED = "mean confidence"
-_TURN_COLOURS = ("#2f7fc4", "#e0700f", "#c9443f", "#8a66c4", "#93705f")
+_ROTATION_COLOURS = ("#2f7fc4", "#e0700f", "#c9443f", "#8a66c4", "#93705f")
 _KIND_COLOURS = {CORRECT: "#2c9a43", NEAR: "#86ac3c", OTHER: FAINT}
 
 
-def confusion(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[str]:
-    """How the estimates of each object are turned; empty if no turn is known."""
-    counts = turn_counts(evaluation.instances, turns)
+def confusion(evaluation: Evaluation, found: Sequence[Residual | None]) -> list[str]:
+    """How the estimates of each object are rotated; empty if no residual rotation is known."""
+    counts = rotation_counts(evaluation.instances, found)
     order = [row.class_id for row in object_rows(evaluation)]
     counts.sort(key=lambda count: order.index(count.class_id))
     if not counts:
         return []
     said = (
-        "The turn D = R_truthᵀ R_estimate of the object in its CAD frame, the smallest that its declared symmetries "
-        f"allow. Correct: below {CORRECT_DEG:g}°. A named turn: within {NAMED_DEG:g}° of it and nearer to it than to "
-        f"the truth. Near miss: below {NEAR_DEG:g}° without a name. Other angle about an axis: within {AXIS_DEG:g}° of "
-        "it. Axes are the CAD's; where z points up, half turns about x, y or a diagonal of the two put the part upside "
-        "down. Of turns that a declared symmetry makes equal, only the first is named. Without symmetry "
-        f"{percent(chance_of_a_name())} % of random rotations would have a name, and {percent(chance_of_an_axis())} % "
-        "of random axes would be called x, y or z. Instances that a detector missed are left out."
+        "The residual rotation D = R_truthᵀ R_estimate of the object in its CAD frame, the smallest that its declared "
+        f"symmetries allow. Correct: below {CORRECT_DEG:g}°. A named one: within {NAMED_DEG:g}° of it and nearer to it "
+        f"than to the truth. Near miss: below {NEAR_DEG:g}° without a name. Other angle about an axis: within "
+        f"{AXIS_DEG:g}° of it. Axes are the CAD's; where z points up, 180° about x, y or a diagonal of the two put the "
+        "part upside down. Of rotations that a declared symmetry makes equal, only the first is named. Without "
+        f"symmetry {percent(probability_of_a_name())} % of random rotations would have a name, and "
+        f"{percent(probability_of_an_axis())} % of random axes would be called x, y or z. Instances that a detector "
+        "missed are left out."
     )
     rows = []
     for c in counts:
         correct, words = str(c.counts.get(CORRECT, 0)), _words(c.counts) or "–"
         rows.append([c.class_id, str(c.instances), correct, words, _degrees(c.wrong_degrees)])
-    heads = heads_of("object", "instances", "correct", "how the others are turned", "their median error °")
-    return [paragraph(said), _turn_rows(counts), table(heads, rows, kind="turns")]
+    heads = heads_of("object", "instances", "correct", "residual rotations of the others", "their median error °")
+    return [paragraph(said), _rotation_rows(counts), table(heads, rows, kind="rotations")]
 
 
 def calibration(group: Group) -> list[str]:
@@ -86,18 +87,18 @@ def calibration(group: Group) -> list[str]:
     return lines
 
 
-def instance_table(evaluation: Evaluation, turns: Sequence[Residual | None]) -> str:
+def instance_table(evaluation: Evaluation, found: Sequence[Residual | None]) -> str:
     """Every instance, the worst first."""
-    errors = f"{evaluation.score_name} %", "rotation error °", "turn", "best hypothesis °"
+    errors = f"{evaluation.score_name} %", "rotation error °", "residual rotation", "best hypothesis °"
     others = [metric for metric in table_metrics() if metric.name != "rotation_deg"]
     heads = heads_of(
         *("object", "scene", "image", "instance", *errors, "visible %", "off axis °", "box IoU %", "confidence %"),
         *(metric.head for metric in others),
     )
-    pairs = sorted(zip(evaluation.instances, turns), key=lambda pair: (pair[0].score, -pair[0].rotation_deg))
+    pairs = sorted(zip(evaluation.instances, found), key=lambda pair: (pair[0].score, -pair[0].rotation_deg))
     rows = [
-        [*_instance_cells(result, turn), *(metric.text(result.metrics[metric.name]) for metric in others)]
-        for result, turn in pairs
+        [*_instance_cells(result, residual), *(metric.text(result.metrics[metric.name]) for metric in others)]
+        for result, residual in pairs
     ]
     return table(heads, rows, kind="instances")
 
@@ -115,27 +116,27 @@ def _reliability(found: Mapping[str, Mapping[str, ConfidenceBin]]) -> str:
     return grouped_bars(title, groups, heights, "confidence of the answer, %", 100.0, (_PROMISED,))
 
 
-def _instance_cells(r: InstanceResult, turn: Residual | None) -> list[str]:
+def _instance_cells(r: InstanceResult, residual: Residual | None) -> list[str]:
     place = [r.class_id, str(r.scene_id), str(r.im_id), str(r.gt_id), f"{100 * r.score:.0f}", f"{r.rotation_deg:.1f}"]
-    said = "missed" if not r.detected else (describe(turn) or "·") if turn else "–"
+    said = "missed" if not r.detected else (describe(residual) or "·") if residual else "–"
     rest = [100 * r.visib, r.off_axis_deg, 100 * r.box_iou, 100 * r.confidence]
     return [*place, said, f"{r.oracle_rotation_deg:.1f}", *(f"{value:.0f}" for value in rest)]
 
 
-def _turn_rows(counts: Sequence[TurnCounts]) -> str:
-    """A row an object; the most frequent named turns have a colour, the rest count as other turns."""
+def _rotation_rows(counts: Sequence[RotationCounts]) -> str:
+    """A row per object; the most frequent named rotations have a colour, the rest count as other ones."""
     total: Counter[str] = Counter()
     for count in counts:
         total.update({kind: number for kind, number in count.counts.items() if kind not in _KIND_COLOURS})
-    named = [kind for kind, _ in total.most_common(len(_TURN_COLOURS))]
-    colours = {CORRECT: _KIND_COLOURS[CORRECT], NEAR: _KIND_COLOURS[NEAR], **dict(zip(named, _TURN_COLOURS))}
+    named = [kind for kind, _ in total.most_common(len(_ROTATION_COLOURS))]
+    colours = {CORRECT: _KIND_COLOURS[CORRECT], NEAR: _KIND_COLOURS[NEAR], **dict(zip(named, _ROTATION_COLOURS))}
     colours[OTHER] = _KIND_COLOURS[OTHER]
     rows: dict[str, dict[str, int]] = {}
     for count in counts:
         row = rows[count.class_id] = dict.fromkeys(colours, 0)
         for kind, number in count.counts.items():
             row[kind if kind in colours else OTHER] += number
-    return share_rows("How the estimates are turned, instances", rows, colours)
+    return share_rows("Residual rotations of the estimates, instances", rows, colours)
 
 
 def _words(counts: Mapping[str, int]) -> str:

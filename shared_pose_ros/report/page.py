@@ -24,14 +24,14 @@ Section = tuple[str, str, list[str]]  # identifier, heading, markup
 _CORRECTION = "allocentric-to-egocentric correction"
 _QUALITY = 85  # of JPEG
 _WIDEST = 960  # pixels of an embedded picture
-_LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface turns."
+_LEGEND = "Outlines of the CAD: ground truth green, estimate orange, thin lines where the surface bends."
 _LEGEND_ALONE = "Outlines of the CAD in the estimated pose, a colour for each class; beside them class and confidence."
 _STYLE = """
 .side{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}svg{max-width:100%;height:auto;margin:.4em 0}
 nav ul{columns:2;padding-left:1.2em}h2{border-bottom:1px solid var(--line);padding-bottom:.2em;margin-top:1.6em}
 td,th{font-size:13px}th{vertical-align:bottom;max-width:8em}td:first-child{white-space:nowrap}
 h4{margin:.8em 0 0}h4+table,h4+div>table{margin-top:.2em}
-table.instances td:nth-child(7),table.turns :nth-child(4){text-align:left}
+table.instances td:nth-child(7),table.rotations :nth-child(4){text-align:left}
 @media(max-width:700px){nav ul{columns:1}table{display:block;overflow-x:auto}}
 @media print{.side{gap:0 .5em;break-inside:avoid}h2+p{break-after:avoid}.side>svg{width:48%}figure{width:46%}
 h4{break-after:avoid}table{break-inside:avoid}
@@ -73,8 +73,8 @@ def write_report(
     parts = {number: f" (part {number}, protocol {next(iter(group.values())).protocol})" if len(groups) > 1 else ""
              for number, group in enumerate(groups, start=1)}  # fmt: skip
     found: list[Section] = []
-    turns = [_turns(next(iter(group.values())), objects) for group in groups]
-    for (number, part), group, own in zip(parts.items(), groups, turns):
+    found_rotations = [_residuals(next(iter(group.values())), objects) for group in groups]
+    for (number, part), group, own in zip(parts.items(), groups, found_rotations):
         found += [(f"{name}-{number}", text + part, body) for name, text, body in _group_sections(group, objects, own)]
     # Notes tell of problems: nobody should have to look for them.
     found.insert(min(1, len(found)), ("notes", "Notes", [paragraph(note) for note in notes]))
@@ -82,7 +82,7 @@ def write_report(
     for kind, shown in (cases or {}).items():
         found.append((f"cases-{kind}", f"{kind.capitalize()} cases{of_first}", _figures(shown)))
     found.append(("frames", "Poses over the images", _figures(pictures, _LEGEND if evaluations else _LEGEND_ALONE)))
-    for (number, part), group, own in zip(parts.items(), groups, turns):
+    for (number, part), group, own in zip(parts.items(), groups, found_rotations):
         label, first = next(iter(group.items()))
         found.append((f"instances-{number}", f"All instances, {label}{part}", _instances(first, own)))
     filled = [section for section in found if section[2]]
@@ -120,7 +120,7 @@ def _labelled(group: Sequence[Evaluation]) -> dict[str, Evaluation]:
 
 
 def _group_sections(
-    group: Mapping[str, Evaluation], objects: ObjectSet | None, turns: Sequence[Residual | None]
+    group: Mapping[str, Evaluation], objects: ObjectSet | None, rotations: Sequence[Residual | None]
 ) -> list[Section]:
     label, first = next(iter(group.items()))
     several = f", {label}" if len(group) > 1 else ""
@@ -131,18 +131,18 @@ def _group_sections(
     ]
     for number, factor in enumerate(sections.factors(group), start=1):
         found.append((f"factor{number}", f"By {factor.name}", sections.by_factor(group, factor)))
-    turned = failures.confusion(first, turns)
-    found.append(("turns", f"Confused views: how wrong answers are turned{several}", turned))
+    confused = failures.confusion(first, rotations)
+    found.append(("rotations", f"Ambiguous views: residual rotations of wrong estimates{several}", confused))
     found.append(("confidence", "Does confidence mean correctness?", failures.calibration(group)))
     return found
 
 
-def _turns(evaluation: Evaluation, objects: ObjectSet | None) -> list[Residual | None]:
+def _residuals(evaluation: Evaluation, objects: ObjectSet | None) -> list[Residual | None]:
     return residuals(evaluation.instances, objects) if objects else [None] * len(evaluation.instances)
 
 
-def _instances(evaluation: Evaluation, turns: Sequence[Residual | None]) -> list[str]:
-    rows = failures.instance_table(evaluation, turns)
+def _instances(evaluation: Evaluation, rotations: Sequence[Residual | None]) -> list[str]:
+    rows = failures.instance_table(evaluation, rotations)
     return [f"<details><summary>{len(evaluation.instances)} rows, the worst first</summary>{rows}</details>"]
 
 

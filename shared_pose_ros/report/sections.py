@@ -74,8 +74,8 @@ def summary(group: Group, objects: ObjectSet | None) -> list[str]:
     for m in metrics:
         last += [m.text(random.metrics[f"chance_{m.column}"]), "–"]
     for m in metrics:
-        known = m.name == "rotation_deg" and objects
-        recall = random_rotation_recall(first.instances, objects, m.limits) if known else []
+        drawn = objects if m.name == "rotation_deg" else None
+        recall = random_rotation_recall(first.instances, drawn, m.limits) if drawn else []
         last += [percent(share) for share in recall] or ["–"] * len(m.limits)
     lines = [table(heads_of(*heads), rows, last)]
     seen = [{(r.scene_id, r.im_id, r.gt_id) for r in evaluation.instances} for evaluation in group.values()]

@@ -156,9 +156,9 @@ def accuracy_table(systems: Sequence[System], oracle_of: str | None = None) -> T
     )  # fmt: skip
     for m in table_metrics():
         by_system = [[m.shown(r.metrics[m.column]) for r in own] for own in summaries]
-        best = [m.shown(r.metrics[f"oracle_{m.column}"]) for r in best_rows]
-        name = f"{m.title}, {m.summary} {m.shown_unit}".rstrip()
-        rows.append((name, *map(angles, by_system), angles(best), m.text(random.metrics[f"chance_{m.column}"])))
+        oracle = [m.shown(r.metrics[f"oracle_{m.column}"]) for r in best_rows]
+        head = f"{m.title}, {m.summary} {m.shown_unit}".rstrip()
+        rows.append((head, *map(angles, by_system), angles(oracle), m.text(random.metrics[f"chance_{m.column}"])))
         if m.limits:
             within = [spread([r.recalls[m.recall_column][-1] for r in own]) for own in summaries]
             rows.append((m.limit_heads[-1].replace("< ", "under ").replace("> ", "over "), *within, "", ""))
@@ -181,19 +181,19 @@ def cost_table(systems: Sequence[System], machine: str) -> Table:
     Raises:
         ValueError: evaluations of different protocols, or nothing measured.
     """
-    measured = [system for system in systems if system.size and system.timing]
+    measured = [(system, system.size, system.timing) for system in systems if system.size and system.timing]
     if not measured:
         raise ValueError("no system has been timed; measure at least one")
-    _check_same_instances([evaluation for system in measured for evaluation in system.evaluations])
-    first = measured[0]
-    batches = tuple(first.timing.batches)
+    _check_same_instances([evaluation for system, _, _ in measured for evaluation in system.evaluations])
+    first, _, timing = measured[0]
+    batches = tuple(timing.batches)
     heads = (
         "system", f"{first.evaluations[0].score_name} %", *(f"{count} crop{'s'[: count > 1]}, ms" for count in batches),
         f"{IN_SEQUENCE} in sequence, ms", "parameters, million", "without encoder", "file, MB",
         "peak memory, MB", "training samples",
     )  # fmt: skip
-    rows = [_cost_row(system, batches) for system in measured]
-    published = [system.published for system in measured if system.published]
+    rows = [_cost_row(*system, batches) for system in measured]
+    published = [system.published for system, _, _ in measured if system.published]
     rows += [_published_row(name, len(batches)) for name in published]
     notes = [
         f"Evaluation conditions: {first.evaluations[0].protocol_line}.",
@@ -262,7 +262,7 @@ def angles(values: Sequence[float]) -> str:
 
 def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
     """ValueError unless all are of one protocol and scored the same instances."""
-    check_comparable(evaluations)
+    check_comparable([evaluation.protocol_line for evaluation in evaluations])
     first, *others = ({(r.scene_id, r.im_id, r.gt_id) for r in e.instances} for e in evaluations)
     for evaluation, instances in zip(evaluations[1:], others):
         if instances != first:
@@ -273,8 +273,7 @@ def _check_same_instances(evaluations: Sequence[Evaluation]) -> None:
             )
 
 
-def _cost_row(system: System, batches: Sequence[int]) -> tuple[str, ...]:
-    size, timing = system.size, system.timing
+def _cost_row(system: System, size: Size, timing: Timing, batches: Sequence[int]) -> tuple[str, ...]:
     score = spread([summary_row(evaluation).score for evaluation in system.evaluations])
     times = [*(timing.batches[count] for count in batches), timing.in_sequence]
     return (
@@ -295,7 +294,7 @@ def _published_row(name: str, batches: int) -> tuple[str, ...]:
 def _seeds_note(systems: Sequence[System]) -> str:
     counts = {len(system.evaluations) for system in systems}
     if counts == {1}:
-        return "One seed a system: differences of a few per cent mean nothing."
+        return "One seed per system: differences of a few per cent mean nothing."
     return (
         "± is the standard deviation over seeds ("
         + ", ".join(f"{system.name} {len(system.evaluations)}" for system in systems)

@@ -1,4 +1,4 @@
-"""Augmentation of finished crops, batched on the device (METHOD 5a).
+"""Augmentation of finished crops, batched on the device.
 
 Convention: crops are ``(B, 3, S, S)`` float in [0, 1]; every change applies to a sample with its own probability.
 """
@@ -18,7 +18,7 @@ COARSE_CUTOUT = 0.2  # side of a cut-out, fraction of the crop
 
 
 class Draw:
-    """Uniform random numbers from one generator, one row a sample."""
+    """Uniform random numbers from one generator, one row per sample."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator, self.device = count, generator, generator.device
@@ -33,7 +33,7 @@ class Draw:
 
 
 def augment(crops: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Change finished crops in the order of METHOD 5a, add a sensor's noise, compress; the result stays in [0, 1].
+    """Change finished crops in the order of the paper, add a sensor's noise, compress; the result stays in [0, 1].
 
     Args:
         crops: ``(B, 3, S, S)``.
@@ -68,7 +68,7 @@ def augment(crops: Tensor, config: AugmentationConfig, generator: torch.Generato
 
 
 def _colour(draw: Draw, channelwise: float, low: float, high: float) -> Tensor:
-    """A value a sample, or with probability ``channelwise`` one a channel, ``(B, 3, 1, 1)``."""
+    """A value per sample, or with probability ``channelwise`` one per channel, ``(B, 3, 1, 1)``."""
     values = draw.uniform(low, high, 3)
     common = ~draw.chance(channelwise)
     return torch.where(common[:, None], values[:, :1], values)[:, :, None, None]

@@ -37,10 +37,10 @@ def scaled(default: _Value) -> _Value:
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """How training crops are made (METHOD 5a). Ranges are (low, high), uniform; probabilities are in [0, 1]."""
+    """How training crops are made. Ranges are (low, high), uniform; probabilities are in [0, 1]."""
 
     supersample: int = 2  # renders at this multiple of the crop size, then averages: edges as a camera sees them
-    face_budget: int = 2500  # faces an object in the training images; 0 keeps all
+    face_budget: int = 2500  # faces per object in the training images; 0 keeps all
     distance: tuple[float, float] = (0.5, 1.2)  # camera to object, metres
     crop_pad: float = 1.2  # side of the crop over the larger side of the box
     crop_shift: float = 0.05  # detector noise: shift of the crop's centre, fraction of its side, each axis ±
@@ -63,7 +63,7 @@ class SynthesisConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Changes to the finished crop, each with its probability (METHOD 5a; preset ``paper`` has the paper's)."""
+    """Changes to the finished crop, each with its probability; preset ``paper`` has the paper's."""
 
     zoom: float = scaled(0.0)  # enlargement about the centre
     zoom_range: tuple[float, float] = (1.0, 1.2)
@@ -130,7 +130,7 @@ class LossConfig:
     def concentration_at(self, progress: float) -> float:
         """κ of the mixture, geometric from its first to its last value over the warm-up."""
         low, high = self.concentration
-        return low * (high / low) ** min(1.0, progress / max(self.warm_up_end, 1e-9))
+        return float(low * (high / low) ** min(1.0, progress / max(self.warm_up_end, 1e-9)))
 
     def weights(self) -> dict[Schedule, dict[str, float]]:
         """Weights of the loss terms by name, in groups of one schedule."""
@@ -193,7 +193,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """One pre-training of the encoder as a multi-path augmented autoencoder (METHOD 5b)."""
+    """One pre-training of the encoder as a multi-path augmented autoencoder (Sundermeyer et al., CVPR 2020)."""
 
     width: str = "compact"
     crop_size: int = 48
@@ -239,12 +239,16 @@ def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
 
 
-def config_from_dict(values: dict[str, Any], kind: type[Settings] = TrainingConfig) -> Settings:
+def config_from_dict(
+    values: dict[str, Any],
+    kind: type[Settings] = TrainingConfig,  # type: ignore[assignment]
+) -> Settings:
     """Settings of a kind from nested values; raises ValueError on an unknown key or a value of the wrong type."""
-    return _build(kind, _present_names(values), "")
+    built: Settings = _build(kind, _present_names(values), "")
+    return built
 
 
-def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:
+def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Settings:  # type: ignore[assignment]
     """The preset of that name in config/training, or a YAML file; raises ValueError naming what exists.
 
     A file may begin with ``extends: NAME`` and give only what differs from that preset; of several, ``[A, B]``, later
@@ -256,7 +260,7 @@ def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Set
         raise ValueError(f"preset {name_or_path} is no YAML ({error}); correct the file") from error
 
 
-def preset_names(kind: type[Settings] = TrainingConfig) -> list[str]:
+def preset_names(kind: type[TrainingConfig] | type[EncoderConfig] = TrainingConfig) -> list[str]:
     """The presets of a kind in config/training; files ``*_images.yaml`` are parts of both kinds, not presets."""
     names = sorted(path.stem for path in preset_folder().glob("*.yaml") if not path.stem.endswith("_images"))
     return [name for name in names if name.startswith("encoder_") == (kind is EncoderConfig)]

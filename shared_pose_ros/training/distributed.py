@@ -90,7 +90,8 @@ class Loss(nn.Module):
 
     def forward(self, batch: TrainingBatch, progress: float) -> LossTerms:
         """See ``Objective.forward``."""
-        return self.objective(self.learner, batch, progress)
+        terms: LossTerms = self.objective(self.learner, batch, progress)
+        return terms
 
 
 def averaged(loss: Loss, processes: Processes) -> nn.Module:

@@ -1,4 +1,6 @@
-"""Pre-training of the encoder: reconstruct every object, clean and centred, from a disturbed crop (METHOD 5b).
+"""Pre-training of the encoder: reconstruct every object, clean and centred, from a disturbed crop.
+
+It is a multi-path augmented autoencoder (Sundermeyer et al., CVPR 2020).
 
 As in trainer.py, a step's randomness follows from (seed, step) alone, so a resumed run is exactly an uninterrupted one.
 """
@@ -34,7 +36,7 @@ from shared_pose_ros.training.checkpoint import (
     save_checkpoint,
 )
 from shared_pose_ros.training.config import EncoderConfig
-from shared_pose_ros.training.prefetch import made_ahead, step_generator
+from shared_pose_ros.training.prefetch import prefetched, step_generator
 from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.synthesis import AutoencoderBatch, Synthesizer
 from shared_pose_ros.training.trainer import autocast_dtype, learning_rate
@@ -49,7 +51,7 @@ _SMALLEST_TILE = 64  # pixels; smaller crops are enlarged
 
 @dataclass(frozen=True)
 class EncoderProgress:
-    """What the loop reports: steps done and wanted, samples a second, seconds left, the last step's loss."""
+    """What the loop reports: steps done and wanted, samples per second, seconds left, the last step's loss."""
 
     step: int
     steps: int
@@ -59,7 +61,7 @@ class EncoderProgress:
 
 
 class EncoderTrainer:
-    """Trains an encoder and one decoder an object.
+    """Trains an encoder and one decoder per object.
 
     Args:
         objects: the set; a step shows ``images_per_object`` samples of each.
@@ -130,16 +132,16 @@ class EncoderTrainer:
         (self.out / CONFIG_NAME).write_text(json.dumps(self.config.to_dict(), indent=1))
         log = SummaryWriter(str(self.out / "tensorboard"))
         started = saved = time.monotonic()
-        first, samples_a_step = self.step, self.config.images_per_object * len(self.objects)
+        first, samples_per_step = self.step, self.config.images_per_object * len(self.objects)
         deadline = math.inf if time_budget is None else started + time_budget
         try:
-            with contextlib.closing(made_ahead(self._batch, self.step)) as batches:
+            with contextlib.closing(prefetched(self._batch, self.step)) as batches:
                 while self.step < self.config.steps and time.monotonic() < deadline:
                     loss = self._train_step(next(batches))
                     now = time.monotonic()
                     rate = (self.step - first) / (now - started)
                     left = max(0.0, min((self.config.steps - self.step) / rate, deadline - now))
-                    progress = EncoderProgress(self.step, self.config.steps, rate * samples_a_step, left, loss)
+                    progress = EncoderProgress(self.step, self.config.steps, rate * samples_per_step, left, loss)
                     self._log(log, progress)
                     if now - saved > self.config.checkpoint_seconds:
                         self.save()

@@ -1,7 +1,7 @@
 """The losses: the paper's multi-hypothesis depth loss, and the mixture losses that start training from scratch.
 
-Convention: rotations R_m2c ``(B, n, 3, 3)``, depth in normalised mesh units (half the largest extent is 100), the loss
-camera of METHOD 5 (field of view 15°, object at (0, 0, 1000)).
+The paper is Bengtson et al., SITIS 2022. Convention: rotations R_m2c ``(B, n, 3, 3)``, depth in normalised mesh units
+(half the largest extent is 100), the paper's loss camera (field of view 15°, object at (0, 0, 1000)).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def loss_camera(size: int) -> Tensor:
 
 
 def hypothesis_depth_losses(truth: Tensor, hypotheses: Tensor, d_max: float) -> Tensor:
-    """l_i of METHOD 4: mean clipped depth difference over the union of the two silhouettes.
+    """l_i of the paper's depth loss: mean clipped depth difference over the union of the two silhouettes.
 
     Args:
         truth: ``(B, H, W)`` depth, 0 at background.
@@ -47,7 +47,7 @@ def hypothesis_depth_losses(truth: Tensor, hypotheses: Tensor, d_max: float) -> 
 
 
 def depth_loss(losses: Tensor, confidences: Tensor, gamma: float) -> Tensor:
-    """L_d of METHOD 4: Σ_i (w_i·l_i + γ·l_i)/2, confidences not detached.
+    """L_d of the paper: Σ_i (w_i·l_i + γ·l_i)/2, confidences not detached.
 
     Args:
         losses: ``(B, n)``.
@@ -61,7 +61,7 @@ def depth_loss(losses: Tensor, confidences: Tensor, gamma: float) -> Tensor:
 
 
 def diversity_loss(rotations: Tensor) -> Tensor:
-    """L_pose of METHOD 4: mean over pairs of 1 − min(θ_ij, 40°)/40°, which keeps hypotheses apart.
+    """L_pose of the paper: mean over pairs of 1 − min(θ_ij, 40°)/40°, which keeps hypotheses apart.
 
     Args:
         rotations: ``(B, n, 3, 3)``.
@@ -95,7 +95,7 @@ def mixture_losses(rotations: Tensor, logits: Tensor, truth: Tensor, concentrati
         concentration: κ > 0, 1/radian; small blurs the assignment over hypotheses, large is winner-take-all.
 
     Returns:
-        Likelihood term, 0 for a certain and exact prediction and 2 for one turned by 180°, and cross-entropy, ``(B,)``.
+        Likelihood term, 0 for a certain and exact prediction, 2 for one rotated by 180°, and cross-entropy, ``(B,)``.
     """
     # The constant keeps the root's gradient finite at an exact hit; it adds 0.4° there.
     distance = torch.sqrt((rotations - truth[:, None]).square().sum(dim=(-2, -1)) / 2 + 5e-5)

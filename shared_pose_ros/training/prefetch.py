@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ def step_generator(seed: int, step: int, device: torch.device) -> torch.Generato
     return torch.Generator(device).manual_seed(seed * 1_000_000_007 + step)
 
 
-def made_ahead(make: Callable[[int], Batch], first: int) -> Iterator[Batch]:
+def prefetched(make: Callable[[int], Batch], first: int) -> Generator[Batch, None, None]:
     """``make(first)``, ``make(first + 1)``, … without end, each made while the caller works on the one before.
 
     The thread of its own gains time because torch and Warp release the GIL while they compute. Close the iterator

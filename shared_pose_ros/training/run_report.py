@@ -94,7 +94,7 @@ def write_training_report(
         confidence_table(samples),
         "<h2>Samples</h2>",
         paragraph(
-            "A row a validation sample: the crop, the truth, every hypothesis by falling confidence. Under a "
+            "A row per validation sample: the crop, the truth, every hypothesis by falling confidence. Under a "
             "hypothesis stand its confidence and its symmetric rotation error, green below 15°."
         ),
         *(picture(row, name) for name, row in rows.items()),
@@ -126,7 +126,7 @@ def confidence_table(samples: SampleErrors) -> str:
 
 def _facts(facts: RunFacts) -> list[str]:
     config = facts.config
-    rate = "-" if facts.samples_per_second is None else f"{facts.samples_per_second:.0f} samples a second"
+    rate = "-" if facts.samples_per_second is None else f"{facts.samples_per_second:.0f} samples per second"
     done = f"{facts.samples:,} of {config.samples:,}"
     if facts.earlier_samples:
         done += f", after {facts.earlier_samples:,} of earlier trainings"

@@ -5,7 +5,7 @@ Convention: pictures ``(H, W, 3)`` uint8 RGB; rotations R_m2c; meshes normalised
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -90,15 +90,15 @@ def hypothesis_rows(
     index = truth.object_index.repeat_interleave(1 + n)
     views = shaded_views(meshes, index, everything, TILE, rasterizer).reshape(count, 1 + n, TILE, TILE)
     rows = []
-    for number, crop in enumerate(crop_images(truth.crops)):
-        tiles = [tile(crop, class_ids[truth.object_index[number]]), tile(views[number, 0], "truth")]
+    for number, (crop, shown) in enumerate(zip(crop_images(truth.crops), truth.object_index.tolist())):
+        tiles = [tile(crop, class_ids[shown]), tile(views[number, 0], "truth")]
         for view, share, error in zip(views[number, 1:], samples.confidences[number], samples.errors[number]):
             tiles.append(tile(view, f"{share:.2f}  {error:.1f} deg", GREEN if error < CORRECT else ORANGE))
         rows.append(np.concatenate(tiles, axis=1))
     return rows
 
 
-def crop_grid(crops: Sequence[np.ndarray], labels: Sequence[str], columns: int, side: int = TILE) -> np.ndarray:
+def crop_grid(crops: Iterable[np.ndarray], labels: Sequence[str], columns: int, side: int = TILE) -> np.ndarray:
     """Labelled crops, row by row, ``(rows·(side + STRIP), columns·side, 3)``; the last row is filled with black."""
     tiles = [tile(crop, label, side=side) for crop, label in zip(crops, labels)]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
@@ -113,8 +113,8 @@ def object_rows(objects: ObjectSet) -> np.ndarray:
     index = torch.arange(len(objects)).repeat_interleave(VIEWS)
     meshes = pack_meshes([model.normalized() for model in objects])
     tiles = shaded_views(meshes, index, views.repeat(len(objects), 1, 1), LARGE_TILE, make_rasterizer())
-    rows = tiles.reshape(len(objects), VIEWS, LARGE_TILE, LARGE_TILE).transpose(0, 2, 1, 3)
-    rows = rows.reshape(-1, VIEWS * LARGE_TILE)
+    blocks = tiles.reshape(len(objects), VIEWS, LARGE_TILE, LARGE_TILE).transpose(0, 2, 1, 3)
+    rows = blocks.reshape(-1, VIEWS * LARGE_TILE)
     picture = np.repeat(rows[:, :, None], 3, axis=2)
     for row, model in enumerate(objects):
         place = (6, row * LARGE_TILE + 18)

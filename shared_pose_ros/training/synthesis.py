@@ -1,4 +1,4 @@
-"""Training crops from CAD, made in batches on the device (METHOD 5a).
+"""Training crops from CAD, made in batches on the device.
 
 A crop is rendered directly in its own window: the object's box follows from its projected vertices, the window from the
 box with a detector's noise, and the camera matrix from the window. Where an occluder hides a part of the object, the
@@ -55,7 +55,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class AutoencoderBatch:
-    """m samples of each of k objects, object by object (METHOD 5b).
+    """m samples of each of k objects, object by object, for an augmented autoencoder.
 
     Attributes:
         crops: ``(k·m, 3, S, S)`` normalised, the network's input.
@@ -111,7 +111,8 @@ class Synthesizer:
 
         ``difficulty`` scales the disturbances, see ``config.at_difficulty``.
         """
-        settings, augmentation = (at_difficulty(one, difficulty) for one in (self.synthesis, self.augmentation))
+        settings = at_difficulty(self.synthesis, difficulty)
+        augmentation = at_difficulty(self.augmentation, difficulty)
         draw = Draw(count, generator)
         object_index = torch.randint(0, len(self.metres), (count,), generator=generator, device=self.device)
         rotations = random_rotations(count, generator, self.device)
@@ -263,7 +264,7 @@ class Synthesizer:
         )
 
     def _other_parts(self, colour: Tensor, alpha: Tensor, draw: Draw, probability: float) -> tuple[Tensor, Tensor]:
-        """The batch's own renders, dealt to other samples, turned, moved to the crop's rim and scaled."""
+        """The batch's own renders, dealt to other samples, rotated, moved to the crop's rim and scaled."""
         order = torch.randperm(draw.count, generator=draw.generator, device=self.device)
         angle, zoom = draw.uniform(-np.pi, np.pi), draw.uniform(0.6, 1.3)
         direction, reach = draw.uniform(-np.pi, np.pi), draw.uniform(0.6, 1.3)

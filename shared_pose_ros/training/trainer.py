@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.display import display_mesh
@@ -37,7 +36,7 @@ from shared_pose_ros.training.distributed import Loss, Processes, averaged
 from shared_pose_ros.training.incremental import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
-from shared_pose_ros.training.prefetch import made_ahead, step_generator
+from shared_pose_ros.training.prefetch import prefetched, step_generator
 from shared_pose_ros.training.provenance import describe_object, hardware, source_commit
 from shared_pose_ros.training.run_report import REPORT_NAME, RunFacts, write_training_report
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
@@ -92,7 +91,7 @@ class Trainer:
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
-        self.record = {
+        self.record: dict[str, Any] = {
             "preset": preset,
             "commit": source_commit(),
             "objects": [*known, *(describe_object(model) for model in objects)],
@@ -128,8 +127,8 @@ class Trainer:
         self.step = self.earlier_samples = 0
         if resume:
             self._restore()
-        elif start_from is not None or extend is not None:
-            self._start_from(extend.weights if extend else start_from)
+        elif (source := extend.weights if extend else start_from) is not None:
+            self._start_from(source)
         elif encoder is not None:
             load_encoder(encoder, self.network, config.crop_size)
             self.record["encoder_source"] = encoder.source
@@ -172,7 +171,7 @@ class Trainer:
         first_sample, validation, progress = self.samples, None, None
         deadline = math.inf if time_budget is None else started + time_budget
         try:
-            with contextlib.closing(made_ahead(self._batch, self.step)) as batches:
+            with contextlib.closing(prefetched(self._batch, self.step)) as batches:
                 while self._goes_on(deadline):
                     terms = self._train_step(next(batches))
                     validates = leads and self.samples % self.config.validation_every < self.config.batch_size
@@ -235,7 +234,7 @@ class Trainer:
 
     def _train_step(self, batch: TrainingBatch) -> LossTerms:
         train_mode(self.network, self.tuning)
-        terms = self.loss(batch, self.samples / self.config.samples)
+        terms: LossTerms = self.loss(batch, self.samples / self.config.samples)
         if not torch.isfinite(terms.total):
             raise FloatingPointError(
                 f"the loss is {terms.total.item()} at sample {self.samples}; lower learning_rate and --resume"
@@ -258,7 +257,7 @@ class Trainer:
         self._packed_meshes = state.get("display_meshes", b"")
 
     def _display_meshes(self) -> bytes:
-        """For the bundle, packed: made when the first checkpoint needs them, half a second an object."""
+        """For the bundle, packed: made when the first checkpoint needs them, half a second per object."""
         if not self._packed_meshes:
             new = [display_mesh(model.mesh) for model in self.objects]
             self._packed_meshes = pack_meshes([*self._known_meshes, *new])
@@ -293,8 +292,8 @@ def learning_rate(config: TrainingConfig | EncoderConfig, step: int) -> float:
     """Adam's rate at a step.
 
     Schedule "cosine": a linear rise, then a cosine from learning_rate to final_learning_rate at the last step.
-    "one_cycle" (METHOD 5, object-specific networks): from a tenth of learning_rate up to it over 45 % of the training,
-    back over the next 45 %, then down to final_learning_rate.
+    "one_cycle", of the paper's object-specific networks: from a tenth of learning_rate up to it over 45 % of the
+    training, back over the next 45 %, then down to final_learning_rate.
     """
     if isinstance(config, TrainingConfig) and config.schedule == "one_cycle":
         low, high, last = config.learning_rate / 10, config.learning_rate, config.final_learning_rate
@@ -332,8 +331,8 @@ def set_tuning(network: PoseNetwork, tuning: str) -> None:
         parameter.requires_grad_(tuning in ("full", "last_layer"))
 
 
-def train_mode(network: nn.Module, tuning: str) -> None:
-    """Training mode; frozen parts keep their norms in evaluation mode (METHOD 1).
+def train_mode(network: PoseNetwork, tuning: str) -> None:
+    """Training mode; frozen parts keep their norms in evaluation mode, as in the paper.
 
     ``tuning`` is one of TUNINGS, or "rows" where only output rows learn.
     """

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: figures and pictures in TensorBoard, a line a validation in log.jsonl.
+"""The log of a training: figures and pictures in TensorBoard, a line per validation in log.jsonl.
 
 A resumed training goes on in the same log: what a crash left beyond the checkpoint is dropped from log.jsonl and hidden
 from TensorBoard, so every step stands there once.
@@ -33,7 +33,7 @@ PICTURED_SAMPLES = 12  # at most this many a validation: a tenth of a second to 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports: samples done and wanted, rate a second, seconds left, the last losses and validation."""
+    """What the loop reports: samples done and wanted, samples per second, seconds left, last losses and validation."""
 
     samples: int
     total: int
@@ -90,7 +90,7 @@ class TrainingLog:
         validation, samples = progress.validation, progress.samples
         if validation is None or samples <= self.last:
             return
-        values = scalars(progress, learning_rate)
+        values = scalars(progress, validation, learning_rate)
         for name, value in values.items():
             self.writer.add_scalar(name, value, samples)
         for class_id, error in zip(self.class_ids, validation.by_object):
@@ -109,9 +109,9 @@ class TrainingLog:
         self.writer.close()
 
 
-def scalars(progress: Progress, learning_rate: float) -> dict[str, float]:
+def scalars(progress: Progress, validation: ValidationResult, learning_rate: float) -> dict[str, float]:
     """The figures of a validation by their TensorBoard names: losses, speed, rate, errors in degrees."""
-    terms, validation = progress.terms, progress.validation
+    terms = progress.terms
     return {
         "loss/total": terms.total.item(),
         **{f"loss/{name}": value.item() for name, value in terms.parts.items()},

@@ -15,7 +15,7 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 
 CORRECT = 15.0  # degrees: a hypothesis with a smaller error counts as right
-_SYMMETRY_STEP = 0.05  # of continuous symmetries, as bop_toolkit's max_sym_disc_step: 63 rotations a turn
+_SYMMETRY_STEP = 0.05  # of continuous symmetries, as bop_toolkit's max_sym_disc_step: 63 steps per revolution
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ValidationResult:
         oracle_median: error of the best hypothesis.
         recall_15: share of samples with an error under 15°.
         usage: perplexity of the chosen hypothesis' index (1: always the same one; n: all alike).
-        by_object: median error an object, in the network's order; None for one without a sample.
+        by_object: median error per object, in the network's order; None for one without a sample.
         samples: what the figures are made of.
     """
 
@@ -116,8 +116,8 @@ class Validator:
         columns = zip(*((b.crops, b.object_index, b.rotations, b.surface) for b in self.batches))
         crops, object_index, rotations, surface = (torch.cat(column) for column in columns)
         objects = object_index.cpu().numpy()
-        turn = np.array([(objects[:place] == index).sum() for place, index in enumerate(objects)])
-        chosen = np.lexsort((objects, turn))[:limit]
+        order = np.array([(objects[:place] == index).sum() for place, index in enumerate(objects)])
+        chosen = np.lexsort((objects, order))[:limit]
         return chosen, TrainingBatch(crops[chosen], object_index[chosen], rotations[chosen], surface[chosen])
 
     def _errors(self, rotations: Tensor, truth: Tensor, object_index: Tensor) -> Tensor:

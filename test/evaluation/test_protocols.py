@@ -1,7 +1,6 @@
 """Named protocols: tolerances, which instances they score, what their line says."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,7 +101,7 @@ def test_a_line_is_taken_apart_into_its_fields():
 
 def test_figures_of_one_protocol_may_be_compared():
     check_comparable([])
-    check_comparable([some_line(), SimpleNamespace(protocol_line=some_line())])
+    check_comparable([some_line(), some_line()])
     both = [some_line(corrected=True), some_line(corrected=False)]
     check_comparable(both, may_differ=["allocentric-to-egocentric correction"])
     with pytest.raises(ValueError, match=r"differ in allocentric-to-egocentric correction \(on / off\); evaluate all"):

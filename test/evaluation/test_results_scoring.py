@@ -184,7 +184,7 @@ def test_the_command_writes_what_it_prints(root, tmp_path, capsys):
         "| all targets | 4 | 100.0 | 100.0 | 100.0 | 100.0 |" in printed
         and "| random-rotation baseline, all targets | 4 |" in printed
     )
-    assert "time an image: 0.250 s" in printed
+    assert "time per image: 0.250 s" in printed
     found = json.loads(out.read_text())
     assert found["protocol_line"] in printed and found["results"] == path.name
     assert found["average_recalls"]["total"]["AR"] == 1.0 and found["chance"]["total"]["AR_VSD"] < 1.0

@@ -117,7 +117,7 @@ def test_case_pictures_show_the_crop_and_both_outlines(evaluation, dataset, scor
         assert drawn_pixels(drawn, TRUTH_COLOUR).sum() > 100 and drawn_pixels(drawn, ESTIMATE_COLOUR).sum() > 100
         unlined = (plain == drawn).all(axis=-1)
         assert 0.5 < unlined.mean() < 0.99
-        assert "rotation error 90° (quarter turn about z, axis (0.0, 0.0, " in picture.caption
+        assert "rotation error 90° (90° about z, axis (0.0, 0.0, " in picture.caption
     one_frame = {key: frame for key, frame in dataset_frames(dataset).items() if key == (1, 0)}
     assert sum(map(len, case_pictures(evaluation, one_frame, scorer).values())) == 2
     assert sum(map(len, case_pictures(evaluation, {}, scorer).values())) == 0

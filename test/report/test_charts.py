@@ -62,7 +62,7 @@ def test_shares_divide_the_row_by_their_counts():
 
 
 def test_a_long_legend_takes_more_rows_within_the_picture():
-    colours = {f"quarter turn about {number}": "#111111" for number in range(9)}
+    colours = {f"90° about {number}": "#111111" for number in range(9)}
     svg = ElementTree.fromstring(share_rows("t", {"a": dict.fromkeys(colours, 1)}, colours))
     names = [text for text in svg.iter("text") if text.text in colours]
     assert len(names) == 9 and len({text.get("y") for text in names}) >= 3

@@ -27,28 +27,28 @@ def flipped():
     return evaluation(results=(*results, turned("1", [0, 1, 0], 4.0)))
 
 
-def test_the_reader_sees_what_is_turned_upside_down(flipped):
+def test_the_reader_sees_what_is_upside_down(flipped):
     markup = confusion(flipped, residuals(flipped.instances, objects()))
     (table,) = cells(markup)
     assert table == [
-        ["object", "instances", "correct", "how the others are turned", "their median error °"],
+        ["object", "instances", "correct", "residual rotations of the others", "their median error °"],
         ["1", "1", "1", "–", "–"],
-        ["2", "8", "1", "half turn about x 6, near miss 1", "180"],
+        ["2", "8", "1", "180° about x 6, near miss 1", "180"],
     ]
-    assert "2: half turn about x 6 of 8" in pointed(markup)
+    assert "2: 180° about x 6 of 8" in pointed(markup)
     assert confusion(flipped, [None] * 9) == []
 
 
-def test_rare_turns_share_a_colour_but_keep_their_names():
+def test_rare_rotations_share_a_colour_but_keep_their_names():
     axes = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, -1, 0])
     results = [turned("2", axis, 180.0) for number, axis in enumerate(axes) for _ in range(9 - number)]
     markup = confusion(evaluation(results=tuple(results)), residuals(results, objects()))
     total = sum(9 - number for number in range(7))
-    assert f"2: half turn about x 9 of {total}" in pointed(markup)
-    assert f"2: other turn 7 of {total}" in pointed(markup)  # 4 + 3, the sixth and the seventh
-    assert "half turn about x−y 3" in cells(markup)[0][1][3]
+    assert f"2: 180° about x 9 of {total}" in pointed(markup)
+    assert f"2: other rotation 7 of {total}" in pointed(markup)  # 4 + 3, the sixth and the seventh
+    assert "180° about x−y 3" in cells(markup)[0][1][3]
     legend = [text.text for text in parsed(markup).iter("text")]
-    assert "half turn about x+z" in legend and "half turn about y+z" not in legend
+    assert "180° about x+z" in legend and "180° about y+z" not in legend
 
 
 def test_calibration_names_what_correct_means_and_counts_every_bin():
@@ -73,7 +73,7 @@ def test_every_instance_has_a_row_the_worst_first(flipped):
     assert len(rows) == 10 and len(heads) == len(rows[0])
     found = dict(zip(heads, rows[0]))
     assert (found["object"], found["scene"], found["AR_VSD %"], found["rotation error °"]) == ("2", "7", "10", "170.0")
-    assert found["turn"] == "half turn about y, axis (0.0, 1.0, 0.0)" and found["confidence %"] == "25"
+    assert found["residual rotation"] == "180° about y, axis (0.0, 1.0, 0.0)" and found["confidence %"] == "25"
     assert rows[-1][6] == "·"
     lost = [dataclasses.replace(worst, detected=False)]
     assert residuals(lost, objects()) == [None]

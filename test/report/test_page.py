@@ -86,7 +86,7 @@ def scorer():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, scorer):
-    """A report of two settings, some boxes not the true ones, object 1 turned by a quarter."""
+    """A report of two settings, some boxes not the true ones, object 1 rotated by 90°."""
     folder = tmp_path_factory.mktemp("report")
     write_dataset(folder / "data", scorer)
     dataset = load_bop(folder / "data")
@@ -113,7 +113,7 @@ def test_the_page_is_whole_and_has_every_section(report):
     assert links == [
         *("Summary", "Notes", "By object", "Recall over the threshold", "By visible share"),
         *("By angle off the optical axis", "By overlap of the given and the true box (IoU)"),
-        "Confused views: how wrong answers are turned, corrected",
+        "Ambiguous views: residual rotations of wrong estimates, corrected",
         *("Does confidence mean correctness?", "Worst cases, corrected", "Median cases, corrected"),
         *("Best cases, corrected", "Poses over the images"),
         "All instances, corrected",
@@ -121,7 +121,7 @@ def test_the_page_is_whole_and_has_every_section(report):
     assert len(list(page.iter("img"))) == 3 + 2
     text = "".join(page.itertext())
     assert text.count("protocol paper; data") == 2 and "latency 3 ms" in text
-    assert "quarter turn about z 2" in text and "ground truth green, estimate orange" in text
+    assert "90° about z 2" in text and "ground truth green, estimate orange" in text
 
 
 # Run in the page when all is loaded: what the browser made of it replaces the page's content.

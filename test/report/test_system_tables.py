@@ -47,7 +47,7 @@ def test_cells_are_means_over_seeds_with_their_deviation():
 def test_one_seed_is_said_to_mean_little():
     single = [dataclasses.replace(system, evaluations=system.evaluations[:1]) for system in systems()]
     assert "±" not in accuracy_table(single).markdown()
-    assert "One seed a system" in accuracy_table(single).notes[1]
+    assert "One seed per system" in accuracy_table(single).notes[1]
 
 
 def test_different_protocols_never_share_a_table():

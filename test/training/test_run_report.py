@@ -71,7 +71,7 @@ def test_the_report_of_a_training_has_its_facts(report, tiny_run):
         "48 of 48",
         "2 photographs of",
         state["commit"],
-        "samples a second",
+        "samples per second",
         "threads",
     ):
         assert fact in text, fact
@@ -111,7 +111,7 @@ def test_a_time_budget_writes_a_report_too(tmp_path, photographs):
 def test_facts_and_changed_settings(tmp_path):
     page = page_of(write_training_report(tmp_path / "r.html", FACTS, [], SAMPLES, {}))
     words = " ".join(page.itertext())
-    for fact in ("a<b, none, c", "4,000 of 5,000, after 1,000 of earlier", "123 samples a second", "abc123", "how."):
+    for fact in ("a<b, none, c", "4,000 of 5,000, after 1,000 of earlier", "123 samples per second", "abc123", "how."):
         assert fact in words, fact
     settings = {row[0].text: (row[1].text, row[2].text) for row in page.iter("tr") if len(row) == 3}
     assert settings["seed"] == ("0", "7") and settings["samples"] == (str(load_preset("compact").samples), "5000")

@@ -82,7 +82,7 @@ def test_a_detectors_noise_moves_and_scales_the_window_within_its_limits(photogr
 
 
 def test_the_rotation_is_the_one_that_is_rendered(photographs):
-    # The slow z-buffer draws the object at the returned rotation into the window of METHOD 5a: silhouettes must agree,
+    # The slow z-buffer draws the object at the returned rotation into the window of the crop: silhouettes must agree,
     # and the surface target must be the model points that it sees.
     objects, made = tiny_objects(), batch(make(photographs), 6)
     for row, (index, rotation) in enumerate(zip(made.object_index.tolist(), made.rotations.numpy())):

@@ -205,7 +205,7 @@ def test_learning_rate_rises_and_falls_to_its_last_value():
     assert all(later < earlier for earlier, later in zip(rates[10:], rates[11:]))
     constant = dataclasses.replace(config, final_learning_rate=1e-3, warmup_steps=1)
     assert {learning_rate(constant, step) for step in (0, 50, 100)} == {1e-3}
-    # METHOD 5: 5e-4 -> 5e-3 (45 %) -> 5e-4 (45 %) -> 5e-6.
+    # The paper's: 5e-4 -> 5e-3 (45 %) -> 5e-4 (45 %) -> 5e-6.
     cycle = dataclasses.replace(config, schedule="one_cycle", learning_rate=5e-3, final_learning_rate=5e-6)
     rates = [learning_rate(cycle, step) for step in (0, 45, 90, 100)]
     assert rates == pytest.approx([5e-4, 5e-3, 5e-4, 5e-6])
