@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from shared_pose_ros.drawing import draw_estimates
     from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
     from shared_pose_ros.evaluation.bop import load_bop
-    from shared_pose_ros.evaluation.instance_scoring import evaluate_bundle
+    from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
     from shared_pose_ros.evaluation.pose_scorer import PoseScorer
     from shared_pose_ros.meshes.object_set import ObjectSet
     from shared_pose_ros.training.config import TrainingConfig
@@ -73,7 +73,7 @@ _HOMES = {
     "Trainer": "training.trainer",
     "TrainingConfig": "training.config",
     "draw_estimates": "drawing",
-    "evaluate_bundle": "evaluation.instance_scoring",
+    "evaluate_bundle": "evaluation.bundle_evaluation",
     "load_bop": "evaluation.bop",
 }
 
