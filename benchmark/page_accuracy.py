@@ -7,7 +7,8 @@ from typing import Any
 
 from page_text import rotations, table
 
-from shared_pose_ros.report.system_tables import PUBLISHED, angles, percent, spread
+from shared_pose_ros.evaluation.result_tables import percent
+from shared_pose_ros.report.system_tables import PUBLISHED, angles, spread
 
 BASELINE = "random rotations"
 """What the pages call the random-rotation baseline, `chance` in the results."""

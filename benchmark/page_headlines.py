@@ -8,7 +8,8 @@ from typing import Any
 from page_accuracy import BASELINE, SYSTEMS, THIRTY, corrected
 from page_text import digits, rotations, table
 
-from shared_pose_ros.report.system_tables import PUBLISHED, percent
+from shared_pose_ros.evaluation.result_tables import percent
+from shared_pose_ros.report.system_tables import PUBLISHED
 
 OURS = "this package"
 FIGURES = "/docs/benchmarks"

@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from shared_pose_ros.estimator import PoseEstimate
 from shared_pose_ros.evaluation.bop import SceneImage, write_bop_scene
+from shared_pose_ros.evaluation.metrics import Comparison, nearest_points, support_points
 from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries, rotation_about
@@ -19,6 +21,16 @@ def turn(axis, degrees):
     """Rotation (3, 3) about an axis through the origin."""
     unit = np.array(axis, dtype=float) / np.linalg.norm(axis)
     return rotation_about(unit, np.radians([degrees]), np.zeros(3))[0, :3, :3]
+
+
+def compared(rotation, translation, rotation_truth, translation_truth, points, symmetries=None, camera=CAMERA):
+    """A Comparison of N poses; tensors or arrays."""
+    poses = (rotation, translation, rotation_truth, translation_truth)
+    symmetries = np.eye(4)[None] if symmetries is None else symmetries
+    tensors = [torch.as_tensor(values).double() for values in (*poses, camera, points, symmetries)]
+    *poses, camera, points, symmetries = tensors
+    outline, nearest = support_points(points), lambda: nearest_points(points)
+    return Comparison(*poses, camera, SIZE[1], None, points, symmetries, outline, nearest)
 
 
 def box_mesh(width, height, depth, offset=(0.0, 0.0, 0.0)):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,29 +20,6 @@ if TYPE_CHECKING:
     from shared_pose_ros.training.config import Settings
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-class _OldOption(argparse.Action):
-    """Takes an option's value under its old name, with a warning."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, present: argparse.Action, **declared: Any) -> None:
-        super().__init__(option_strings, dest, **declared)
-        self.present = present
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        name = self.present.option_strings[0]
-        print(f"warning: {option_string} is now called {name}; use that, the old name will go", file=sys.stderr)
-        setattr(namespace, self.dest, values)
-
-
-def add_renamed(parser: argparse.ArgumentParser, old: str, present: argparse.Action) -> None:
-    """Take ``old`` as another name of an option for one release, without a word in the help."""
-    added = parser.add_argument(
-        old, action=_OldOption, present=present, dest=present.dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
-    added.type, added.choices = present.type, present.choices
 
 
 def add_object_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_object_arguments, add_renamed, load_objects
+from shared_pose_ros.cli.common import add_object_arguments, load_objects
 from shared_pose_ros.scenes.bop_export import render_bop, settings_for
 from shared_pose_ros.scenes.clutter import SceneSettings
 
@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_object_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="the dataset's root, made where it is missing")
     parser.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    scenes = parser.add_argument("--scenes", type=int, default=5, help="clutter scenes (default: 5)")
-    add_renamed(parser, "--heaps", scenes)
+    parser.add_argument("--scenes", type=int, default=5, help="clutter scenes (default: 5)")
     parser.add_argument("--views", type=int, default=_DEFAULTS.views, help="images of each (default: %(default)s)")
     parts = "parts in a scene (default: 6-10)"
     parser.add_argument("--parts", type=_range, default=_DEFAULTS.parts, metavar="MIN-MAX", help=parts)

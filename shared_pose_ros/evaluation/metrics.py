@@ -9,12 +9,14 @@ torch tensors and compute in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, rotation_angle
+from shared_pose_ros.meshes.object_set import ObjectModel
 from shared_pose_ros.meshes.symmetries import Symmetries
 
 _SUPPORT_DIRECTIONS = 256
@@ -92,88 +94,73 @@ def vsd(
     return torch.where(union[:, None] > 0, error, 1.0)
 
 
-def mssd(
-    rotation: Tensor,
-    translation: Tensor,
-    rotation_truth: Tensor,
-    translation_truth: Tensor,
-    points: Tensor,
-    symmetries: Tensor,
-    outline: Tensor | None = None,
-) -> Tensor:
-    """Maximum symmetry-aware surface distance: min over symmetries S of max over points of |P x − P_gt S x|.
+NearestPoints = Callable[[Tensor], Tensor]
 
-    Args:
+
+@dataclass(frozen=True)
+class Comparison:
+    """N poses of an instance beside its annotation.
+
+    Attributes:
         rotation: estimates ``(N, 3, 3)``.
-        translation: ``(N, 3)`` metres.
+        translation: ``(N, 3)``.
         rotation_truth: ``(3, 3)``.
-        translation_truth: ``(3,)`` metres.
-        points: the model's vertices ``(P, 3)``, metres.
-        symmetries: transforms ``(S, 4, 4)`` with the identity, metres (``Symmetries.transforms``).
-        outline: ``support_points(points)`` if at hand: it saves time and changes nothing.
-
-    Returns:
-        ``(N,)`` metres.
-    """
-    truth = _symmetric_truths(rotation_truth, translation_truth, symmetries)
-    return _least_greatest_distance(rotation, translation, truth, points, outline, lambda x: x)
-
-
-def mspd(
-    rotation: Tensor,
-    translation: Tensor,
-    rotation_truth: Tensor,
-    translation_truth: Tensor,
-    camera: Tensor,
-    points: Tensor,
-    symmetries: Tensor,
-    outline: Tensor | None = None,
-) -> Tensor:
-    """Maximum symmetry-aware projection distance: as ``mssd``, measured between projections.
-
-    Args:
-        rotation: estimates ``(N, 3, 3)``.
-        translation: ``(N, 3)`` metres.
-        rotation_truth: ``(3, 3)``.
-        translation_truth: ``(3,)`` metres.
+        translation_truth: ``(3,)``.
         camera: K ``(3, 3)``.
-        points: the model's vertices ``(P, 3)``, metres.
-        symmetries: transforms ``(S, 4, 4)`` with the identity, metres.
-        outline: as in ``mssd``.
-
-    Returns:
-        ``(N,)`` pixels.
+        width: of the image.
+        model: the object.
+        points: of its surface ``(P, 3)``.
+        symmetries: transforms ``(S, 4, 4)`` with the identity.
+        outline: ``support_points`` of the points.
+        nearest: gives ``nearest_points`` of the points, made at the first call.
     """
-    truth = _symmetric_truths(rotation_truth, translation_truth, symmetries)
-    k = camera.double()
+
+    rotation: Tensor
+    translation: Tensor
+    rotation_truth: Tensor
+    translation_truth: Tensor
+    camera: Tensor
+    width: float
+    model: ObjectModel
+    points: Tensor
+    symmetries: Tensor
+    outline: Tensor
+    nearest: Callable[[], NearestPoints]
+
+    def chosen(self, places: Sequence[int]) -> Comparison:
+        """Some of the N poses."""
+        return replace(self, rotation=self.rotation[places], translation=self.translation[places])
+
+
+def mssd(seen: Comparison) -> Tensor:
+    """Maximum symmetry-aware surface distance: min over symmetries S of max over points of |P x − P_gt S x|, metres."""
+    return _least_greatest_distance(seen, lambda x: x)
+
+
+def mspd(seen: Comparison) -> Tensor:
+    """Maximum symmetry-aware projection distance: as ``mssd``, measured between projections, pixels."""
 
     def project(x: Tensor) -> Tensor:
-        image = x @ k.mT
+        image = x @ seen.camera.mT
         return image[..., :2] / image[..., 2:]
 
-    return _least_greatest_distance(rotation, translation, truth, points, outline, project)
+    return _least_greatest_distance(seen, project)
 
 
-def add(
-    rotation: Tensor, translation: Tensor, rotation_truth: Tensor, translation_truth: Tensor, points: Tensor
-) -> Tensor:
-    """Average distance of the model's points, ADD: mean over points of |P x − P_gt x|; blind to symmetries.
+def add(seen: Comparison) -> Tensor:
+    """Average distance of the model's points, ADD: mean over points of |P x − P_gt x|; blind to symmetries. Metres."""
+    apart = seen.points @ (seen.rotation - seen.rotation_truth).mT
+    return (apart + (seen.translation - seen.translation_truth)[:, None]).norm(dim=-1).mean(dim=-1)
 
-    Args:
-        rotation: estimates ``(N, 3, 3)``.
-        translation: ``(N, 3)`` metres.
-        rotation_truth: ``(3, 3)``.
-        translation_truth: ``(3,)`` metres.
-        points: the model's vertices ``(P, 3)``, metres.
 
-    Returns:
-        ``(N,)`` metres.
+def adi(seen: Comparison) -> Tensor:
+    """Average distance to the nearest point, ADI or ADD-S: mean over x of the least |P y − P_gt x| over y, metres.
+
+    The nearest point is looked for in the model's frame, where all estimates share one search tree.
     """
-    apart = points.double() @ (rotation - rotation_truth).double().mT
-    return (apart + (translation - translation_truth).double()[:, None]).norm(dim=-1).mean(dim=-1)
-
-
-NearestPoints = Callable[[Tensor], Tensor]
+    truth = seen.points @ seen.rotation_truth.mT + seen.translation_truth
+    local = (truth - seen.translation[:, None]) @ seen.rotation
+    return seen.nearest()(local.reshape(-1, 3)).reshape(len(local), -1).mean(dim=-1)
 
 
 def nearest_points(points: Tensor) -> NearestPoints:
@@ -186,36 +173,6 @@ def nearest_points(points: Tensor) -> NearestPoints:
         return torch.from_numpy(tree.query(queries.cpu().numpy())[0]).to(queries.device)
 
     return distance
-
-
-def adi(
-    rotation: Tensor,
-    translation: Tensor,
-    rotation_truth: Tensor,
-    translation_truth: Tensor,
-    points: Tensor,
-    nearest: NearestPoints | None = None,
-) -> Tensor:
-    """Average distance to the nearest point, ADI or ADD-S: mean over points x of the least |P y − P_gt x| over y.
-
-    The nearest point is looked for in the model's frame, where all estimates share one search tree.
-
-    Args:
-        rotation: estimates ``(N, 3, 3)``.
-        translation: ``(N, 3)`` metres.
-        rotation_truth: ``(3, 3)``.
-        translation_truth: ``(3,)`` metres.
-        points: the model's vertices ``(P, 3)``, metres.
-        nearest: ``nearest_points(points)`` if at hand.
-
-    Returns:
-        ``(N,)`` metres.
-    """
-    points = points.double()
-    nearest = nearest or nearest_points(points)
-    truth = points @ rotation_truth.double().mT + translation_truth.double()
-    seen = (truth - translation.double()[:, None]) @ rotation.double()
-    return nearest(seen.reshape(-1, 3)).reshape(len(rotation), -1).mean(dim=-1)
 
 
 def symmetric_rotation_error(rotation: Tensor, rotation_truth: Tensor, symmetries: Symmetries) -> Tensor:
@@ -287,31 +244,18 @@ def support_points(points: Tensor) -> Tensor:
     return points[(points @ directions.mT).argmax(dim=0).unique()]
 
 
-def _symmetric_truths(rotation: Tensor, translation: Tensor, symmetries: Tensor) -> tuple[Tensor, Tensor]:
-    """The true pose after each symmetry: rotations ``(S, 3, 3)`` and translations ``(S, 1, 3)``."""
-    rotation, symmetries = rotation.double(), symmetries.double()
-    return rotation @ symmetries[:, :3, :3], (symmetries[:, :3, 3] @ rotation.mT + translation.double())[:, None]
-
-
-def _least_greatest_distance(
-    rotation: Tensor,
-    translation: Tensor,
-    truth: tuple[Tensor, Tensor],
-    points: Tensor,
-    outline: Tensor | None,
-    image_of: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Least over symmetries of the greatest distance over points: exact, but all points are seldom looked at.
+def _least_greatest_distance(seen: Comparison, image_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Least over symmetries of the greatest distance over points ``(N,)``: exact, but few points are looked at.
 
     The greatest distance over a few points bounds that over all from below. Symmetries are tried from the lowest bound
     up, until no bound is below the best value found.
     """
-    points = points.double()
-    outline = support_points(points) if outline is None else outline
-    rotated, shifted = truth
+    points, outline = seen.points, seen.outline
+    rotated = seen.rotation_truth @ seen.symmetries[:, :3, :3]
+    shifted = (seen.symmetries[:, :3, 3] @ seen.rotation_truth.mT + seen.translation_truth)[:, None]
     outline_truth = image_of(outline @ rotated.mT + shifted)
     errors = []
-    for r, t in zip(rotation.double(), translation.double()):
+    for r, t in zip(seen.rotation, seen.translation):
         bounds = (image_of(outline @ r.mT + t) - outline_truth).norm(dim=-1).amax(dim=-1)
         estimate = image_of(points @ r.mT + t)
         best = torch.full((), torch.inf, dtype=torch.float64, device=points.device)

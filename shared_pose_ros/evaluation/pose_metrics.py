@@ -7,13 +7,13 @@ random rotations: it has columns in every table, beside those of the best hypoth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from shared_pose_ros.evaluation.metrics import NearestPoints, add, adi, mspd, mssd, symmetric_rotation_error
+from shared_pose_ros.evaluation.metrics import Comparison, add, adi, mspd, mssd, symmetric_rotation_error
 from shared_pose_ros.meshes.object_set import ObjectModel
 
 # Bit for bit the thresholds of bop_toolkit, np.arange(0.05, 0.51, 0.05): VSD errors are ratios of small numbers, and
@@ -21,46 +21,6 @@ from shared_pose_ros.meshes.object_set import ObjectModel
 STEPS = tuple(0.05 + 0.05 * i for i in range(10))
 # BOP's MSPD thresholds hold for images 640 pixels wide.
 MSPD_WIDTH = 640.0
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """N poses of an instance beside its annotation.
-
-    Attributes:
-        rotation: estimates ``(N, 3, 3)``.
-        translation: ``(N, 3)``.
-        rotation_truth: ``(3, 3)``.
-        translation_truth: ``(3,)``.
-        camera: K ``(3, 3)``.
-        width: of the image.
-        model: the object.
-        points: of its surface ``(P, 3)``.
-        symmetries: transforms ``(S, 4, 4)`` with the identity.
-        outline: ``metrics.support_points`` of the points.
-        nearest: gives ``metrics.nearest_points`` of the points, made at the first call.
-    """
-
-    rotation: Tensor
-    translation: Tensor
-    rotation_truth: Tensor
-    translation_truth: Tensor
-    camera: Tensor
-    width: float
-    model: ObjectModel
-    points: Tensor
-    symmetries: Tensor
-    outline: Tensor
-    nearest: Callable[[], NearestPoints]
-
-    @property
-    def poses(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rotations and translations, estimated and true, in the order of the arguments of ``metrics``."""
-        return self.rotation, self.translation, self.rotation_truth, self.translation_truth
-
-    def chosen(self, places: Sequence[int]) -> Comparison:
-        """Some of the N poses."""
-        return replace(self, rotation=self.rotation[places], translation=self.translation[places])
 
 
 @dataclass(frozen=True)
@@ -118,9 +78,10 @@ class PoseMetric:
 
     @property
     def limit_heads(self) -> list[str]:
-        """Heads of the columns of shares, such as "< 5° %"."""
-        sign, gap = ">" if self.larger_is_better else "<", "" if self.unit == "°" else " "
-        return [f"{sign} {f'{self.shown(limit):g}{gap}{self.shown_unit}'.rstrip()} %" for limit in self.limits]
+        """Heads of the columns of shares: "< 5° %", or "tilt < 5° %" of others than the rotation error."""
+        sign, gap = ">" if self.larger_is_better else "<", "" if self.unit in ("°", "") else " "
+        title = "" if self.columns else f"{self.title} "
+        return [f"{title}{sign} {self.shown(limit):g}{gap}{self.shown_unit} %" for limit in self.limits]
 
     def shown(self, value: float) -> float:
         """A value in the unit of tables."""
@@ -151,7 +112,7 @@ METRICS: dict[str, PoseMetric] = {
             name="mssd",
             title="MSSD",
             unit="m",
-            error=lambda seen: mssd(*seen.poses, seen.points, seen.symmetries, seen.outline),
+            error=mssd,
             worst=lambda model, width: model.diameter,
             thresholds=STEPS,
             scaled=lambda values, seen: values / seen.model.diameter,
@@ -160,7 +121,7 @@ METRICS: dict[str, PoseMetric] = {
             name="mspd",
             title="MSPD",
             unit="px",
-            error=lambda seen: mspd(*seen.poses, seen.camera, seen.points, seen.symmetries, seen.outline),
+            error=mspd,
             worst=lambda model, width: width,
             thresholds=tuple(100.0 * step for step in STEPS),
             scaled=lambda values, seen: values * (MSPD_WIDTH / seen.width),
@@ -179,7 +140,7 @@ METRICS: dict[str, PoseMetric] = {
             name="add",
             title="ADD",
             unit="m",
-            error=lambda seen: add(*seen.poses, seen.points),
+            error=add,
             worst=lambda model, width: model.diameter,
             on_request=True,
         ),
@@ -187,7 +148,7 @@ METRICS: dict[str, PoseMetric] = {
             name="adi",
             title="ADI",
             unit="m",
-            error=lambda seen: adi(*seen.poses, seen.points, seen.nearest()),
+            error=adi,
             worst=lambda model, width: model.diameter,
             on_request=True,
         ),

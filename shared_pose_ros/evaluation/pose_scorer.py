@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared_pose_ros.evaluation.bop import Instance
-from shared_pose_ros.evaluation.metrics import NearestPoints, nearest_points, recall, support_points, vsd
-from shared_pose_ros.evaluation.pose_metrics import METRICS, Comparison
+from shared_pose_ros.evaluation.metrics import Comparison, NearestPoints, nearest_points, recall, support_points, vsd
+from shared_pose_ros.evaluation.pose_metrics import METRICS
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet

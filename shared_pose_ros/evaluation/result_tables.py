@@ -7,6 +7,7 @@ best of the hypotheses reach.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -56,6 +57,11 @@ class ObjectRow:
         return self.metrics["chance_rotation_error_deg_median"]
 
 
+def percent(share: float) -> str:
+    """A share in 0…1 as per cent with a decimal, – for NaN."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
 def object_rows(evaluation: Evaluation) -> list[ObjectRow]:
     """One row per object, numbers in numeric order and then names."""
     by_class: dict[str, list[InstanceResult]] = {}
@@ -83,7 +89,7 @@ def markdown_table(evaluation: Evaluation) -> str:
     rows = [*object_rows(evaluation), summary_row(evaluation)]
     notes = [
         f"System: {evaluation.system}. Evaluation conditions: {evaluation.protocol_line}.",
-        f"Instances left out: {_left_out(evaluation.skipped)}. Baseline: random rotations. Angles are medians; the "
+        f"Instances left out: {left_out(evaluation.skipped)}. Baseline: random rotations. Angles are medians; the "
         f"last row's {name} is the unweighted mean over objects, its angles and recalls are over all instances.",
     ]
     return "\n".join([*_table(header, [_cells(row) for row in rows]), "", *notes]) + "\n"
@@ -121,8 +127,8 @@ def scoring_table(scoring: Scoring) -> str:
 
     objects = [(str(n), scoring.recalls.targets[n], recalls) for n, recalls in scoring.recalls.objects.items()]
     listed = [*objects, *rows(scoring.recalls, ""), *rows(scoring.chance, f"{BASELINE}, ")]
-    cells = [[name, str(count), *(_percent(recalls[m]) for m in metrics)] for name, count, recalls in listed]
-    notes = [f"Evaluation conditions: {scoring.protocol_line}.", f"Left out: {_left_out(scoring.left_out)}."]
+    cells = [[name, str(count), *(percent(recalls[m]) for m in metrics)] for name, count, recalls in listed]
+    notes = [f"Evaluation conditions: {scoring.protocol_line}.", f"Left out: {left_out(scoring.left_out)}."]
     return "\n".join([*_table(["object", "targets", *(f"{metric} %" for metric in metrics)], cells), "", *notes])
 
 
@@ -156,15 +162,12 @@ def _cells(row: ObjectRow) -> list[str]:
         return [m.text(row.metrics[source + m.column]) for m in table_metrics()]
 
     shares = [share for m in table_metrics() if m.limits for share in row.recalls[m.recall_column]]
-    cells = [row.class_id, str(row.instances), _percent(row.score), *values(""), *map(_percent, shares)]
-    return [*cells, _percent(row.chance_score), *values("chance_"), _percent(row.oracle_score), *values("oracle_")]
+    cells = [row.class_id, str(row.instances), percent(row.score), *values(""), *map(percent, shares)]
+    return [*cells, percent(row.chance_score), *values("chance_"), percent(row.oracle_score), *values("oracle_")]
 
 
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.1f}"
-
-
-def _left_out(counts: Mapping[str, int]) -> str:
+def left_out(counts: Mapping[str, int]) -> str:
+    """What was left out, by reason, in words."""
     return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "none"
 
 

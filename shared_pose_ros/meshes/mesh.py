@@ -61,13 +61,6 @@ class Mesh:
         """Centre of the bounding box, ``(3,)`` metres, CAD frame."""
         return np.asarray(self.bounds.mean(axis=0))
 
-    def face_normals(self) -> NDArray[np.float64]:
-        """Unit normals of the faces, ``(F, 3)``; zero for a face without area."""
-        corners = self.vertices.astype(np.float64)[self.faces]
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        length = np.linalg.norm(cross, axis=1, keepdims=True)
-        return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
-
 
 def metres_per_unit(unit: str | float) -> float:
     """Length of one file unit in metres.

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult
 from shared_pose_ros.evaluation.pose_metrics import table_metrics
-from shared_pose_ros.evaluation.result_tables import object_rows
+from shared_pose_ros.evaluation.result_tables import object_rows, percent
 from shared_pose_ros.html_page import paragraph, table
 from shared_pose_ros.plots import FAINT, curves
 from shared_pose_ros.report.calibration import ConfidenceBin, acceptances, calibration_error, confidence_bins
@@ -31,7 +31,7 @@ from shared_pose_ros.report.residual_rotations import (
     probability_of_an_axis,
     rotation_counts,
 )
-from shared_pose_ros.report.sections import Group, heads_of, percent, side_by_side, titled
+from shared_pose_ros.report.sections import Group, heads_of, side_by_side, titled
 
 _PROMISED = "mean confidence"
 _ROTATION_COLOURS = ("#2f7fc4", "#e0700f", "#c9443f", "#8a66c4", "#93705f")

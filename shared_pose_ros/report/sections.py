@@ -6,14 +6,13 @@ the allocentric-to-egocentric correction. Every function returns markup, empty w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult, middle_tolerance
 from shared_pose_ros.evaluation.pose_metrics import PoseMetric, table_metrics
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
-from shared_pose_ros.evaluation.result_tables import BASELINE, ObjectRow, object_rows, summary_row
+from shared_pose_ros.evaluation.result_tables import BASELINE, ObjectRow, left_out, object_rows, percent, summary_row
 from shared_pose_ros.html_page import heading, paragraph, table
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.plots import curves
@@ -83,7 +82,7 @@ def summary(group: Group, objects: ObjectSet | None) -> list[str]:
         said = f"Not all evaluations cover the same instances; the baseline is that of {next(iter(group))}."
         lines.append(paragraph(said))
     lines += [
-        paragraph(f"{label}: {evaluation.protocol_line}. Left out: {_left_out(evaluation)}.", "protocol")
+        paragraph(f"{label}: {evaluation.protocol_line}. Left out: {left_out(evaluation.skipped)}.", "protocol")
         for label, evaluation in group.items()
     ]
     return lines
@@ -138,11 +137,6 @@ def recall_curves(group: Group, objects: ObjectSet | None) -> list[str]:
         _curve_table("VSD < θ, %", THETAS, vsd, _TABLE_THETAS),
         _curve_table("rotation error below, %", DEGREES, rotation, _TABLE_DEGREES, "°"),
     ]
-
-
-def percent(share: float) -> str:
-    """A share in 0…1 as per cent with a decimal, – for NaN."""
-    return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _row_table(first: str, rows: Sequence[ObjectRow], evaluation: Evaluation | None = None) -> str:
@@ -231,10 +225,6 @@ def _tolerance(evaluation: Evaluation) -> str:
         return f"tolerance {number + 1} of the protocol's"
     tau = protocol.taus[number]
     return f"τ = {1000 * tau:g} mm" if protocol.tau_in_metres else f"τ = {100 * tau:g} % of the diameter"
-
-
-def _left_out(evaluation: Evaluation) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in evaluation.skipped.items() if count) or "none"
 
 
 def titled(label: str, group: Group, markup: str) -> list[str]:

@@ -21,7 +21,7 @@ from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
 from shared_pose_ros.evaluation.protocols import check_comparable
-from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, summary_row
+from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, percent, summary_row
 
 # Other images (T-LESS test scenes) than any that is measured here.
 PUBLISHED_CONDITIONS = (
@@ -241,11 +241,6 @@ def write_tables(systems: Sequence[System], tables: Sequence[Table], machine: st
         (out / f"{name}.csv").write_text(table.csv(), encoding="utf-8")
     values = {"title": title, **systems_to_json(systems, tables, machine)}
     (out / "tables.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def percent(share: float) -> str:
-    """Of a share of 1, one digit behind the point."""
-    return f"{100 * share:.1f}"
 
 
 def spread(values: Sequence[float]) -> str:

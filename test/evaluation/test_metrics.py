@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from evaluation_scene import turn
+from evaluation_scene import compared, turn
 
 from shared_pose_ros.evaluation.metrics import (
     add,
@@ -141,9 +141,8 @@ def test_mssd_and_mspd_equal_the_slow_reference(seed):
     rotations = np.stack([r_gt @ turn(rng.normal(size=3), angle) for angle in (5, 170)])
     translations = t_gt + rng.normal(size=(2, 3)) * 0.01
     camera = CAMERA.numpy()
-    given = [torch.from_numpy(a) for a in (rotations, translations, r_gt, t_gt)]
-    surface = mssd(*given, torch.from_numpy(points), torch.from_numpy(transforms))
-    image = mspd(*given, CAMERA, torch.from_numpy(points), torch.from_numpy(transforms))
+    seen = compared(rotations, translations, r_gt, t_gt, points, transforms, CAMERA)
+    surface, image = mssd(seen), mspd(seen)
     for i in range(2):
         pose = rotations[i], translations[i], r_gt, t_gt, points, transforms
         assert surface[i].item() == pytest.approx(slow_point_metric(*pose, lambda p: p), rel=1e-9)
@@ -153,13 +152,14 @@ def test_mssd_and_mspd_equal_the_slow_reference(seed):
 
 def test_point_metrics_of_a_shift_are_the_shift():
     points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.01
-    eye, identity = torch.eye(3, dtype=torch.float64), torch.eye(4, dtype=torch.float64)[None]
+    eye = torch.eye(3, dtype=torch.float64)
     far = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     shift = torch.tensor([0.003, 0.0, 0.004], dtype=torch.float64)
-    assert mssd(eye[None], (far + shift)[None], eye, far, points, identity).item() == pytest.approx(0.005)
-    assert mspd(eye[None], far[None], eye, far, CAMERA, points, identity).item() == 0.0
+    assert mssd(compared(eye[None], (far + shift)[None], eye, far, points)).item() == pytest.approx(0.005)
+    assert mspd(compared(eye[None], far[None], eye, far, points, None, CAMERA)).item() == 0.0
     flat = torch.zeros(1, 3, dtype=torch.float64)
-    sideways = mspd(eye[None], (far + shift * torch.tensor([1, 1, 0]))[None], eye, far, CAMERA, flat, identity)
+    aside = (far + shift * torch.tensor([1, 1, 0]))[None]
+    sideways = mspd(compared(eye[None], aside, eye, far, flat, None, CAMERA))
     assert sideways.item() == pytest.approx(40.0 * 0.003)
 
 
@@ -170,14 +170,14 @@ def test_average_distances_equal_the_slow_reference(seed):
     r_gt, t_gt = turn(rng.normal(size=3), 70), np.array([0.02, -0.03, 0.4])
     rotations = np.stack([r_gt @ turn(rng.normal(size=3), angle) for angle in (5, 170)])
     translations = t_gt + rng.normal(size=(2, 3)) * 0.01
-    given = [torch.from_numpy(a) for a in (rotations, translations, r_gt, t_gt, points)]
+    seen = compared(rotations, translations, r_gt, t_gt, points)
     for i in range(2):
         estimate = [rotations[i] @ x + translations[i] for x in points]
         truth = [r_gt @ x + t_gt for x in points]
         same = np.mean([np.linalg.norm(a - b) for a, b in zip(estimate, truth)])
         nearest = np.mean([min(np.linalg.norm(a - b) for a in estimate) for b in truth])
-        assert add(*given)[i].item() == pytest.approx(same, rel=1e-9)
-        assert adi(*given)[i].item() == pytest.approx(nearest, rel=1e-9)
+        assert add(seen)[i].item() == pytest.approx(same, rel=1e-9)
+        assert adi(seen)[i].item() == pytest.approx(nearest, rel=1e-9)
 
 
 def test_a_symmetric_turn_is_free_for_all_metrics_but_add():
@@ -188,18 +188,18 @@ def test_a_symmetric_turn_is_free_for_all_metrics_but_add():
     transforms = torch.from_numpy(Symmetries(symmetry[None]).transforms())
     truth, place = torch.from_numpy(turn([3, -1, 2], 50)), torch.tensor([0.01, 0.02, 0.5], dtype=torch.float64)
     turned = (truth @ torch.from_numpy(symmetry[:3, :3]))[None]
-    pose = turned, place[None], truth, place
-    assert mssd(*pose, points, transforms).item() == pytest.approx(0, abs=1e-12)
-    assert mspd(*pose, CAMERA, points, transforms).item() == pytest.approx(0, abs=1e-9)
-    assert adi(*pose, points).item() == pytest.approx(0, abs=1e-12)
-    assert add(*pose, points).item() == pytest.approx(2 * math.hypot(0.03, 0.02))
+    pose = compared(turned, place[None], truth, place, points, transforms, CAMERA)
+    assert mssd(pose).item() == pytest.approx(0, abs=1e-12)
+    assert mspd(pose).item() == pytest.approx(0, abs=1e-9)
+    assert adi(pose).item() == pytest.approx(0, abs=1e-12)
+    assert add(pose).item() == pytest.approx(2 * math.hypot(0.03, 0.02))
     # The identity is no error of any metric; a shift is the shift.
-    same = truth[None], place[None], truth, place
-    assert add(*same, points).item() == mssd(*same, points, transforms).item() == 0.0
-    assert adi(*same, points).item() == pytest.approx(0, abs=1e-12)
-    shifted = truth[None], place[None] + torch.tensor([0.003, 0.0, 0.004]), truth, place
-    assert add(*shifted, points).item() == pytest.approx(0.005)
-    assert adi(*shifted, points).item() == pytest.approx(0.005)
+    same = compared(truth[None], place[None], truth, place, points, transforms)
+    assert add(same).item() == mssd(same).item() == 0.0
+    assert adi(same).item() == pytest.approx(0, abs=1e-12)
+    shifted = compared(truth[None], place[None] + torch.tensor([0.003, 0.0, 0.004]), truth, place, points)
+    assert add(shifted).item() == pytest.approx(0.005)
+    assert adi(shifted).item() == pytest.approx(0.005)
 
 
 HALF_TURN = {"discrete": [[-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]]}

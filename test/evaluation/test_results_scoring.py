@@ -5,8 +5,7 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from evaluation_scene import CAMERA, SIZE, box_mesh, model, objects, turn, write_dataset
+from evaluation_scene import CAMERA, SIZE, box_mesh, compared, model, objects, turn, write_dataset
 
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.bop import SceneImage, load_bop, write_bop_scene, write_bop_targets
@@ -99,12 +98,11 @@ def test_impossible_estimates_are_wrong_but_scored(root, scorer, translation):
             i for f in dataset.frames if f.image_id == pair.im_id for i in f.instances if i.gt_id == pair.gt_id
         )
         assert min(pair.vsd) > 0.9
-        given = [torch.from_numpy(np.asarray(x, dtype=float)) for x in (estimate.rotation[None], [translation])]
-        given += [torch.from_numpy(truth.rotation), torch.from_numpy(truth.translation)]
-        index = scorer.objects.index(truth.class_id)
-        shape = torch.from_numpy(scorer.objects[index].mesh.vertices).double(), scorer._symmetries[index]
-        assert pair.metrics["mssd"] == pytest.approx(1e3 * mssd(*given, *shape).item())
-        assert pair.metrics["mspd"] == pytest.approx(mspd(*given, torch.from_numpy(CAMERA), *shape).item())
+        model = scorer.objects[scorer.objects.place(truth.class_id)]
+        shape = model.mesh.vertices, model.symmetries.transforms()
+        seen = compared(estimate.rotation[None], [translation], truth.rotation, truth.translation, *shape)
+        assert pair.metrics["mssd"] == pytest.approx(1e3 * mssd(seen).item())
+        assert pair.metrics["mspd"] == pytest.approx(mspd(seen).item())
 
 
 def scene_of_three(root, scorer):

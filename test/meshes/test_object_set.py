@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import yaml
 from checkout import ROOT
+from extending import defined, shown
 
+from shared_pose_ros.meshes import mesh as mesh_module
 from shared_pose_ros.meshes.mesh import READERS, MeshError
 from shared_pose_ros.meshes.object_set import ObjectSet, ObjectSetError
 
@@ -210,21 +212,14 @@ def test_missing_things_are_explained(folder, bop):
         ObjectSet.load(folder / "empty", unit="mm")
 
 
-def read_off(path):
-    """The toy format of docs/extending.md: OFF, triangles alone."""
-    numbers = path.read_text().split()[1:]
-    vertices, faces = int(numbers[0]), int(numbers[1])
-    points = np.array(numbers[3 : 3 + 3 * vertices], dtype=np.float64).reshape(-1, 3)
-    rows = np.array(numbers[3 + 3 * vertices :], dtype=np.int64).reshape(faces, 4)
-    return points, rows[:, 1:]
-
-
-def test_a_new_format_is_an_entry_in_the_readers(tmp_path, monkeypatch):
+def test_the_documented_format_is_an_entry_in_the_readers(tmp_path, monkeypatch):
     path = tmp_path / "wedge.off"
     path.write_text("OFF 4 4 0\n0 0 0\n30 0 0\n0 20 0\n0 0 10\n3 0 2 1\n3 0 1 3\n3 1 2 3\n3 2 0 3\n")
     with pytest.raises(ObjectSetError, match=r"holds no \.ply, \.stl, \.obj file"):
         ObjectSet.load(tmp_path, unit="mm")
-    monkeypatch.setitem(READERS, ".off", read_off)
+    reader, entry = shown("A new mesh format")
+    for suffix, read in eval(f"{{{entry}}}", defined(reader, mesh_module)).items():
+        monkeypatch.setitem(READERS, suffix, read)
     (wedge,) = ObjectSet.load(tmp_path, unit="mm")
     assert wedge.class_id == "wedge" and wedge.extents == pytest.approx([0.03, 0.02, 0.01])
     path.write_text("OFF 4 4 0\n0 0")

@@ -4,12 +4,16 @@ import dataclasses
 import warnings
 
 import pytest
+import torch
 import yaml
+from extending import defined, shown, with_field
 
+from shared_pose_ros.training import augmentation
+from shared_pose_ros.training import config as config_module
 from shared_pose_ros.training.config import (
+    AugmentationConfig,
     EncoderConfig,
     LossConfig,
-    SynthesisConfig,
     TrainingConfig,
     at_difficulty,
     changed_settings,
@@ -18,7 +22,6 @@ from shared_pose_ros.training.config import (
     override,
     preset_folder,
     preset_names,
-    scaled,
 )
 from shared_pose_ros.training.trainer import difficulty
 
@@ -235,16 +238,25 @@ def _changed(images, difficulty):
     return changed_settings(dataclasses.asdict(images), dataclasses.asdict(at_difficulty(images, difficulty)))
 
 
-def test_a_new_setting_is_scaled_where_it_is_declared():
-    @dataclasses.dataclass(frozen=True)
-    class Images(SynthesisConfig):
-        dust: float = scaled(0.8)
-        haze: tuple[float, float] = scaled((0.2, 0.4))
-        depth_of_field: float = 0.3
+FIELD, USE = shown("A new training setting")
 
-    eased = at_difficulty(Images(), 0.25)
-    assert isinstance(eased, Images) and eased.dust == 0.2 and eased.haze == (0.05, 0.1)
-    assert eased.depth_of_field == 0.3 and eased.tint == Images().tint / 4
+
+def test_the_documented_setting_is_scaled_where_it_is_declared():
+    images = with_field(FIELD, AugmentationConfig, config_module)(vignette=0.8)
+    eased = at_difficulty(images, 0.25)
+    assert eased == dataclasses.replace(
+        images, **dataclasses.asdict(at_difficulty(AugmentationConfig(), 0.25)), vignette=0.2
+    )
+
+
+def test_the_documented_setting_darkens_corners():
+    vignette = defined(USE, augmentation)["_vignette"]
+    config = with_field(FIELD, AugmentationConfig, config_module)(vignette=0.5)
+    crops = torch.full((200, 3, 9, 9), 0.5)
+    made = vignette(crops, config, augmentation.Draw(200, torch.Generator().manual_seed(0)))
+    changed = (made != crops).flatten(1).any(dim=1)
+    assert changed.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert (made[:, :, 4, 4] == 0.5).all() and made[:, :, 0, 0].min() >= 0.3 and made[changed][:, :, 0, 0].max() < 0.5
 
 
 OLDER = {"loss": {"spread_weight": 2.0, "surface_weight": 3.0, "mixture_end": 0.7}}

@@ -5,14 +5,16 @@ import json
 
 import pytest
 import torch
+from extending import shown, with_field
 from shapes import tiny_objects
 from torch import nn
 from training_run import PLAIN, UNCHANGED, make_trainer
 
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
+from shared_pose_ros.training import config as config_module
 from shared_pose_ros.training import objective as objective_module
-from shared_pose_ros.training.config import LossConfig, depth_schedule, setting, warm_up_schedule
+from shared_pose_ros.training.config import LossConfig, warm_up_schedule
 from shared_pose_ros.training.losses import (
     depth_loss,
     diversity_loss,
@@ -131,50 +133,58 @@ def test_the_confidences_need_the_mixture(batch, network):
     torch.testing.assert_close(both.total.detach(), both.parts["mixture"] + 2.0 * both.parts["confidence"])
 
 
-@dataclasses.dataclass(frozen=True)
-class ToyConfig(LossConfig):
-    """The losses with one more, as docs/extending.md says."""
-
-    toy_weight: float = setting(3.0, schedule=depth_schedule)
+TERM, WEIGHT = shown("A new loss term")
+Extended = with_field(WEIGHT, LossConfig, config_module)
 
 
 @pytest.fixture
-def toy_term(monkeypatch):
-    """A term with something to learn of its own, registered as docs/extending.md says."""
+def registry(monkeypatch):
+    """Terms that are registered in a test are gone after it."""
     monkeypatch.setattr(objective_module, "TERMS", dict(TERMS))
     monkeypatch.setattr(objective_module, "TERM_MODULES", dict(objective_module.TERM_MODULES))
 
-    @loss_term(lambda objects, width: nn.Linear(objects, 1))
-    def toy(seen, module):
-        return module(torch.ones(1, 2)).square().mean() + seen.logits.square().mean()
 
-
-def test_a_new_term_is_weighed_scheduled_and_learns(batch, network, toy_term):
-    config = ToyConfig(size=16, mixture_weight=0.0, auxiliary_weight=0.0, depth_start=0.5)
+def test_the_documented_term_is_weighed_and_scheduled(batch, network, registry):
+    exec(TERM, {**vars(objective_module)})
+    config = Extended(size=16, mixture_weight=0.0, auxiliary_weight=0.0, depth_start=0.5, balance_weight=3.0)
     module = objective(config)
-    assert module(network, batch, 0.4).parts["toy"] == 0
+    assert module(network, batch, 0.4).parts["balance"] == 0
     terms = module(network, batch, 0.6)
+    weights = torch.softmax(network(batch.crops, batch.object_index)[1], dim=1).detach()
+    divergence = (weights * (3 * weights).log()).sum(dim=1).mean()
+    torch.testing.assert_close(terms.parts["balance"], divergence)
     parts = terms.parts
-    torch.testing.assert_close(terms.total.detach(), parts["depth"] + parts["diversity"] + 3.0 * parts["toy"])
-    terms.total.backward()
-    assert module.term_modules["toy"].weight.grad.abs().sum() > 0
+    torch.testing.assert_close(terms.total.detach(), parts["depth"] + parts["diversity"] + 3.0 * divergence)
+    # Off by default: nothing else changes.
+    off = objective(dataclasses.replace(config, balance_weight=0.0))(network, batch, 0.6)
+    torch.testing.assert_close(off.total.detach(), parts["depth"] + parts["diversity"], rtol=0, atol=0)
 
 
-def test_a_new_term_is_in_the_log_and_the_report(tmp_path, photographs, toy_term):
-    make_trainer(tmp_path, photographs, loss=ToyConfig(size=16)).train()
+def test_the_documented_term_is_in_the_log_and_the_report(tmp_path, photographs, registry):
+    exec(TERM, {**vars(objective_module)})
+    make_trainer(tmp_path, photographs, loss=Extended(size=16, balance_weight=0.1)).train()
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [record["loss/toy"] > 0 for record in records] == [False, True, True]
-    assert ">toy<" in (tmp_path / "report.html").read_text()
+    assert [record["loss/balance"] > 0 for record in records] == [False, True, True]
+    assert ">balance<" in (tmp_path / "report.html").read_text()
 
 
-def test_a_term_without_a_weight_and_a_weight_without_a_term_are_named(toy_term):
-    with pytest.raises(ValueError, match=r"loss term 'toy' needs .*LossConfig\.toy_weight"):
+def test_a_term_may_learn_itself(batch, network, registry):
+    @loss_term(lambda objects, width: nn.Linear(objects, 1))
+    def balance(seen, module):
+        return module(torch.ones(1, 2)).square().mean()
+
+    module = objective(Extended(size=16, depth_start=0.0, balance_weight=1.0))
+    module(network, batch, 0.0).total.backward()
+    assert module.term_modules["balance"].weight.grad.abs().sum() > 0
+    assert any(name.startswith("term_modules.balance.") for name in module.state_dict())
+
+
+def test_a_term_without_a_weight_and_a_weight_without_a_term_are_named(registry):
+    with pytest.raises(ValueError, match=r"loss term 'balance' needs a function in objective\.TERMS"):
+        objective(Extended())
+    exec(TERM, {**vars(objective_module)})
+    with pytest.raises(ValueError, match=r"loss term 'balance' needs .* LossConfig\.balance_weight"):
         objective(LossConfig())
-
-
-def test_a_weight_without_a_term_is_named():
-    with pytest.raises(ValueError, match=r"loss term 'toy' needs a function in objective\.TERMS"):
-        objective(ToyConfig())
 
 
 def test_what_an_older_version_has_learnt_is_taken(batch, network):
