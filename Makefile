@@ -1,5 +1,5 @@
 # shared_pose_ros without a ROS installation: `make demo` and `make test` set up .venv themselves.
-# On a ROS machine use colcon instead: docs/installation.md.
+# On a ROS machine use colcon instead: docs/how-to/install.md.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -27,7 +27,7 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak lint lock clean distclean pages benchmark-packages tless-data photographs
+.PHONY: help setup setup-pytorch3d demo test parity soak lint lock docs clean distclean pages benchmark-packages tless-data photographs
 .PHONY: benchmarks benchmark-node benchmark-inference benchmark-soak benchmark-parts benchmark-renderers
 .PHONY: benchmark-tless benchmark-positions benchmark-tless-systems benchmark-three-parts
 
@@ -37,6 +37,7 @@ help:
 	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
 	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
 	@echo "make lint       ruff and the package manifest"
+	@echo "make docs       the documentation as a site, in out/docs"
 	@echo "make setup      only set up $(VENV)"
 	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
 	@echo "make clean      remove outputs and caches; make distclean: the environments too"
@@ -47,7 +48,7 @@ help:
 	@echo "make benchmark-node          latency, start-up, memory, rates of the node: 8 minutes"
 	@echo "make benchmark-inference     frame to rotations, against other runtimes: 5 minutes"
 	@echo "make benchmark-soak          the node under random faults: 30 minutes"
-	@echo "make benchmark-parts         memory between frames, mutated messages, a training step: 6 minutes"
+	@echo "make benchmark-parts         temporal filtering, mutated messages, a training step: 6 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
 	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 3 minutes"
@@ -79,6 +80,12 @@ soak: setup
 # What draws the plots and the other runtimes are added to $(VENV), in versions that fit the rest; nothing else uses them.
 benchmark-packages: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/benchmark.txt
+
+# The documentation as a site that needs no network, in out/docs. Warnings are errors: dead links and anchors are some.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo out/docs/index.html
 
 pages: benchmark-packages
 	$(BIN)/python benchmark/page_tables.py
@@ -117,7 +124,7 @@ tless-data:
 	@for part in models_cad $(TLESS_SETS); do test -n "$(TLESS)" && test -d "$(TLESS)/$$part" || { \
 	    echo "error: no folder $$part in TLESS='$(TLESS)': give TLESS=DIR with models_cad and $(TLESS_SETS) in BOP layout." >&2; \
 	    echo "T-LESS is at https://bop.felk.cvut.cz/datasets (models, test images); score its own test images with" >&2; \
-	    echo "TLESS_SETS=test_primesense JSON=out/tless30.json. docs/evaluation.md, section on thirty T-LESS objects, says what is what." >&2; exit 1; }; done
+	    echo "TLESS_SETS=test_primesense JSON=out/tless30.json. docs/benchmarks/tless.md says what is what." >&2; exit 1; }; done
 
 photographs:
 	@test -d "$(BACKGROUNDS)" || { \

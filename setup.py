@@ -29,6 +29,8 @@ EXTRAS = {
     "replay": ["rosbags>=0.10"],
     # What benchmark/inference.py times the bundle against, and what draws the plots; nothing else uses them.
     "benchmark": ["matplotlib>=3.8", "onnx>=1.16", "onnxruntime>=1.18", "openvino>=2024.4"],
+    # What `make docs` builds the site with.
+    "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
     # The reference renderer. This build loads with this torch alone, so it wants an environment of its own.
     "pytorch3d": ["easypytorch3d==0.7.9.post1", "torch==2.12.0"],
     "dev": ["hypothesis>=6", "lxml>=5", "pytest>=7", "ruff>=0.12"],

@@ -3,9 +3,9 @@
     python benchmark/fuzz.py [--messages 100000] [--seed 0] [--json OUT]
 
 Valid Image, CompressedImage, Detection2DArray and CameraInfo messages are changed field by field, or as serialised
-bytes, and fed to the node's own Worker, FrameEstimator, PoseEstimator (with a module that only answers) and
-PosesWriter. Prints JSON; exit code 1 if an exception escaped, was caught as an unexpected one, or the books do not
-balance. The same seed gives the same messages.
+bytes, and fed to the node's own Worker, MessagePipeline, PoseEstimator (with a module that only answers) and
+PosesWriter. Prints JSON; exit code 1 if an exception escaped, was caught as an unexpected one, or the accounting does
+not balance. The same seed gives the same messages.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import array
 import contextlib
+import dataclasses
 import os
 import random
 import sys
@@ -34,21 +35,21 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from shared_pose_ros.estimator import PoseEstimator
-from shared_pose_ros.ros import parameters
+from shared_pose_ros.pipeline.frame import Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.ros.message_pipeline import MessagePipeline
 from shared_pose_ros.ros.messages.images import ENCODINGS
-from shared_pose_ros.ros.messages.poses import PosesWriter, published_rotations
+from shared_pose_ros.ros.messages.poses import PosesWriter
 from shared_pose_ros.ros.pairing import PairingBuffer, PairingLimits
-from shared_pose_ros.ros.pipeline import Frame, FrameEstimator
-from shared_pose_ros.ros.temporal_filter import Tracks
-from shared_pose_ros.ros.visualization import drawing_thread
+from shared_pose_ros.ros.visualization.drawing_thread import debug_image
 from shared_pose_ros.ros.visualization.markers import MarkerWriter
 from shared_pose_ros.ros.worker import Worker
 from shared_pose_ros.training.provenance import processor_name
 
 CHECK_EVERY = 500
-"""Messages between two checks of the books."""
+"""Messages between two checks of the accounting."""
 DRAW_EVERY = 20
 """Published frames between two that are drawn too."""
 DEPTH = "depth Image"
@@ -227,14 +228,13 @@ class Fuzz:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.seeds, self.mutator = Seeds(self.chance), Mutator(self.chance)
-        self.settings = SimpleNamespace(**{row.name: row.default for row in parameters.TABLE})
+        self.parameters = NodeParameters()
         self.statistics, self.errors = Statistics(), []
         limits = PairingLimits(max_age_seconds=0.2, max_count=20, max_bytes=2**20, slop_seconds=0.002)
         self.worker = Worker(PairingBuffer(limits), self.statistics, lambda text: self.fault("in the worker", text))
         estimator = answering_estimator()
-        self.tracks = Tracks(estimator.metadata)
-        self.frames = FrameEstimator(estimator, lambda: self.settings, self.statistics, self.tracks)
-        self.writer = PosesWriter(estimator.metadata)
+        self.pipeline = MessagePipeline(estimator, lambda: self.parameters, self.statistics)
+        self.writer = PosesWriter()
         self.markers, self.meshes = MarkerWriter(estimator.object_index, estimator.meshes), estimator.meshes
         self.sent: Counter[str] = Counter()
         self.taken_objects = self.published = self.refused = 0
@@ -250,7 +250,7 @@ class Fuzz:
             known["times"] += 1
 
     def run(self, messages: int) -> None:
-        """Feed so many messages, check the books now and then, and let all time run out at the end."""
+        """Feed so many messages, check the accounting now and then, and let all time run out at the end."""
         while sum(self.sent.values()) < messages:
             before = sum(self.sent.values())
             self._frame()
@@ -258,50 +258,53 @@ class Fuzz:
                 self.check()
         for _ in range(2):
             self.now += 10.0
-            self._guarded("drain", lambda: self.worker.drain(self.frames, self._publish, self.now))
+            self._guarded("drain", lambda: self.worker.drain(self.pipeline, self._publish, self.now))
         self.check()
         if any(self.worker.snapshot().pending.values()):
-            self.fault("books", f"pending at the end: {self.worker.snapshot().pending}")
+            self.fault("accounting", f"pending at the end: {self.worker.snapshot().pending}")
 
     def check(self) -> None:
         """Received = published + counters + pending for each stream, and no counter without an entry in COUNTERS."""
         snapshot, lost = self.worker.snapshot(), Counter()
         for name, number in snapshot.counters.items():
             if name not in COUNTERS:
-                self.fault("books", f"unknown counter {name}")
+                self.fault("accounting", f"unknown counter {name}")
                 continue
             lost[COUNTERS[name].stream] += number
         images, arrays = self.sent["Image"] + self.sent["CompressedImage"], self.sent["Detection2DArray"]
-        books = {
+        accounting = {
             "images": (images, self.worker.buffer.taken["images"] + lost["image"] + snapshot.pending["images"]),
             "detections": (arrays, snapshot.published["poses"] + lost["detections"] + snapshot.pending["detections"]),
             "depth": (self.sent[DEPTH], snapshot.used["depth"] + lost["depth"] + snapshot.pending["depth"]),
             "objects": (self.taken_objects, snapshot.published["objects"] + lost["object"]),
             "published": (self.published, snapshot.published["poses"]),
         }
-        for name, (left, right) in books.items():
+        for name, (left, right) in accounting.items():
             if left != right:
-                self.fault("books", f"{name}: {left} != {right}")
+                self.fault("accounting", f"{name}: {left} != {right}")
 
     def _frame(self) -> None:
         """An image, one or two arrays on it, now and then a camera_info, in random order and time."""
         if self.chance.random() < 0.02:
             # Between two configures, so nothing of the other kind waits any more.
             self._guarded("reset", self.worker.reset)
-            self.tracks.clear()
-            self.settings.use_depth = self.chance.random() < 0.5
-            self.settings.image_transport = self.chance.choice(("raw", "compressed"))
-        compressed = self.settings.image_transport == "compressed"
-        self.settings.image_is_rectified = self.chance.random() < 0.5
-        self.settings.smoothing = self.chance.choice((0.0, 0.5))
-        self.settings.symmetric_representative = self.chance.choice(("any", "reference", "last"))
+            self.pipeline.poses.temporal_filter.clear()
+            use_depth, transport = self.chance.random() < 0.5, self.chance.choice(("raw", "compressed"))
+            self.parameters = dataclasses.replace(self.parameters, use_depth=use_depth, image_transport=transport)
+        compressed = self.parameters.image_transport == "compressed"
+        self.parameters = dataclasses.replace(
+            self.parameters,
+            image_is_rectified=self.chance.random() < 0.5,
+            smoothing=self.chance.choice((0.0, 0.5)),
+            symmetric_representative=self.chance.choice(("any", "reference", "last")),
+        )
         self.stamp += FRAME_NS if self.chance.random() < 0.98 else -self.chance.randrange(10**10)
         self.now += self.chance.choice((0.0, 0.01, 0.033, 0.3))
         messages = [self.seeds.compressed() if compressed else self.seeds.image(), self.seeds.detections()]
         messages += [self.seeds.detections()] if self.chance.random() < 0.2 else []
         messages += [self.seeds.camera_info()] if self.chance.random() < 0.3 else []
         named = [(type(message).__name__, message) for message in messages]
-        if self.settings.use_depth and self.chance.random() < 0.8:
+        if self.parameters.use_depth and self.chance.random() < 0.8:
             named.insert(0, (DEPTH, self.seeds.depth()))
         if self.chance.random() < 0.2:
             self.chance.shuffle(named)
@@ -325,18 +328,16 @@ class Fuzz:
         self.sent[name] += 1
         stamp, frame_id = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec, message.header.frame_id
         if isinstance(message, CameraInfo):
-            self.frames.camera_info = message
+            self.pipeline.camera_info = message
         elif name == DEPTH:
-            self.worker.depth.add(stamp, frame_id, message, len(message.data), self.now)
+            self.worker.buffer.add_depth(stamp, frame_id, message, len(message.data), self.now)
         elif isinstance(message, Detection2DArray):
             self.worker.buffer.add_detections(stamp, frame_id, message, self.now)
         else:
             self.worker.buffer.add_image(stamp, frame_id, message, len(message.data), self.now)
 
     def _publish(self, frame: Frame) -> None:
-        poses = self.writer.write(frame.header, frame.objects, frame.estimate, self.settings, frame.tracked.last)
-        if frame.tracked.followed:
-            self.tracks.remember(frame.tracked, published_rotations(poses))
+        poses = self.writer.write(frame.published)
         serialize_message(poses)
         for entry in poses.detections:
             turn = entry.results[0].pose.pose.orientation
@@ -346,8 +347,8 @@ class Fuzz:
                 raise ValueError("covariance is not finite")
         self.published += 1
         if self.published % DRAW_EVERY == 0:
-            self.markers.write(poses)
-            drawing_thread.debug_image(frame, poses, self.meshes, 0.01)
+            self.markers.write(frame.published)
+            debug_image(frame, self.meshes, 0.01)
 
     def _guarded(self, where: str, function: Callable[[], None]) -> None:
         # numpy's warnings of overflow and the like would appear in the node's log.
@@ -360,15 +361,15 @@ class Fuzz:
 
 
 class _Counting:
-    """The fuzz's FrameEstimator, noting how many objects went in."""
+    """The fuzz's MessagePipeline, noting how many objects went in."""
 
     def __init__(self, fuzz: Fuzz) -> None:
         self._fuzz = fuzz
 
     def run(self, image: Any, detections: Any, depth: Any) -> Frame:
-        """FrameEstimator.run."""
+        """MessagePipeline.run."""
         self._fuzz.taken_objects += len(detections.detections)
-        return self._fuzz.frames.run(image, detections, depth)
+        return self._fuzz.pipeline.run(image, detections, depth)
 
 
 def result(fuzz: Fuzz, seconds: float, command: list[str]) -> dict[str, Any]:

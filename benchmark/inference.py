@@ -31,7 +31,7 @@ from torch import nn
 from shared_pose_ros.bundle import Bundle, BundleError, BundleMetadata, BundleObject, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator, choose_device
 from shared_pose_ros.evaluation.inference_cost import IMAGE_SIZE, measure_size, noise_frame, take_turns
-from shared_pose_ros.network.backends.fused import QuickNetwork
+from shared_pose_ros.network.backends.fused import FusedNetwork
 from shared_pose_ros.network.backends.precision import usable_precisions
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.pose_network import PoseNetwork
@@ -66,7 +66,7 @@ def paper_network(objects: int, like: BundleMetadata) -> tuple[PoseNetwork, Bund
         for i in range(objects)
     )
     facts = dataclasses.replace(
-        like, name="paper", objects=described, hypotheses=10, crop_size=128, encoder_width="paper", turns=1,
+        like, name="paper", objects=described, hypotheses=10, crop_size=128, encoder_width="paper", tta_rotations=1,
         normalize_code=False, storage="fp16", preset="random weights", samples=0, metrics={},
     )  # fmt: skip
     return network, facts
@@ -77,8 +77,9 @@ def learn_norms(network: PoseNetwork, pad: float, size: int) -> None:
     noise, boxes, _ = noise_frame(16, 1)
     crops = [crop_objects(torch.from_numpy(image), torch.from_numpy(boxes).float(), pad, size)
              for image in (noise, smooth_frame(noise))]  # fmt: skip
-    for block in network.encoder.blocks:
-        block.norm.momentum = None  # those of these crops alone
+    for module in network.encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # those of these crops alone
     with torch.no_grad():
         network.train().encoder(normalize_crops(torch.cat(crops)))
     network.eval()
@@ -93,7 +94,7 @@ def systems(
     network: PoseNetwork, facts: BundleMetadata, path: Path, threads: int, device: torch.device
 ) -> tuple[dict[str, PoseEstimator], dict[str, str], dict[str, str]]:
     """By name: what is timed, the precision of its convolutions, and why a system is missing."""
-    shape = facts.crop_pad, facts.crop_size, facts.turns
+    shape = facts.crop_pad, facts.crop_size, facts.tta_rotations
     here = copy.deepcopy(network).to(device)
     modules: dict[str, nn.Module] = {"PyTorch, eager": peers.eager(here, *shape)}
     precisions, missing = {"PyTorch, eager": "fp32"}, {}
@@ -103,14 +104,14 @@ def systems(
             made[name] = PoseEstimator.load(path, str(device), name)
         except (BundleError, ValueError) as error:
             missing[f"{OURS} {name}"] = str(error)
-    quickest = list(made)[-1]
+    fastest = list(made)[-1]
     if device.type == "cpu":
         modules |= _other_runtimes(network, shape, path.with_suffix(".onnx"), threads, precisions, missing)
-    if facts.turns == 1:
+    if facts.tta_rotations == 1:
         modules["one by one"], precisions["one by one"] = peers.OneByOne(here, *shape[:2]), "fp32"
         codebook = peers.codebook_of(here, len(facts.objects), facts.hypotheses).to(device)
-        codebook = QuickNetwork(codebook, facts.crop_size, quickest)
-        modules["codebook"], precisions["codebook"] = peers.eager(codebook, *shape), quickest
+        codebook = FusedNetwork(codebook, facts.crop_size, fastest)
+        modules["codebook"], precisions["codebook"] = peers.eager(codebook, *shape), fastest
     found = {f"{OURS} {name}": estimator for name, estimator in made.items()}
     precisions |= {f"{OURS} {name}": name for name in made}
     found |= {name: PoseEstimator(Bundle(module, facts), device) for name, module in modules.items()}
@@ -165,7 +166,7 @@ def compare(
     network: PoseNetwork, facts: BundleMetadata, folder: Path, options: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """All systems of one network in turns, and what is missing."""
-    device, path = choose_device(options.device), folder / f"{facts.encoder_width}-{facts.turns}.pose.pt"
+    device, path = choose_device(options.device), folder / f"{facts.encoder_width}-{facts.tta_rotations}.pose.pt"
     facts = export_bundle(network, facts, path)
     estimators, precisions, missing = systems(network, facts, path, options.threads, device)
     rows = {name: {"precision": precisions[name], "ms": {}} for name in estimators}
@@ -177,7 +178,7 @@ def compare(
             rows[name]["ms"][count] = summary(times)
         print(f"{path.stem}, {count} crops: done", file=sys.stderr)
     described = {
-        "encoder": facts.encoder_width, "crop_size": facts.crop_size, "turns": facts.turns,
+        "encoder": facts.encoder_width, "crop_size": facts.crop_size, "turns": facts.tta_rotations,
         "objects": len(facts.objects), "hypotheses": facts.hypotheses, "storage": facts.storage,
         "file_bytes": path.stat().st_size, "peak_bytes": measure_size(path, str(device)).peak_bytes, "systems": rows,
     }  # fmt: skip
@@ -197,7 +198,9 @@ def bytes_of_an_object(like: BundleMetadata, folder: Path) -> int:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Every figure."""
     network, facts = demo_network(options.bundle)
-    cases = [(network, dataclasses.replace(facts, turns=turns)) for turns in (1, 4)] + [paper_network(30, facts)]
+    cases = [(network, dataclasses.replace(facts, tta_rotations=count)) for count in (1, 4)] + [
+        paper_network(30, facts)
+    ]
     compared, missing = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:

@@ -1,6 +1,6 @@
 """What the shared network is timed against in inference.py: the same answers by other means.
 
-Every system is a module ``(image, boxes, object_index) → (rotations, confidences)`` as ``pixels.PixelsToHypotheses``
+Every system is a module ``(image, boxes, object_index) → (rotations, confidences)`` as ``PixelsToHypotheses``
 is, so that all of them run behind the same ``PoseEstimator``.
 """
 
@@ -46,7 +46,7 @@ class ForeignNetwork(nn.Module):
 class OneByOne(nn.Module):
     """The way of the authors' code: crop by crop, cut and resized by OpenCV, the code copied to numpy and back.
 
-    Theirs clips the crop at the image's border and stretches it; so does this. No quarter turns: they have none.
+    Theirs clips the crop at the image's border and stretches it; so does this. No quarter rotations: they have none.
     """
 
     def __init__(self, network: PoseNetwork, pad: float, size: int) -> None:
@@ -119,6 +119,6 @@ def openvino(network: PoseNetwork, path: Path, threads: int, precision: str | No
     return ForeignNetwork(network, call), taken
 
 
-def eager(network: nn.Module, pad: float, size: int, turns: int) -> PixelsToHypotheses:
+def eager(network: nn.Module, pad: float, size: int, tta_rotations: int) -> PixelsToHypotheses:
     """A network behind the package's own cropping, sorting and merging, in eager PyTorch."""
-    return PixelsToHypotheses(network, pad, size, turns).eval()
+    return PixelsToHypotheses(network, pad, size, tta_rotations).eval()

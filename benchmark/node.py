@@ -2,7 +2,8 @@
 
     python benchmark/node.py [--only overhead detections startup rate] [--seconds 18] [--json OUT]
 
-Prints JSON; runs have the fields of ros2_benchmark's result files (times in ms). What each case is: docs/benchmarks.md.
+Prints JSON; runs have the fields of ros2_benchmark's result files (times in ms). The cases are described in
+docs/benchmarks/node.md.
 """
 
 from __future__ import annotations

@@ -75,9 +75,9 @@ class Cell:
         """Publish the frame `times` times, each when the answer to the one before has come: nothing ever waits."""
         run = self._begin(frame)
         for _ in range(times):
-            before = len(self.player.answers)
+            before = len(self.player.responses)
             self._send(run, frame)
-            wait(lambda before=before: len(self.player.answers) > before, GRACE_SECONDS, self.node.check, 0.0005)
+            wait(lambda before=before: len(self.player.responses) > before, GRACE_SECONDS, self.node.check, 0.0005)
         self._collect(run)
         return run
 
@@ -108,7 +108,7 @@ class Cell:
     def _begin(self, frame: Input) -> Run:
         self.player.play("camera_info", frame.camera_info)
         time.sleep(0.1)
-        self.player.answers.clear()
+        self.player.responses.clear()
         return Run()
 
     def _send(self, run: Run, frame: Input) -> None:
@@ -121,7 +121,7 @@ class Cell:
 
     def _collect(self, run: Run, grace: float = GRACE_SECONDS) -> None:
         """Wait until all are answered or none has come for a while."""
-        answers = self.player.answers
+        answers = self.player.responses
         last = time.monotonic()
         while len(answers) < len(run.images):
             if time.monotonic() - (max(last, answers[-1][0]) if answers else last) > grace:

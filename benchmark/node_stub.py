@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from pathlib import Path
 
 import torch
@@ -50,7 +49,7 @@ def write_stub(bundle: Path, out: Path) -> BundleMetadata:
     rotations, confidences = module(torch.zeros(1, 1, 3), torch.zeros(count, 4), torch.zeros(count))
     example = io.BytesIO()
     torch.save({"rotations": rotations, "confidences": confidences}, example)
-    extra = {"metadata.json": json.dumps(dataclasses.asdict(metadata)), "example.pt": example.getvalue()}
+    extra = {"metadata.json": metadata.to_json(), "example.pt": example.getvalue()}
     extra["meshes.npz"] = pack_meshes(whole.meshes)
     torch.jit.save(module, str(out), _extra_files=extra)
     return metadata

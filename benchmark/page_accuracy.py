@@ -1,29 +1,32 @@
-"""Tables of accuracy: those of docs/evaluation.md and docs/training.md."""
+"""Tables of accuracy: the T-LESS bundle, the systems of a campaign side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from page_text import table
+from page_text import rotations, table
 
 from shared_pose_ros.evaluation.result_tables import percent
 from shared_pose_ros.report.system_tables import PUBLISHED, angles, spread
 
+BASELINE = "random rotations"
+"""What the pages call the random-rotation baseline, `chance` in the results."""
 THIRTY = "tless30.json"
 SYSTEMS = "tables_tless30-systems.json"
-"""The paper's systems on equal terms: two tables, the plot of accuracy, a row of docs/benchmarks.md."""
+"""The paper's systems on equal terms: two tables, the plot of accuracy, a row of the headlines."""
 
 
 def campaign_table(result: Mapping[str, Any], number: int) -> str:
     """A table of `shared_pose tables` with its notes: 0 accuracy; 1 cost, without notes of the first."""
     made = result["tables"][number]
     notes = [note for note in made["notes"] if number == 0 or note.startswith(("Time", "File"))]
-    return "\n\n".join([table(made["heads"], made["rows"], aligned=True), *notes])
+    heads = [BASELINE if head == "chance" else head for head in made["heads"]]
+    return "\n\n".join([table(heads, made["rows"], aligned=True), *notes])
 
 
 def systems_table(result: Mapping[str, Any], objects: bool = False) -> str:
-    """A row a system, mean ± standard deviation over its seeds, with chance; with `objects` a column each too.
+    """A row per system, mean ± standard deviation over its seeds, and the baseline; with ``objects`` a column each too.
 
     The training samples have a column where systems differ in them.
     """
@@ -38,7 +41,7 @@ def systems_table(result: Mapping[str, Any], objects: bool = False) -> str:
         rows.append([system["name"], *samples, *own, *_figures([seed["summary"] for seed in seeds])])
     chance = [percent(row["chance_score"]) for row in shown]
     angle = f"{first['summary']['chance_rotation_error_deg_median']:.1f}"
-    rows.append(["chance", *[""] * counted, *chance, percent(first["summary"]["chance_score"]), angle, "", ""])
+    rows.append([BASELINE, *[""] * counted, *chance, percent(first["summary"]["chance_score"]), angle, "", ""])
     head = ["", *["training samples"] * counted, *(f"{row['class_id']} ({row['instances']})" for row in shown)]
     head += ["mean AR_VSD %", "rotation error, median °", "under 15° %", "best hypothesis, AR_VSD %"]
     made = table(head, rows, aligned=True)
@@ -47,7 +50,7 @@ def systems_table(result: Mapping[str, Any], objects: bool = False) -> str:
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Mean score, rotation error, share under 15°, best hypothesis: of one row a seed."""
+    """Mean score, rotation error, share under 15°, best hypothesis: of one row per seed."""
     return [
         spread([row["score"] for row in rows]),
         angles([row["rotation_error_deg_median"] for row in rows]),
@@ -57,7 +60,7 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def corrected(one_set: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a set of tless30.json, the evaluation that is corrected for the viewing ray."""
+    """Of a set of tless30.json, the evaluation that is corrected along the viewing ray."""
     return next(row for row in one_set["evaluations"] if row["corrected"])
 
 
@@ -73,7 +76,7 @@ def bundle_objects(result: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     half = (len(cells) + 1) // 2
     cells += [[""] * 5] * (2 * half - len(cells))
-    head = ["object (instances)", "AR_VSD %", "rotation error °", "best hypothesis %", "chance %"] * 2
+    head = ["object (instances)", "AR_VSD %", "rotation error °", "best hypothesis %", f"{BASELINE} %"] * 2
     return table(head, [left + right for left, right in zip(cells[:half], cells[half:])], aligned=True)
 
 
@@ -90,25 +93,21 @@ def bundle_sets(result: Mapping[str, Any]) -> str:
     published = percent(PUBLISHED["shared +FT"].score)
     rows.append([f"*published, other images, {PUBLISHED['shared +FT'].samples:,} samples*", published, *[""] * 5])
     head = ["", "mean AR_VSD %", "rotation error, median °", "under 15° %", "best hypothesis, AR_VSD %"]
-    head += ["chance %", "chance °"]
+    head += [f"{BASELINE} %", f"{BASELINE} °"]
     about = (
-        f"Bundle `{result['bundle']}`, weights SHA-256 `{result['weights_sha256'][:9]}…`, {result['turns']} looks a "
-        f"crop, {result['precision']}; {result['hardware']}; torch {result['torch']}; {result['date']}."
+        f"Bundle `{result['bundle']}`, weights SHA-256 `{result['weights_sha256'][:9]}…`, {rotations(result['turns'])} "
+        f"per crop, {result['precision']}; {result['hardware']}; torch {result['torch']}; {result['date']}."
     )
     return "\n\n".join([table(head, rows, aligned=True), about, *notes])
 
 
-def evaluation_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/evaluation.md by their marks."""
+def accuracy_tables(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
+    """The tables by their names; ``read`` gives a result by its file's name."""
     return {
-        "T-LESS sets": lambda: bundle_sets(read(THIRTY)),
-        "T-LESS objects": lambda: bundle_objects(read(THIRTY)),
-        "systems, accuracy": lambda: campaign_table(read(SYSTEMS), 0),
-        "systems, cost": lambda: campaign_table(read(SYSTEMS), 1),
-        "ablation": lambda: systems_table(read("tables_tless-ablation.json")),
+        "tless-sets": lambda: bundle_sets(read(THIRTY)),
+        "tless-objects": lambda: bundle_objects(read(THIRTY)),
+        "tless-systems-accuracy": lambda: campaign_table(read(SYSTEMS), 0),
+        "tless-systems-cost": lambda: campaign_table(read(SYSTEMS), 1),
+        "tless-ablation": lambda: systems_table(read("tables_tless-ablation.json")),
+        "three-parts": lambda: systems_table(read("tables_three-parts.json"), objects=True),
     }
-
-
-def training_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/training.md by their marks."""
-    return {"three parts": lambda: systems_table(read("tables_three-parts.json"), objects=True)}

@@ -1,17 +1,18 @@
-"""The first table of docs/benchmarks.md: what it comes to, beside target or peer, with the command of each figure."""
+"""The table of headlines: what it comes to, beside target or peer, with the command of each figure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from page_accuracy import SYSTEMS, THIRTY, corrected
-from page_text import digits, table
+from page_accuracy import BASELINE, SYSTEMS, THIRTY, corrected
+from page_text import digits, rotations, table
 
 from shared_pose_ros.evaluation.result_tables import percent
 from shared_pose_ros.report.system_tables import PUBLISHED
 
 OURS = "this package"
+FIGURES = "/docs/benchmarks"
 SYSTEMS_COMMAND = "make benchmark-tless-systems TLESS=DIR BACKGROUNDS=PHOTOGRAPHS"
 Row = tuple[str, str, str]
 """A figure's name, its value, and its target or peer."""
@@ -19,26 +20,25 @@ Row = tuple[str, str, str]
 
 def headlines(read: Callable[[str], Any]) -> str:
     """The table; `read` gives a result by its file's name."""
-    thirty = "evaluation.md#thirty-t-less-objects-in-one-network"
-    equal_terms = "evaluation.md#the-papers-systems-on-all-30-t-less-objects"
+    running = node(read("node_cpu.json"), read("message_path.json"))
     groups = [
-        (bundle(read(THIRTY)), "make benchmark-tless TLESS=DIR", f"[T-LESS]({thirty})"),
-        ([systems(read(SYSTEMS))], SYSTEMS_COMMAND, f"[systems]({equal_terms})"),
-        (inference(read("inference_cpu.json")), "make benchmark-inference", "[inference](#inference)"),
-        (node(read("node_cpu.json"), read("message_path.json")), "make benchmark-node", "[node](#the-node)"),
-        ([soak(read("soak.json"))], "make benchmark-soak", "[soak](#soak)"),
+        (bundle(read(THIRTY)), "make benchmark-tless TLESS=DIR", f"[T-LESS]({FIGURES}/tless.md)"),
+        ([systems(read(SYSTEMS))], SYSTEMS_COMMAND, "[systems](/docs/experiments/tless-systems.md)"),
+        (inference(read("inference_cpu.json")), "make benchmark-inference", f"[inference]({FIGURES}/inference.md)"),
+        (running, "make benchmark-node", f"[node]({FIGURES}/node.md)"),
+        ([soak(read("soak.json"))], "make benchmark-soak", f"[soak]({FIGURES}/node.md#soak)"),
     ]
     rows = [[*row, f"`{command}`", section] for made, command, section in groups for row in made]
     return table(["", "measured", "target or peer", "command", "section"], rows)
 
 
 def bundle(thirty: Mapping[str, Any]) -> list[Row]:
-    """Mean AR_VSD of the bundle in models/ beside chance."""
+    """Mean AR_VSD of the bundle in models/ beside the random-rotation baseline."""
     rows = []
     for one in thirty["sets"]:
         own = corrected(one)["summary"]
         name = f"orientation, T-LESS bundle on {one['data']}, {own['instances']} instances: mean AR_VSD"
-        rows.append((name, f"{percent(own['score'])} %", f"chance {percent(own['chance_score'])} %"))
+        rows.append((name, f"{percent(own['score'])} %", f"{BASELINE} {percent(own['chance_score'])} %"))
     published = f"; published, other images: {percent(PUBLISHED['shared +FT'].score)} %"
     return [(*rows[0][:2], rows[0][2] + published), *rows[1:]]
 
@@ -64,7 +64,7 @@ def inference(result: Mapping[str, Any]) -> list[Row]:
         own = {name.removeprefix(f"{OURS} "): time for name, time in times.items() if name.startswith(OURS)}
         shown = ", ".join(f"{precision} {time:.1f}" for precision, time in sorted(own.items(), key=lambda o: o[1]))
         peer = min((name for name in times if not name.startswith(OURS)), key=times.__getitem__)
-        name = f"frame to rotations, {encoder} width: {count} crop{'s' * (count > 1)}, {turns} look{'s' * (turns > 1)}"
+        name = f"frame to rotations, {encoder} width: {count} crop{'s' * (count > 1)}, {rotations(turns)}"
         rows.append((name, f"{shown} ms", f"{peer}, {network['systems'][peer]['precision']}: {times[peer]:.1f} ms"))
     return rows
 

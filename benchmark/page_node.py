@@ -1,4 +1,4 @@
-"""The tables of docs/node.md that come from benchmark/results: positions, and memory between frames."""
+"""The tables of positions and of temporal filtering."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _smoothing_row(row: Mapping[str, Any]) -> list[Any]:
     ]  # fmt: skip
 
 
-def node_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/node.md by their marks; `read` gives a result by its file's name."""
-    depth, smoothing = read("depth.json"), read("smoothing.json")
-    return {"positions": lambda: positions_table(depth), "smoothing": lambda: smoothing_table(smoothing)}
+def position_tables(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
+    """The tables by their names; ``read`` gives a result by its file's name."""
+    return {
+        "positions": lambda: positions_table(read("depth.json")),
+        "temporal-filtering": lambda: smoothing_table(read("smoothing.json")),
+    }

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from page_accuracy import SYSTEMS, THIRTY, corrected
-from page_text import reader
+from page_accuracy import BASELINE, SYSTEMS, THIRTY, corrected
+from page_text import reader, rotations
 
 from shared_pose_ros.evaluation.protocols import condition_fields
 from shared_pose_ros.report.system_tables import PUBLISHED
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path("docs/images")
 PANELS = (("compact", 4), ("paper", 1))
-"""Encoder and looks at a crop of the panels of the plot of latency."""
+"""Encoder and rotations per crop of the panels of the plot of latency."""
 INK, FAINT, BLUE, ORANGE, GREEN, RED = "#222222", "#8c8c8c", "#0072b2", "#e69f00", "#009e73", "#d55e00"
 STYLES = {
     "this package int8": (BLUE, "-", "o", 2.6),
@@ -42,11 +42,11 @@ STYLES = {
 
 
 def latency_series(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Milliseconds a call by system and number of crops, a panel each of `PANELS`."""
+    """Milliseconds per call by system and number of crops, a panel each of ``PANELS``."""
     panels = []
     for encoder, turns in PANELS:
         network = next(n for n in result["networks"] if (n["encoder"], n["turns"]) == (encoder, turns))
-        title = f"{encoder} width, {network['crop_size']}-pixel crops, {turns} look{'s' * (turns > 1)} a crop"
+        title = f"{encoder} width, {network['crop_size']}-pixel crops, {rotations(turns)}"
         times = {
             name: {int(count): spent["median"] for count, spent in row["ms"].items()}
             for name, row in network["systems"].items()
@@ -79,7 +79,7 @@ def accuracy_bars(result: Mapping[str, Any], thirty: Mapping[str, Any]) -> dict[
         mean = {key: sum(row[key] for row in same) / len(same) for key in keys}
         rows.append(_bar("the bundle in models/", [mean], None))
         notes.insert(
-            0, f"the bundle in models/: {thirty['samples'] / 1e6:.1f} million samples, {thirty['turns']} looks a crop"
+            0, f"the bundle in models/: {thirty['samples'] / 1e6:.1f} million samples, {rotations(thirty['turns'])}"
         )
     else:
         notes.insert(0, "the bundle in models/ was scored under other conditions and is left out")
@@ -117,7 +117,7 @@ def latency_figure(data: Mapping[str, Any]) -> Figure:
         axes.set_xticks([], minor=True)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:.0e}"[0] in "25" else "")
-        axes.set_ylabel("milliseconds a frame, median")
+        axes.set_ylabel("milliseconds per frame, median")
         _plain(axes)
         axes.grid(True, which="both", color="#e4e4e4", linewidth=0.6)
     names = [name for name in STYLES if name in lines]
@@ -128,7 +128,7 @@ def latency_figure(data: Mapping[str, Any]) -> Figure:
 
 
 def accuracy_figure(data: Mapping[str, Any]) -> Figure:
-    """A bar a system, the best on top."""
+    """A bar per system, the best on top."""
     from matplotlib.figure import Figure
 
     rows = data["rows"]
@@ -148,7 +148,7 @@ def accuracy_figure(data: Mapping[str, Any]) -> Figure:
     _plain(axes)
     axes.grid(True, axis="x", color="#e4e4e4", linewidth=0.6)
     names = ["the most confident hypothesis", "the best hypothesis, were it always picked"]
-    names += ["published, other images", f"chance, {data['chance']:.1f} %"]
+    names += ["published, other images", f"{BASELINE}, {data['chance']:.1f} %"]
     figure.legend([bars[0], *best, *published, chance], names, loc="outside lower center", ncols=2, frameon=False)
     return figure
 

@@ -1,6 +1,8 @@
-"""Writes the tables of docs/*.md and the plots in docs/images/ from benchmark/results/*.json.
+"""Writes the tables of docs/ and README.md and the plots in docs/images/ from benchmark/results/*.json.
 
 python benchmark/page_tables.py        from the root of the source tree, after a measurement
+
+A table stands wherever a page has ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between them is written anew.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from page_accuracy import evaluation_page, training_page
+from page_accuracy import accuracy_tables
+from page_diagrams import diagrams
 from page_headlines import headlines
-from page_node import node_page
+from page_node import position_tables
 from page_plots import draw
-from page_text import digits, reader, table
+from page_text import digits, reader, relative_links, rotations, table
 
-from shared_pose_ros.ros.parameter_pages import fill
+from shared_pose_ros.ros import parameter_pages
 
 QUIET = 10.0
 """Percent of the processors: with more in use before anything was started, the page says that figures are too high."""
@@ -48,7 +51,7 @@ def overhead_table(result: Mapping[str, Any]) -> str:
         outside = [row["from_detections"][f"p{p}_ms"] for p in (50, 90, 99)]
         stages = [row["stages"][f"{stage}_p50_ms"] for stage in ("wait", "decode", "estimate", "publish", "total")]
         rows.append([name, f"{asked - missed} of {asked}", *outside, *stages, row["stages"]["total_p99_ms"]])
-    head = ["", "answered", "median", "90 %", "99 %", "wait", "decode", "estimate", "publish", "total", "total, 99 %"]
+    head = ["", "responses", "median", "90 %", "99 %", "wait", "decode", "estimate", "publish", "total", "total, 99 %"]
     return table(head, rows)
 
 
@@ -59,7 +62,7 @@ def detections_table(result: Mapping[str, Any]) -> str:
     for count, row in case["network"].items():
         stub, alone = case["stub"][count], row["network_alone_p50_ms"]
         rows.append([count, stub["p50_ms"], stub["p99_ms"], row["p50_ms"], row["p99_ms"], alone, row["p50_ms"] - alone])
-    for key, name in (("ms_per_object", "**each object**"), ("ms_per_frame", "**each frame**")):
+    for key, name in (("ms_per_object", "**per object**"), ("ms_per_frame", "**per frame**")):
         fits = [case[f"{which}_fit"][key] for which in ("stub", "network", "network_alone")]
         rows.append([name, fits[0], None, fits[1], None, fits[2], fits[1] - fits[2]])
     head = ["objects", "without network", "99 %", "with network", "99 %", "network alone", "difference"]
@@ -119,11 +122,11 @@ def soak_table(result: Mapping[str, Any]) -> str:
         ["images sent, received", f"{image['sent']}, {image['received']}"],
         ["detection arrays sent, received", f"{detections['sent']}, {detections['received']}"],
         ["poses published", result["published"]["poses"]],
-        ["diagnostics whose books were checked", result["diagnostics_checked"]],
+        ["diagnostics whose accounting was checked", result["diagnostics_checked"]],
         ["bad messages and other faults", sum(result["faults"].values())],
         ["deactivated and activated", result["operator"].get("deactivated and activated", 0)],
         [
-            "memory, MiB a minute",
+            "memory, MiB per minute",
             f"{result['memory_mib_a_minute']:.2f} ± {result['memory_mib_a_minute_standard_error']:.2f}",
         ],
         ["highest resident memory", f"{digits(result['node_resident_highest_mib'])} MiB"],
@@ -132,7 +135,7 @@ def soak_table(result: Mapping[str, Any]) -> str:
 
 
 def inference_tables(result: Mapping[str, Any]) -> str:
-    """Where and when, then a table a network: milliseconds a crop as median and 90th percentile."""
+    """Where and when, then a table per network: milliseconds per crop as median and 90th percentile."""
     about, versions = result["hardware"], result["versions"]
     peers = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime", "openvino") if versions[name])
     lines = [
@@ -146,10 +149,10 @@ def inference_tables(result: Mapping[str, Any]) -> str:
         batches = list(next(iter(network["systems"].values()))["ms"])
         lines += [
             f"{network['encoder']} encoder, crops of {network['crop_size']} pixels, {network['objects']} objects, "
-            f"{network['turns']} turn{'s' * (network['turns'] > 1)}; file {network['file_bytes'] / 1e6:.1f} MB "
+            f"{rotations(network['turns'])}; file {network['file_bytes'] / 1e6:.1f} MB "
             f"({network['storage']}), peak memory {network['peak_bytes'] / 1e6:.0f} MB",
             "",
-            f"| ms a crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
+            f"| ms per crop: median (p90) | {' | '.join(f'{count} in a call' for count in batches)} | ° from eager |",
             "|---|" + "---|" * (len(batches) + 1),
         ]
         for name, row in network["systems"].items():
@@ -161,39 +164,39 @@ def inference_tables(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def benchmarks_page(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
-    """The tables of docs/benchmarks.md by their marks; `read` gives a result by its file's name."""
-    node, path, soak = read("node_cpu.json"), read("message_path.json"), read("soak.json")
-    inference = read("inference_cpu.json")
+def tables(root: Path) -> dict[str, Callable[[], str]]:
+    """Every table that a page may show, by its name; results are read from ``root``, the source tree."""
+    read = reader(root)
+    node = read("node_cpu.json")
     return {
         "headlines": lambda: headlines(read),
-        "machine": lambda: machine(node),
-        "overhead": lambda: overhead_table(node),
-        "detections": lambda: detections_table(node),
-        "startup": lambda: startup_table(node),
-        "rate": lambda: rate_table(node),
-        "message path": lambda: message_table(path),
-        "soak": lambda: soak_table(soak),
-        "inference": lambda: inference_tables(inference),
+        "node-machine": lambda: machine(node),
+        "node-overhead": lambda: overhead_table(node),
+        "node-detections": lambda: detections_table(node),
+        "node-startup": lambda: startup_table(node),
+        "node-rate": lambda: rate_table(node),
+        "message-path": lambda: message_table(read("message_path.json")),
+        "soak": lambda: soak_table(read("soak.json")),
+        "inference": lambda: inference_tables(read("inference_cpu.json")),
+        **position_tables(read),
+        **accuracy_tables(read),
+        **parameter_pages.GENERATED,
     }
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The texts of the pages under `root`, by their paths in it, with all tables written anew."""
-    read = reader(root)
-    tables = {
-        "benchmarks.md": benchmarks_page(read),
-        "evaluation.md": evaluation_page(read),
-        "node.md": node_page(read),
-        "training.md": training_page(read),
-    }
-    paths = {Path("docs", name): made for name, made in tables.items()}
-    return {path: fill((root / path).read_text(encoding="utf-8"), made) for path, made in paths.items()}
+    """The texts of the pages under ``root`` that show tables, by their paths in it, with all tables written anew.
+
+    Raises:
+        ValueError: a page asks for an unknown table, or no page shows one of them.
+    """
+    made = parameter_pages.filled(root, tables(root), complete=True)
+    return {path: relative_links(text, path) for path, text in made.items()}
 
 
 def main(root: Path = Path()) -> int:
-    """Rewrite pages and plots under `root`, the source tree."""
-    for path, text in pages(root).items():
+    """Rewrite pages, diagrams and plots under ``root``, the source tree."""
+    for path, text in {**pages(root), **diagrams()}.items():
         (root / path).write_text(text, encoding="utf-8")
     try:
         draw(root)

@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -30,12 +29,13 @@ from shared_pose_ros.evaluation.metrics import symmetric_rotation_error
 from shared_pose_ros.evaluation.protocols import DetectionNoise
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.statistics import Statistics
+from shared_pose_ros.pipeline.temporal_filter import TemporalFilter
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
-from shared_pose_ros.ros.messages.detections import Objects
-from shared_pose_ros.ros.parameters import from_text
-from shared_pose_ros.ros.temporal_filter import Tracks
 from shared_pose_ros.scenes import clutter
-from shared_pose_ros.scenes.layout import HeapBuilder
+from shared_pose_ros.scenes.layout import SceneBuilder
 from shared_pose_ros.scenes.renderer import Studio, develop, look_at
 from shared_pose_ros.scenes.textures import GROUNDS
 from shared_pose_ros.training.provenance import processor_name
@@ -46,6 +46,7 @@ LEAST_VISIBLE = 0.3
 DISTANCE, ELEVATION = 0.68, 55.0
 STEP = 3.0
 NOISE = DetectionNoise(miss=0.0)
+NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
 KINDS = "still", "moving", "jump"
 SMOOTHING = 0.0, 1e-9, 0.3, 0.6, 0.8, 0.95
 """1e-9 forgets all earlier frames, but gathers each frame's own hypotheses as fusing does."""
@@ -70,7 +71,7 @@ class Heap:
         self._generator = np.random.default_rng([SETTINGS.seed, number])
         dice = torch.Generator().manual_seed(int(self._generator.integers(2**31)))
         chosen = self._generator.permutation(len(objects))[: SETTINGS.parts[0] + number % 3]
-        self._parts = HeapBuilder(objects, radius=SETTINGS.radius).build(chosen, dice, None)
+        self._parts = SceneBuilder(objects, radius=SETTINGS.radius).build(chosen, dice, None)
         ground = list(GROUNDS.values())[number % len(GROUNDS)](self._generator)
         bodies = clutter._bodies(objects, self._parts, None, self._generator)
         self._studio = Studio(bodies, ground, clutter._draw_lights((4, 16), self._generator), make_rasterizer())
@@ -120,12 +121,13 @@ class Followed:
 
 
 def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) -> Followed:
-    """A sequence through the memory of the node, at ten frames a second.
+    """A sequence through the temporal filter of the node, at ten frames a second.
 
     `change` is the angle to the answer before, `from_first` the error against the first frame's truth, and `turned` the
     angle between the first frame's truth and this one's; all to the nearest equivalent pose.
     """
-    tracks, settings = Tracks(estimator.metadata), from_text({"smoothing": repr(smoothing)})
+    statistics, parameters = Statistics(), NodeParameters(smoothing=smoothing)
+    temporal_filter = TemporalFilter(estimator.metadata, statistics)
     symmetries = [Symmetries.from_dict(item.symmetries) for item in estimator.metadata.objects]
     rows: list[list[tuple[float, ...]]] = []
     published: list[torch.Tensor] = []
@@ -133,12 +135,12 @@ def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) ->
     for number, shot in enumerate(shots):
         names = [part.class_id for part in shot.instances]
         index = np.array([estimator.object_index(name) for name in names])
-        objects = Objects(np.zeros((len(names), 4)), index, names, [str(part.gt_id) for part in shot.instances], [])
-        stamp = SimpleNamespace(sec=1000 + number // 10, nanosec=number % 10 * 10**8)
-        estimate, tracked = tracks.update(
-            SimpleNamespace(stamp=stamp, frame_id="camera"), objects, shot.estimate, settings
-        )
-        contradicted.append(sum(name == "track_contradicted" for name, _ in tracked.notes))
+        ids = [str(part.gt_id) for part in shot.instances]
+        detections = Detections(np.zeros((len(names), 4), np.float32), index, names, ids)
+        frame = Frame(10**12 + number * 10**8, "camera", NO_IMAGE, detections, estimate=shot.estimate)
+        before = statistics.snapshot()[0]["track_contradicted"]
+        estimate = temporal_filter(frame, parameters).estimate
+        contradicted.append(statistics.snapshot()[0]["track_contradicted"] - before)
         best = torch.from_numpy(estimate.rotations[:, 0]).double()
         rows.append([])
         for i, (part, first) in enumerate(zip(shot.instances, shots[0].instances)):

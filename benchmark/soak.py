@@ -2,7 +2,7 @@
 
     python benchmark/soak.py --minutes 30 [--seed 0] [--json benchmark/results/soak.json]
 
-Prints JSON; exit code 1 if a check failed. What is done and what is checked: docs/benchmarks.md.
+Prints JSON; exit code 1 if a check failed. What is done and what is checked: docs/benchmarks/node.md.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ NEVER = ("estimator_error", "publish_error", "drawing_error", "undecodable_image
 
 
 def unbalanced(values: Mapping[str, str]) -> list[str]:
-    """The identities of docs/node.md that a node's diagnostics (key: value) break, one sentence each."""
+    """The identities of docs/reference/counters.md that a node's diagnostics (key: value) break, one sentence each."""
     found = []
     for stream, out in (("detections", "published/poses"), ("images", "used/images")):
         kind = stream if stream == "detections" else "image"

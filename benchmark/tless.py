@@ -55,7 +55,7 @@ def run(bundle: Path, folder: Path, names: list[str]) -> dict[str, Any]:
     for part in ("models_cad", *names):
         if not (folder / part).is_dir():
             raise ValueError(
-                f"{folder} has no folder {part}; docs/evaluation.md, section Data, says what it should hold"
+                f"{folder} has no folder {part}; docs/how-to/evaluate.md, section Data, says what it should hold"
             )
     estimator = PoseEstimator.load(bundle, "auto", "auto")
     facts = estimator.metadata
@@ -70,7 +70,7 @@ def run(bundle: Path, folder: Path, names: list[str]) -> dict[str, Any]:
         "bundle": bundle.name,
         "weights_sha256": facts.weights_sha256,
         "samples": facts.samples,
-        "turns": facts.turns,
+        "turns": facts.tta_rotations,
         "sets": [evaluate(bundle, folder, name) for name in names],
     }
 

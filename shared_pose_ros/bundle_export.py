@@ -107,7 +107,7 @@ def export_folder(
         samples=sum(one.samples for one in trained),
         seed=config.seed,
         commit=state["commit"],
-        turns=tta_rotations,
+        tta_rotations=tta_rotations,
         storage=storage,
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )

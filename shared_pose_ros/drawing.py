@@ -155,8 +155,8 @@ def draw_outline(
     creases = np.zeros(mask.shape, dtype=bool)
     for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
         # Both sides of a face are drawn, so the normal's sign means nothing.
-        turned = np.abs(np.einsum("ijk,ijk->ij", normals[here], normals[there])) < _CREASE
-        creases[here] |= turned & mask[here] & mask[there]
+        rotated = np.abs(np.einsum("ijk,ijk->ij", normals[here], normals[there])) < _CREASE
+        creases[here] |= rotated & mask[here] & mask[there]
     picture[corner[1] : corner[1] + rows, corner[0] : corner[0] + columns][creases] = colour
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     if rim:

@@ -55,7 +55,8 @@ class PoseEstimator:
         self.metadata: BundleMetadata = bundle.metadata
         self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
         """For pictures and positions: a DisplayMesh, or None, for each object."""
-        self.precision = bundle.precision
+        self.precision, self.remark = bundle.precision, bundle.remark
+        """Of the encoder; and why the network runs slower than it could, empty if it does not."""
         self._index = {
             name: index for index, item in enumerate(self.metadata.objects) for name in (*item.aliases, item.class_id)
         }

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from shared_pose_ros.estimator import PoseEstimate
 from shared_pose_ros.evaluation.bop import SceneImage, write_bop_scene
 from shared_pose_ros.evaluation.metrics import Comparison, nearest_points, support_points
 from shared_pose_ros.meshes.mesh import Mesh
@@ -103,7 +104,8 @@ class StandInEstimator:
     """Answers with the ground truth turned by a given rotation; knows the poses by the box that it is shown."""
 
     def __init__(self, dataset, error=None, known=("1", "2"), hypotheses=2):
-        self.metadata = SimpleNamespace(name="stand-in")
+        facts = SimpleNamespace(extents=(0.1,) * 3, centre=(0.0,) * 3, symmetries={})
+        self.metadata = SimpleNamespace(name="stand-in", objects=[facts] * len(known), metrics={})
         self.known = list(known)
         self.error = np.eye(3) if error is None else error
         self.hypotheses = hypotheses
@@ -113,7 +115,7 @@ class StandInEstimator:
     def object_index(self, class_id):
         return self.known.index(class_id) if class_id in self.known else None
 
-    def estimate(self, image, boxes, object_index, camera_matrix):
+    def estimate(self, image, boxes, object_index, camera_matrix, depth=None):
         assert image.dtype == np.uint8 and boxes.dtype == np.float32 and object_index.dtype == np.int64
         self.calls.append(camera_matrix is not None)
         rotations, translations = [], []
@@ -125,9 +127,10 @@ class StandInEstimator:
             rotations.append([first] + [match[0].rotation] * (self.hypotheses - 1))
             translations.append(match[0].translation)
         n = self.hypotheses
-        return SimpleNamespace(
+        return PoseEstimate(
             rotations=np.array(rotations, dtype=np.float32).reshape(-1, n, 3, 3),
             confidences=np.tile(np.linspace(0.9, 0.1, n, dtype=np.float32), (len(boxes), 1)),
             translations=None if camera_matrix is None else np.array(translations, dtype=np.float32),
             ray_corrected=camera_matrix is not None,
+            position_covariances=None if camera_matrix is None else np.tile(np.eye(3), (len(boxes), 1, 1)),
         )

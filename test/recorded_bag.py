@@ -9,8 +9,8 @@ from evaluation_scene import CAMERA, SIZE, turn
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
+from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.replay.bag_frames import write_scenes
-from shared_pose_ros.ros import parameters
 from shared_pose_ros.scenes.clutter import SceneFrame
 
 IMAGE, INFO, DETECTIONS, TRUTH = "/cam/image", "/cam/camera_info", "/detector/boxes", "/truth"
@@ -94,7 +94,7 @@ def cut(folder, share):
 
 
 def settings(bundle, transport="raw", **changes):
-    return parameters.from_text(
+    return NodeParameters.from_text(
         {"bundle": str(bundle), "device": "cpu", "image_transport": transport, "max_batch": "4", **changes}
     )
 

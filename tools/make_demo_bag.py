@@ -31,18 +31,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", default=ROOT / "models" / "parts", help="object set (default: the demo parts)")
     parser.add_argument("--out", type=Path, required=True, help="the bag's folder; an existing one is replaced")
-    parser.add_argument("--heaps", type=int, default=defaults.heaps)
+    parser.add_argument("--scenes", type=int, default=defaults.scenes)
     parser.add_argument("--views", type=int, default=defaults.views, help="images of each heap")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     options = parser.parse_args()
     torch.set_num_threads(1)  # sums in one order, whatever the machine
-    settings = dataclasses.replace(defaults, heaps=options.heaps, views=options.views, seed=options.seed)
+    settings = dataclasses.replace(defaults, scenes=options.scenes, views=options.views, seed=options.seed)
     frames = generate_frames(ObjectSet.load(options.objects), settings)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
         # The bag's files are named after its folder.
         finished = Path(folder) / options.out.name
-        count = write_scenes(finished, tqdm(frames, total=settings.heaps * settings.views, unit="image"))
+        count = write_scenes(finished, tqdm(frames, total=settings.scenes * settings.views, unit="image"))
         shutil.rmtree(options.out, ignore_errors=True)
         finished.rename(options.out)
     size = sum(path.stat().st_size for path in options.out.iterdir())

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.config import EncoderConfig
 from shared_pose_ros.training.synthesis import Synthesizer
@@ -76,13 +76,14 @@ def build_codebook(
     Returns:
         The network, on the CPU.
     """
-    encoder = Encoder(source.width, source.crop_size)
+    encoder = encoder_class(source.width)(source.crop_size)
     encoder.load_state_dict(source.encoder)
     encoder.to(device).eval()
     synthesizer = Synthesizer(
         objects, synthesis.synthesis, synthesis.augmentation, source.crop_size, make_rasterizer(), device
     )
-    codes = torch.empty(len(objects), len(rotations), 128, dtype=torch.float16 if half else torch.float32)
+    shape = len(objects), len(rotations), encoder.latent_size
+    codes = torch.empty(shape, dtype=torch.float16 if half else torch.float32)
     for index in range(len(objects)):
         for start in range(0, len(rotations), _BATCH):
             views = rotations[start : start + _BATCH].to(device)

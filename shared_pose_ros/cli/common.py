@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,21 +33,6 @@ def add_cad_arguments(parser: argparse.ArgumentParser, required: bool, purpose: 
     source = "objects.yaml, a BOP models folder, or a folder of mesh files"
     parser.add_argument("--objects", required=required, help=f"{purpose}{source}")
     parser.add_argument("--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm or in")
-
-
-def add_old_name(parser: argparse.ArgumentParser, old: str, option: argparse.Action) -> None:
-    """Let an option be given by its former name too, unlisted, with a warning."""
-
-    class Renamed(argparse.Action):
-        def __call__(
-            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, used: str | None = None
-        ) -> None:
-            print(f"{old} is now {option.option_strings[0]}; the old name goes in the next release", file=sys.stderr)
-            setattr(namespace, self.dest, values)
-
-    parser.add_argument(
-        old, action=Renamed, dest=option.dest, type=option.type, choices=option.choices, help=argparse.SUPPRESS
-    )
 
 
 def load_objects(options: argparse.Namespace) -> ObjectSet:

@@ -19,24 +19,24 @@ from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import load_estimator
 from shared_pose_ros.replay.bag_frames import (
     CAMERA_INFO_TOPIC,
     DETECTIONS_TOPIC,
     IMAGE_TOPIC,
     BagFrame,
+    by_id,
     picture_frames,
     read_frames,
-    read_poses,
     score_frames,
     shown_frames,
 )
 from shared_pose_ros.replay.demo_results import Recording, notes, problems, summary, text_table
-from shared_pose_ros.replay.offline import Reply, replay
+from shared_pose_ros.replay.offline import OfflineResponse, replay
 from shared_pose_ros.report.cases import case_pictures
 from shared_pose_ros.report.page import write_report
 from shared_pose_ros.resources import share_folder
-from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.pipeline import load_estimator
 
 BUNDLE = "demo_parts.pose.pt"
 PICTURES = 8
@@ -51,20 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  shared_pose demo --out out/demo\n"
         "  shared_pose demo --out out/mine --bundle mine.pose.pt --rate 30\n"
-        "  shared_pose demo --out out/demo --offline      # no ROS: the bag through the node's inside"
+        "  shared_pose demo --out out/demo --offline      # no ROS: the bag through the node's pipeline"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of summary.json, report.html and node.log")
     parser.add_argument("--bundle", type=Path, default=models / BUNDLE, help="default: models/demo_parts.pose.pt")
     parser.add_argument("--bag", type=Path, default=models / "demo_bag", help="default: models/demo_bag")
     parser.add_argument("--objects", type=Path, default=models / "parts", help="the parts' CAD (default: models/parts)")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second (default: 10)")
-    parser.add_argument("--offline", action="store_true", help="run the node's inside here, without ROS")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames per second (default: 10)")
+    parser.add_argument("--offline", action="store_true", help="run the node's pipeline here, without ROS")
 
 
 def run(options: argparse.Namespace) -> int:
     """Play, score, print, write; 0 if every frame and object got its poses and the node lost nothing, else 1."""
     if not 0.1 <= options.rate <= 1000.0:
-        raise ValueError(f"--rate {options.rate:g} is outside 0.1 to 1000 frames a second; give a rate inside")
+        raise ValueError(f"--rate {options.rate:g} is outside 0.1 to 1000 frames per second; give a rate inside")
     if not options.bundle.is_file():
         raise ValueError(f"no bundle at {options.bundle}; give one with --bundle, made by shared_pose train and export")
     # A terminated demo must take its node along.
@@ -89,26 +89,26 @@ def _import_live() -> ModuleType:
     except ImportError as error:
         raise ValueError(
             f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/installation.md), or score the bag without ROS by --offline"
+            "installation (docs/how-to/install.md), or score the bag without ROS by --offline"
         ) from error
     demo_ros.prepare_environment()
     return demo_ros
 
 
 def _run_offline(frames: Sequence[BagFrame], bundle: Path, bag: Path) -> Recording:
-    settings = parameters.from_text({"bundle": str(bundle), "image_transport": "compressed"})
-    estimator, poses = load_estimator(settings), {}
+    parameters = NodeParameters.of({"bundle": str(bundle), "image_transport": "compressed"})
+    estimator, poses = load_estimator(parameters), {}
     topics = BagTopics(IMAGE_TOPIC, DETECTIONS_TOPIC, CAMERA_INFO_TOPIC, None)
 
-    def keep(reply: Reply) -> None:
-        poses[reply.frame.stamp] = dict(read_poses(reply.message))
+    def keep(response: OfflineResponse) -> None:
+        poses[response.poses.stamp] = by_id(response.poses)
 
-    books, _ = replay(read_bag(bag, topics.names), estimator, settings, topics, keep)
+    accounting, _ = replay(read_bag(bag, topics.names), estimator, parameters, topics, keep)
     return Recording(
         frames_in=len(frames),
         poses=poses,
-        asked={frame.stamp: tuple(frame.boxes) for frame in frames},
-        counters=books.counters,
+        requests={frame.stamp: tuple(frame.boxes) for frame in frames},
+        counters=accounting.counters,
         bundle=estimator.metadata.name,
         weights_sha256=estimator.metadata.weights_sha256,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments, add_old_name
+from shared_pose_ros.cli.common import add_dataset_arguments, add_inference_arguments
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects
@@ -53,14 +53,11 @@ def _add_noise_arguments(parser: argparse.ArgumentParser) -> None:
     """The detection noise model; the defaults are those of the protocol ``detector``."""
     noise = DetectionNoise()
     jitter = f"σ of the box's centre and size, in fractions of its sides (detector: {noise.centre},{noise.size})"
-    missed = f"probability of a missed instance (detector: {noise.miss})"
-    added = (
-        parser.add_argument("--detection-noise", metavar="CENTRE,SIZE", help=jitter),
-        parser.add_argument("--detection-miss", type=float, help=missed),
-        parser.add_argument("--detection-seed", type=int, help=f"of the noise (detector: {noise.seed})"),
+    parser.add_argument("--detection-noise", metavar="CENTRE,SIZE", help=jitter)
+    parser.add_argument(
+        "--detection-miss", type=float, help=f"probability of a missed instance (detector: {noise.miss})"
     )
-    for old, option in zip(("--box-jitter", "--box-miss", "--box-seed"), added):
-        add_old_name(parser, old, option)
+    parser.add_argument("--detection-seed", type=int, help=f"of the noise (detector: {noise.seed})")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from shared_pose_ros.bundle import SUFFIX, TURNS, copy_with_meshes, load_bundle
+from shared_pose_ros.bundle import SUFFIX, TTA_ROTATIONS, copy_with_meshes, load_bundle
 from shared_pose_ros.bundle_export import add_cad, export_folder
-from shared_pose_ros.cli.common import add_cad_arguments, add_old_name
+from shared_pose_ros.cli.common import add_cad_arguments
 from shared_pose_ros.meshes.object_set import ObjectSet
 
 
@@ -21,12 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="the folder of shared_pose train --out; or a bundle, to give it the CAD of --objects"
     )
     parser.add_argument("--out", type=Path, required=True, help="the bundle to write, NAME.pose.pt")
-    tta = parser.add_argument(
-        "--tta-rotations", type=int, choices=TURNS,
-        help="rotation test-time augmentation: 4 (default), each crop in its four quarter rotations, more accurate; 1, "
-        "as the paper, faster",
+    parser.add_argument(
+        "--tta-rotations", type=int, choices=TTA_ROTATIONS,
+        help="rotation test-time augmentation of each crop: 4 (default), more accurate; 1, as the paper, faster",
     )  # fmt: skip
-    add_old_name(parser, "--turns", tta)
     add_cad_arguments(
         parser, required=False, purpose="CAD for pictures and positions, where the training has not kept it: "
     )

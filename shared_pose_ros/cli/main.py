@@ -27,6 +27,16 @@ COMMANDS = {
     "demo": "run the node on the recorded demo bag and score what it publishes",
 }
 
+# Taken under their old names for one release, with a warning.
+RENAMED_OPTIONS = {
+    "--box-jitter": "--detection-noise",
+    "--box-miss": "--detection-miss",
+    "--box-seed": "--detection-seed",
+    "--chance": "--random-rotations",
+    "--heaps": "--scenes",
+    "--turns": "--tta-rotations",
+}
+
 
 class CommandError(Exception):
     """A mistake of the user; the message is one sentence with value, limit and remedy."""
@@ -34,7 +44,7 @@ class CommandError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 good, 1 the job failed its own check, 2 a user's mistake."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = _present_options(sys.argv[1:] if arguments is None else arguments)
     name = next((item for item in arguments if not item.startswith("-")), None)
     parser = argparse.ArgumentParser(
         prog="shared_pose",
@@ -60,11 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _run(options)
 
 
+def _present_options(arguments: Sequence[str]) -> list[str]:
+    """The command line with options under the names that they have now."""
+    present = []
+    for word in arguments:
+        option, *value = word.split("=", 1)
+        if option in RENAMED_OPTIONS:
+            said = f"{option} is now called {RENAMED_OPTIONS[option]}; use that, the old name will go"
+            print(f"warning: {said}", file=sys.stderr)
+        present.append("=".join([RENAMED_OPTIONS.get(option, option), *value]))
+    return present
+
+
 def _import_command(command: str) -> ModuleType:
     try:
         return importlib.import_module(f"shared_pose_ros.cli.{command.replace('-', '_')}")
     except ImportError as error:
-        remedy = "install the package with its extras (docs/installation.md)"
+        remedy = "install the package with its extras (docs/how-to/install.md)"
         print(f"shared_pose {command}: {error}; {remedy}", file=sys.stderr)
         raise SystemExit(2) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_object_arguments, add_old_name, load_objects
+from shared_pose_ros.cli.common import add_object_arguments, load_objects
 from shared_pose_ros.scenes.bop_export import render_bop, settings_for
 from shared_pose_ros.scenes.clutter import SceneSettings
 
@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_object_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="the dataset's root, made where it is missing")
     parser.add_argument("--split", default="test", help="folder of the scenes (default: test)")
-    scenes = parser.add_argument("--scenes", type=int, default=5, help="clutter scenes (default: 5)")
-    add_old_name(parser, "--heaps", scenes)
+    parser.add_argument("--scenes", type=int, default=5, help="clutter scenes (default: 5)")
     parser.add_argument("--views", type=int, default=_DEFAULTS.views, help="images of each (default: %(default)s)")
     parts = "parts in a scene (default: 6-10)"
     parser.add_argument("--parts", type=_range, default=_DEFAULTS.parts, metavar="MIN-MAX", help=parts)
@@ -44,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--seed {options.seed} is negative; give 0 or more")
     torch.set_num_threads(1)  # sums in one order, whatever the machine
     objects = load_objects(options)
-    given = {"heaps": options.scenes, "views": options.views, "parts": options.parts, "seed": options.seed}
+    given = {"scenes": options.scenes, "views": options.views, "parts": options.parts, "seed": options.seed}
     settings = settings_for(objects, dataclasses.replace(_DEFAULTS, **given), options.size)
-    with tqdm(total=settings.heaps * settings.views, unit="image") as bar:
+    with tqdm(total=settings.scenes * settings.views, unit="image") as bar:
         numbers = render_bop(options.out, objects, settings, options.split, lambda done, _: bar.update(done - bar.n))
     print("object numbers: " + ", ".join(f"{number} {class_id}" for class_id, number in numbers.items()))
-    count = settings.heaps * settings.views
+    count = settings.scenes * settings.views
     print(f"{options.out}: split {options.split}, {count} images; CAD in {options.out / 'models'}")
     return 0
 

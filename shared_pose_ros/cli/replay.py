@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from shared_pose_ros.bags import bag_io
-from shared_pose_ros.bags.recording import BagTopics, Recording, choose_topics, open_recording
+from shared_pose_ros.bags.recording import BagTopics, choose_topics, open_recording
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
-from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
-from shared_pose_ros.html_page import Picture
-from shared_pose_ros.replay.frame_overlays import Album, answer_pictures
-from shared_pose_ros.replay.offline import Books, Reply, load_image, replay
-from shared_pose_ros.replay.responses import answers_of
-from shared_pose_ros.replay.results import books_text, live_text, pose_records, write_poses
-from shared_pose_ros.replay.scoring import Scores, score
-from shared_pose_ros.report.page import write_report
+from shared_pose_ros.evaluation.result_tables import markdown_table
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.replay.scoring import ScoreSettings
+from shared_pose_ros.replay.session import Outcome, Session, run_live, run_offline
 from shared_pose_ros.resources import set_dds_profile
-from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.pipeline import load_estimator
 
 NODE = "shared_pose_node"
 
@@ -78,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay, print, write; 1 if a live node gave no answer, else 0."""
+    """Replay, print, write; 1 if a live node gave no response, else 0."""
     _check(options)
     recording = open_recording(options.bag)
     recorded_poses = f"/{options.node.strip('/')}/poses"
@@ -87,7 +75,18 @@ def run(options: argparse.Namespace) -> int:
         options.depth,
     )  # fmt: skip
     options.report.mkdir(parents=True, exist_ok=True)
-    return _live(options, recording, topics) if options.live else _offline(options, recording, topics)
+    scoring = ScoreSettings(
+        options.models, options.protocol, options.max_faces, options.bop, options.split, options.bop_frames
+    )
+    session = Session(recording, topics, options.node, options.report, scoring)
+    if options.live:
+        outcome = _live(options, session)
+    else:
+        outcome = run_offline(session, _parameters(options, session))
+    for evaluation in outcome.evaluations:
+        print(markdown_table(evaluation))
+    print("\n".join([*outcome.sentences, *(["", *map(str, outcome.written)] if outcome.written else [])]))
+    return 1 if options.live and not outcome.responses else 0
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -103,118 +102,27 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.report / 'poses'} exists already; remove it or name another folder with --report")
 
 
-def _offline(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
-    compressed = recording.topics[topics.image] == bag_io.COMPRESSED_IMAGE
+def _parameters(options: argparse.Namespace, session: Session) -> NodeParameters:
+    """The node's, as the options and the bag's topics ask for."""
+    compressed = session.recording.topics[session.topics.image] == bag_io.COMPRESSED_IMAGE
     given = {"bundle": options.bundle, "device": options.device, **_changes(options.set)}
-    from_bag = {"image_transport": "compressed" if compressed else "raw", "use_depth": str(topics.depth is not None)}
-    settings = parameters.from_text({**given, **from_bag})
-    estimator = load_estimator(settings)
-    replies, album = [], Album(estimator.meshes)
-    with bag_io.BagWriter(options.report / "poses") as writer:
-
-        def keep(reply: Reply) -> None:
-            writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
-            frame = reply.picture
-            album.show(lambda: frame.image, frame.objects, reply.message, frame.camera_matrix, reply.frame.stamp)
-            replies.append(Reply(reply.time_ns, reply.message, reply.frame))
-
-        load = functools.partial(load_image, recording, topics.image)
-        books, truth = replay(recording.messages(topics.names), estimator, settings, topics, keep, load)
-    said = books_text(books, recording.problems)
-    answers = [reply.frame for reply in replies]
-    scores = score(options, recording, answers, truth, books.stamps, estimator.metadata.name)
-    said += scores.notes
-    facts = {
-        "bundle": estimator.metadata.name,
-        "weights_sha256": estimator.metadata.weights_sha256,
-        "parameters": vars(settings),
-        "threads": torch.get_num_threads(),
-        **_books(books),
-        "protocol": scores.protocol_line,
-    }
-    written = [options.report / "poses", *_write(options, recording, topics, replies, "offline", facts)]
-    title = f"{estimator.metadata.name} on bag {options.bag.resolve().name}"
-    _tell(options, title, scores, album.pictures, said, written)
-    return 0
+    use_depth = str(session.topics.depth is not None)
+    from_bag = {"image_transport": "compressed" if compressed else "raw", "use_depth": use_depth}
+    return NodeParameters.from_text({**given, **from_bag})
 
 
-def _live(options: argparse.Namespace, recording: Recording, topics: BagTopics) -> int:
+def _live(options: argparse.Namespace, session: Session) -> Outcome:
     set_dds_profile()
     try:
         live = importlib.import_module("shared_pose_ros.replay.live")
     except ImportError as error:
         raise ValueError(
             f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/installation.md), or leave --live out"
+            "installation (docs/how-to/install.md), or leave --live out"
         ) from error
-    plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, _remaps(options, topics))
-    outcome = live.run_live(recording, topics, plan, lambda text: print(f"replay: {text}", flush=True))
-    if outcome.problem:
-        print(outcome.problem)
-        return 1
-    with bag_io.BagWriter(options.report / "poses") as writer:
-        for reply in outcome.replies:
-            writer.write(f"/{options.node.strip('/')}/poses", reply.message, reply.time_ns)
-    said = [f"Bag: {problem}." for problem in recording.problems]
-    said += live_text(outcome.figures, outcome.counters)
-    answers = answers_of(recording, topics, [reply.message for reply in outcome.replies])
-    if answers.strange:
-        said.append(f"Answers to detections that are not the bag's: {answers.strange}; does something else publish?")
-    scores = score(
-        options, recording, answers.frames, answers.truth, answers.stamps, outcome.values.get("bundle", options.node)
-    )
-    said += scores.notes
-    facts = {
-        "bundle": outcome.values.get("bundle", ""),
-        "weights_sha256": outcome.values.get("weights_sha256", ""),
-        "rate": options.rate,
-        "loop": options.loop,
-        **outcome.figures,
-        "counters": outcome.counters,
-        "protocol": scores.protocol_line,
-    }
-    written = [options.report / "poses", *_write(options, recording, topics, outcome.replies, "live", facts)]
-    title = f"bag {options.bag.resolve().name} played to {options.node}"
-    _tell(options, title, scores, [] if scores.pictures else answer_pictures(answers, options.models), said, written)
-    return 0 if outcome.figures["answers"] else 1
-
-
-def _tell(
-    options: argparse.Namespace, title: str, scores: Scores, pictures: list[Picture], said: list[str],
-    written: list[Path],
-) -> None:  # fmt: skip
-    """Print the tables, the sentences and what is written; write scores.json and report.html, at the least pictures."""
-    for evaluation in scores.evaluations:
-        print(markdown_table(evaluation))
-    if scores.evaluations:
-        written.append(options.report / "scores.json")
-        write_json(scores.evaluations, written[-1])
-    page = options.report / "report.html"
-    written.append(write_report(page, title, scores.evaluations, scores.pictures or pictures, said))
-    print("\n".join([*said, "", *map(str, written)]))
-
-
-def _write(
-    options: argparse.Namespace, recording: Recording, topics: BagTopics, replies: list[Reply], mode: str,
-    facts: Mapping[str, Any],
-) -> list[Path]:  # fmt: skip
-    """poses.csv, poses.json and replay.json."""
-    files = write_poses(options.report, pose_records([reply.message for reply in replies]))
-    summary = options.report / "replay.json"
-    content = {
-        "mode": mode,
-        "bag": options.bag.resolve().name,
-        "topics": vars(topics),
-        "problems": recording.problems,
-        **facts,
-    }
-    summary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return [*files, summary]
-
-
-def _books(books: Books) -> dict[str, Any]:
-    names = ("received", "published", "counters", "reasons", "damaged", "errors")
-    return {"used": books.used, **{name: getattr(books, name) for name in names}}
+    remaps = _remaps(options.remap, session.topics)
+    plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, remaps)
+    return run_live(session, plan, live, lambda text: print(f"replay: {text}", flush=True))
 
 
 def _changes(given: list[str]) -> dict[str, str]:
@@ -227,9 +135,9 @@ def _changes(given: list[str]) -> dict[str, str]:
     return changes
 
 
-def _remaps(options: argparse.Namespace, topics: BagTopics) -> dict[str, str]:
+def _remaps(given: list[str], topics: BagTopics) -> dict[str, str]:
     found = {}
-    for item in options.remap:
+    for item in given:
         source, separator, target = item.partition(":=")
         if not separator or not target or source not in topics.names:
             raise ValueError(f"--remap {item!r} is not FROM:=TO with a topic of the bag ({', '.join(topics.names)})")

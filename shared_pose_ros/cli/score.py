@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared_pose_ros.cli.common import add_dataset_arguments, add_old_name
+from shared_pose_ros.cli.common import add_dataset_arguments
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects, file_vertices
 from shared_pose_ros.evaluation.bop_results import read_results, seconds_per_image
@@ -35,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--add", action="store_true", help="also ADD and ADI (ADD-S) of every pair")
     drawn = "of the baseline, for each estimate (default: 3)"
-    random = parser.add_argument("--random-rotations", type=int, default=3, metavar="N", help=drawn)
-    add_old_name(parser, "--chance", random)
+    parser.add_argument("--random-rotations", type=int, default=3, metavar="N", help=drawn)
     offset = "where in a pixel surfaces are looked at: 0 its centre (default), 0.5 as bop_toolkit's OpenGL renderers"
     parser.add_argument("--pixel-offset", type=float, default=0.0, help=offset)
 

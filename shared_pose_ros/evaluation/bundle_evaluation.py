@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +23,12 @@ from shared_pose_ros.evaluation.instance_scoring import (
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.boxes import box_iou
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
 
+EVALUATED = NodeParameters(max_batch=256, symmetric_representative="any")
+"""All hypotheses as the network gives them: a score takes symmetries into account itself."""
 SENSOR_DEPTH = "from the sensor"
 RENDERED_DEPTH = "rendered from the ground-truth poses"
 
@@ -56,6 +62,7 @@ def evaluate_bundle(
     if not corrected:
         raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
     baseline = baseline or RandomRotationBaseline()
+    pipeline = PosePipeline(estimator, EVALUATED.max_batch)
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()
@@ -66,12 +73,12 @@ def evaluate_bundle(
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
             found = [item for item in chosen if item[2] is not None]
-            candidates = [_estimate(estimator, scorer, image, frame, found, on) for on in corrected]
+            candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
             place = (frame.scene_id, frame.image_id)
-            own = dict(zip((truth.gt_id for truth, _, _ in found), zip(*candidates)))
             for truth, _, _ in chosen:
-                if truth.gt_id in own:
-                    scored = score_instance(scorer, view, truth, place, own[truth.gt_id], protocol, baseline)
+                own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
+                if len(own) == len(corrected):
+                    scored = score_instance(scorer, view, truth, place, own, protocol, baseline)
                 else:
                     scored = [missed_instance(scorer, view, truth, place, protocol)] * len(corrected)
                 for kept, result in zip(results, scored):
@@ -144,28 +151,39 @@ def _usable(
 
 
 def _estimate(
-    estimator: PoseEstimator,
+    pipeline: PosePipeline,
     scorer: PoseScorer,
     image: np.ndarray,
     frame: BopFrame,
     found: Sequence[tuple[Instance, np.ndarray, np.ndarray]],
     corrected: bool,
-) -> list[Candidates]:
-    """Hypotheses of every detected instance; translations need the camera even where the correction is off."""
+) -> dict[int, Candidates]:
+    """Hypotheses of the detected instances by gt_id; translations need the camera even where the correction is off."""
     if not found:
-        return []
-    boxes = np.stack([given for _, _, given in found]).astype(np.float32)
-    indices = np.array([known_index(estimator, scorer, truth.class_id) for truth, _, _ in found], dtype=np.int64)
+        return {}
+    detections = Detections(
+        boxes=np.stack([given for _, _, given in found]).astype(np.float32),
+        object_index=np.array([known_index(pipeline.estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
+        class_ids=[truth.class_id for truth, _, _ in found],
+        ids=[str(truth.gt_id) for truth, _, _ in found],
+    )
+    shown = Frame(0, "", image, detections, frame.camera)
     start = time.perf_counter()
-    located = estimator.estimate(image, boxes, indices, frame.camera)
+    located = pipeline.run(shown, EVALUATED).poses
     seconds = time.perf_counter() - start
-    turned = located if corrected else estimator.estimate(image, boxes, indices, None)
-    candidates = []
-    for i, (truth, visible, given) in enumerate(found):
-        seen = Candidates(located.rotations[i], located.translations[i][None], float(located.confidences[i, 0]))
-        rotations = turned.rotations[i].astype(np.float64)
-        centre = scorer.objects[scorer.objects.place(truth.class_id)].centre
+    rotated = located
+    if not corrected:
+        rotated = pipeline.run(dataclasses.replace(shown, camera_matrix=None), EVALUATED).poses
+    places = {name: (located.ids.index(name), rotated.ids.index(name)) for name in rotated.ids if name in located.ids}
+    candidates = {}
+    for truth, visible, given in found:
+        # What the network made no finite pose of is scored as a miss.
+        if str(truth.gt_id) not in places:
+            continue
+        at, own = places[str(truth.gt_id)]
+        seen = Candidates(located.rotations[at], located.positions[at, :1], float(located.confidences[at, 0]))
+        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
         translations = translations_about(centre, seen, rotations)
-        overlap = box_iou(given, visible)
-        candidates.append(Candidates(rotations, translations, float(turned.confidences[i, 0]), overlap, seconds))
+        candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)
     return candidates

@@ -43,7 +43,7 @@ def box_from_corner_xywh(corner_box: np.ndarray) -> np.ndarray:
 
 
 def crop_side(boxes: Tensor, pad: float) -> Tensor:
-    """Side of the square crop around each box, pixels: pad · max(w, h) (METHOD 6, pad = 1.2 in the paper).
+    """Side of the square crop around each box, pixels: pad · max(w, h) (pad = 1.2 in Bengtson et al., 2022).
 
     Args:
         boxes: ``(B, 4)``.

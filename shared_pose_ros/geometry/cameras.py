@@ -59,7 +59,7 @@ def viewing_ray(camera: Tensor, pixels: Tensor) -> Tensor:
 
 
 def ray_rotation(ray: Tensor) -> Tensor:
-    """The smallest rotation C that takes the optical axis (0, 0, 1) to a viewing ray (METHOD 6, Rodrigues).
+    """The smallest rotation C that takes the optical axis (0, 0, 1) to a viewing ray (Rodrigues; exact).
 
     A crop shows an object as if it stood on the optical axis; its true rotation is C · R_network.
 

@@ -54,7 +54,7 @@ def mesh_distances(
     camera: Tensor,
     image_size: tuple[int, int],
     centres: Tensor,
-    turned: Tensor,
+    rotated: Tensor,
     meshes: MeshPoints,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distance of each centre as depth and mesh say: what was measured minus how much nearer the mesh's surface is.
@@ -67,7 +67,7 @@ def mesh_distances(
         camera: its K ``(3, 3)``.
         image_size: its (height, width).
         centres: ``(B, 3)`` from box and mesh: where in the box the mesh's surface is.
-        turned: ``(B, 3, 3)`` R_m2c, with the viewing-ray correction.
+        rotated: ``(B, 3, 3)`` R_m2c, with the viewing-ray correction.
         meshes: points of the B objects.
 
     Returns:
@@ -75,7 +75,7 @@ def mesh_distances(
         have one; each ``(B,)``. Worth nothing for objects without a mesh.
     """
     values, valid = read_window(depth, boxes, camera, image_size, CELLS)
-    nearer = near_surface(centres, turned, meshes, boxes, camera, WINDOW, CELLS)
+    nearer = near_surface(centres, rotated, meshes, boxes, camera, WINDOW, CELLS)
     valid = valid & nearer.isfinite()
     low, middle, high = window_quantiles(values - nearer, valid, 0.25, 0.5, 0.75)
     return middle, high - low, valid.flatten(1).sum(dim=1) / CELLS**2

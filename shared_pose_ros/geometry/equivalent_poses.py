@@ -25,7 +25,7 @@ class SymmetryTable:
     Attributes:
         members: discrete symmetries ``(k, D, 4, 4)``, the identity first and wherever an object has fewer.
         axes: unit axis of the continuous symmetry ``(k, 3)``, zero without one.
-        points: a point on that axis, or the point about which every turn is a symmetry, ``(k, 3)``.
+        points: a point on that axis, or the point about which every rotation is a symmetry, ``(k, 3)``.
         free: ``(k,)`` bool, every rotation is a symmetry: two continuous axes that are not parallel generate them all.
     """
 
@@ -73,9 +73,9 @@ def nearest_symmetry(relative: Tensor, table: SymmetryTable) -> Tensor:
     """The symmetry S that brings each rotation R nearest to its reference, the smallest angle from R S_R to it; exact.
 
     With N = R_refᵀ R the angle is smallest where tr(N S_R) is greatest. S = C(θ) D with D a discrete member and C the
-    turn about the axis u: tr(M C(θ)) = a cos θ + b sin θ + uᵀMu for M = D N, a = tr M − uᵀMu, b = tr([u]ₓ M), greatest
-    at θ = atan2(b, a) with uᵀMu + √(a² + b²) (Rodrigues' formula). Where the axis points away from the reference's,
-    a = b = 0: every turn is as near, and a small change of R changes θ much.
+    rotation about the axis u: tr(M C(θ)) = a cos θ + b sin θ + uᵀMu for M = D N, a = tr M − uᵀMu, b = tr([u]ₓ M),
+    greatest at θ = atan2(b, a) with uᵀMu + √(a² + b²) (Rodrigues' formula). Where the axis points away from
+    the reference's, a = b = 0: every rotation about it is as near, and a small change of R changes θ much.
 
     Args:
         relative: N ``(B, P, 3, 3)``, any float type.
@@ -85,8 +85,8 @@ def nearest_symmetry(relative: Tensor, table: SymmetryTable) -> Tensor:
         ``(B, P, 4, 4)`` float64 motions in the CAD frame: the equivalent pose is (R S_R, t + R s).
     """
     n = relative.double()
-    turn, chosen = _turn_and_member(n, table)
-    found = _about(turn, table.points) @ chosen
+    about_axis, chosen = _axis_rotation_and_member(n, table)
+    found = _about(about_axis, table.points) @ chosen
     return torch.where(table.free[:, None, None, None], _about(n.mT, table.points), found)
 
 
@@ -103,12 +103,12 @@ def nearest_equivalents(first: Tensor, second: Tensor, table: SymmetryTable) -> 
     """
     relative = first.mT[:, :, None] @ second[:, None]
     n = relative.flatten(1, 2)
-    turn, chosen = _turn_and_member(n, table)
-    symmetries = torch.where(table.free[:, None, None, None], n.mT, turn @ chosen[..., :3, :3])
+    about_axis, chosen = _axis_rotation_and_member(n, table)
+    symmetries = torch.where(table.free[:, None, None, None], n.mT, about_axis @ chosen[..., :3, :3])
     return second[:, None] @ symmetries.reshape_as(relative)
 
 
-def _turn_and_member(n: Tensor, table: SymmetryTable) -> tuple[Tensor, Tensor]:
+def _axis_rotation_and_member(n: Tensor, table: SymmetryTable) -> tuple[Tensor, Tensor]:
     """C(θ) ``(B, P, 3, 3)`` and D ``(B, P, 4, 4)`` of ``nearest_symmetry``, for objects that are not free."""
     u, members = table.axes, table.members[..., :3, :3]
     x, y, z = u.unbind(-1)
@@ -124,16 +124,16 @@ def _turn_and_member(n: Tensor, table: SymmetryTable) -> tuple[Tensor, Tensor]:
     nearness = torch.where(has_axis, along + size, trace) - _TIE * torch.arange(members.shape[1])[:, None]
     best = nearness.argmax(dim=1, keepdim=True)
     a, b, size = (values.gather(1, best)[:, 0, :, None, None] for values in (a, b, size))
-    turns = has_axis[..., None] & (size > 0.0)
-    cosine, sine = torch.where(turns, a / size, 1.0), torch.where(turns, b / size, 0.0)
+    rotates = has_axis[..., None] & (size > 0.0)
+    cosine, sine = torch.where(rotates, a / size, 1.0), torch.where(rotates, b / size, 0.0)
     axis = (u[:, :, None] * u[:, None])[:, None]
     # Without an axis the identity: u is zero, the cosine one.
-    turn = axis + cosine * (torch.eye(3, dtype=torch.float64) - axis) + sine * cross
-    return turn, table.members[torch.arange(len(u))[:, None], best[:, 0]]
+    about_axis = axis + cosine * (torch.eye(3, dtype=torch.float64) - axis) + sine * cross
+    return about_axis, table.members[torch.arange(len(u))[:, None], best[:, 0]]
 
 
 def _about(rotations: Tensor, points: Tensor) -> Tensor:
-    """Motions ``(B, P, 4, 4)`` that turn by ``rotations (B, P, 3, 3)`` about ``points (B, 3)``."""
+    """Motions ``(B, P, 4, 4)`` that rotate by ``rotations (B, P, 3, 3)`` about ``points (B, 3)``."""
     motions = torch.zeros(*rotations.shape[:2], 4, 4, dtype=torch.float64)
     motions[..., :3, :3] = rotations
     motions[..., :3, 3] = points[:, None] - (rotations @ points[:, None, :, None])[..., 0]

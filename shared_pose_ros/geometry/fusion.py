@@ -28,7 +28,7 @@ CONCENTRATION = 5.0
 FLOOR = 0.05
 """ε, of a certain hypothesis' peak."""
 LEAST_AGREEMENT = 0.05
-"""Below this the new frame contradicts the old ones; how often it does: docs/node.md."""
+"""Below this the new frame contradicts the old ones; how often it does: docs/explanation/temporal-filtering.md."""
 
 
 def fuse(

@@ -14,7 +14,7 @@ from torch import Tensor
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_equivalents
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 
-TURN_VARIANCE = math.pi**2 / 3.0
+ANGLE_VARIANCE = math.pi**2 / 3.0
 """Of an angle that is uniform on −π…π, rad²."""
 FREE_VARIANCE = math.pi**2 / 9.0 + 2.0 / 3.0
 """Of each component of the rotation vector of a uniform rotation, rad²: a third of ∫θ²(1 − cos θ)/π over 0…π."""
@@ -50,8 +50,8 @@ def orientation_covariance(
     means", Bar-Shalom, Li and Kirubarajan 2001, 1.4.16). v_ij is the rotation vector of R_j S R_iᵀ with S the symmetry
     that makes it shortest, so that hypotheses that are the same pose of a symmetric object add nothing.
 
-    The turn about the axis a = R_i u of a continuous symmetry cannot be known: Σ_i becomes P Σ_i P + π²/3 a aᵀ with
-    P = I − a aᵀ, a uniform turn. Where every rotation is a symmetry, Σ_i is that of a uniform rotation.
+    The rotation about the axis a = R_i u of a continuous symmetry cannot be known: Σ_i becomes P Σ_i P + π²/3 a aᵀ with
+    P = I − a aᵀ, a uniform angle. Where every rotation is a symmetry, Σ_i is that of a uniform rotation.
 
     Args:
         rotations: ``(B, n, 3, 3)``.
@@ -71,6 +71,6 @@ def orientation_covariance(
     along = axis[..., :, None] * axis[..., None, :]
     # Without an axis `along` is zero and this changes nothing.
     across = identity - along
-    covariance = across @ covariance @ across + TURN_VARIANCE * along
+    covariance = across @ covariance @ across + ANGLE_VARIANCE * along
     covariance = torch.where(symmetries.free[:, None, None, None], FREE_VARIANCE * identity, covariance)
     return (covariance + covariance.mT) / 2.0

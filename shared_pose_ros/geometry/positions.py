@@ -46,7 +46,7 @@ SPREAD_DEVIATION = 0.4
 MESH_SPREAD_DEVIATION = 0.25
 """Standard deviation of the distance from depth and mesh, as a fraction of the interquartile range of the cells'."""
 SPREAD_LATERAL = 0.2
-"""The same across the ray: where depth and mesh disagree, the object is turned otherwise, or something is before it."""
+"""The same across the ray: where depth and mesh disagree, the rotation is wrong, or something is before it."""
 LEAST_DEVIATION = 0.002
 """Metres: the least standard deviation of a distance from depth, for a sensor's own error."""
 FARTHEST = 3.0
@@ -123,10 +123,10 @@ def estimate_positions(
 
 
 def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents: Tensor) -> Tensor:
-    """Distance of each centre from the camera, from its box alone (METHOD 7, after Sundermeyer et al., ECCV 2018).
+    """Distance of each centre from the camera, from its box alone (after Sundermeyer et al., ECCV 2018).
 
     z = (diagonal of the object's box at distance 1) / (diagonal of the box seen), instead of a stored render's by the
-    CAD's extents e: the geometric mean of the box around the turned CAD box, Σ_j |R_ij| e_j wide, and that around the
+    CAD's extents e: the geometric mean of the box around the rotated CAD box, Σ_j |R_ij| e_j wide, and that around the
     ellipsoid in it, √(Σ_j (R_ij e_j)²) wide. Few parts fill the corners of their boxes: with the CAD box alone T-LESS
     objects and the demo's parts come out 22 to 26 % too far in the median, with the mean 2 to 5 %.
 
@@ -139,8 +139,8 @@ def distance_from_box(boxes: Tensor, camera: Tensor, rotations: Tensor, extents:
     Returns:
         ``(B,)`` metres along the viewing ray.
     """
-    turned = rotations[:, :2] * extents[:, None]
-    span = (turned.abs().sum(dim=2) * turned.norm(dim=2)).sqrt()
+    rotated = rotations[:, :2] * extents[:, None]
+    span = (rotated.abs().sum(dim=2) * rotated.norm(dim=2)).sqrt()
     reference = torch.hypot(camera[0, 0] * span[:, 0], camera[1, 1] * span[:, 1])
     z = reference / torch.hypot(boxes[:, 2], boxes[:, 3])
     return z / viewing_ray(camera, boxes[:, :2])[:, 2]
@@ -191,7 +191,7 @@ class _Scene:
         return viewing_ray(self.camera, self.boxes[:, :2])
 
     @functools.cached_property
-    def turned(self) -> Tensor:
+    def rotated(self) -> Tensor:
         """``(B, 3, 3)`` R_m2c, with the viewing-ray correction."""
         return ray_rotation(self.ray) @ self.rotations
 
@@ -226,9 +226,9 @@ def _from_box(scene: _Scene) -> tuple[Tensor, _Along]:
     rough = _Along(distance, BOX_DEVIATION * distance, LATERAL_DEVIATION * scene.side * distance)
     if meshes is None or not bool(meshes.known.any()):
         return ray, rough
-    turned = scene.turned
-    fitted = fit_box(boxes, camera, turned, ray * distance[:, None], meshes.vertices)
-    ratio = (projected_sides(fitted, camera, turned, meshes.vertices) / boxes[:, 2:]).clamp(min=1e-6).log()
+    rotated = scene.rotated
+    fitted = fit_box(boxes, camera, rotated, ray * distance[:, None], meshes.vertices)
+    ratio = (projected_sides(fitted, camera, rotated, meshes.vertices) / boxes[:, 2:]).clamp(min=1e-6).log()
     mismatch = (ratio[:, 0] - ratio[:, 1]).abs().clamp(max=MOST_MISMATCH)
     away = fitted.norm(dim=1)
     radial = _hypot(MESH_MISMATCH * mismatch, MESH_DEVIATION) * away
@@ -250,7 +250,7 @@ def _from_depth(
     if meshes is None or not bool(meshes.known.any()):
         return rough, share
     place = ray * expected[:, None]
-    found, spread, covered = mesh_distances(depth, boxes, camera, size, place, scene.turned, meshes)
+    found, spread, covered = mesh_distances(depth, boxes, camera, size, place, scene.rotated, meshes)
     hidden = (expected / found - 1.0).clamp(min=0.0)
     across = _hypot(LATERAL_HIDDEN * hidden, DEPTH_LATERAL) * scene.side * found
     fine = _Along(

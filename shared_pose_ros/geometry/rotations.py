@@ -69,7 +69,7 @@ def rotation_from_6d(vectors: Tensor) -> Tensor:
 
 
 def geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Angle of the rotation between two rotations, radians, with a clamped acos as in METHOD 4.
+    """Angle of the rotation between two rotations, radians, with a clamped acos as in Bengtson et al., 2022.
 
     Args:
         first: ``(..., 3, 3)``.

@@ -1,4 +1,4 @@
-"""The multi-path augmented autoencoder that pre-trains the encoder: one decoder an object on one encoder (METHOD 5b).
+"""The multi-path augmented autoencoder that pre-trains the encoder: one decoder per object on one encoder.
 
 The architecture is that of Sundermeyer et al. (CVPR 2020). It serves in training only: the decoders are thrown away.
 Convention: batches are object-major, the same number m of images of each of the k objects.
@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import CODE_SIZE, WIDTHS, Encoder
+from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 # Of an image enlarged ×2 by repetition, the five taps of a filter at position 2i + a fall on three pixels of the small
 # one, i − 1, i and i + 1: row a of the table says which.
@@ -47,19 +48,19 @@ class UpConvolution(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes ``(m, 128)`` of one object to its images ``(m, 3, S, S)``; channels mirror the encoder's.
+    """Latent codes ``(m, 128)`` of one object to its images ``(m, 3, S, S)``; channels mirror the encoder's.
 
     Args:
-        width: of the encoder, a key of ``WIDTHS``.
+        encoder: or its class.
         crop_size: S in pixels, a multiple of 16.
     """
 
-    def __init__(self, width: str, crop_size: int) -> None:
+    def __init__(self, encoder: Encoder | type[Encoder], crop_size: int) -> None:
         super().__init__()
-        channels = WIDTHS[width][::-1]
+        channels = encoder.channels[::-1]
         self.grid = (channels[0], crop_size // 16, crop_size // 16)
-        self.linear = nn.Linear(CODE_SIZE, channels[0] * (crop_size // 16) ** 2)
-        # One mean and variance a channel, as in the encoder; m is too few for one a value of the linear layer.
+        self.linear = nn.Linear(encoder.latent_size, channels[0] * (crop_size // 16) ** 2)
+        # One mean and variance per channel, as in the encoder; m is too few for one per value of the linear layer.
         self.norm = nn.BatchNorm2d(channels[0], eps=1e-3)
         self.convolutions = nn.ModuleList(UpConvolution(a, b) for a, b in zip(channels, channels[1:]))
         self.norms = nn.ModuleList(nn.BatchNorm2d(count, eps=1e-3) for count in channels[1:])
@@ -83,7 +84,7 @@ class Autoencoder(nn.Module):
 
     Args:
         objects: k >= 1.
-        width: a key of ``WIDTHS``.
+        width: of the encoder, a key of ``ENCODERS``.
         crop_size: S in pixels, a multiple of 16.
 
     Raises:
@@ -94,8 +95,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         if objects < 1:
             raise ValueError(f"an autoencoder of {objects} objects; it must be at least 1")
-        self.encoder = Encoder(width, crop_size)
-        self.decoders = nn.ModuleList(Decoder(width, crop_size) for _ in range(objects))
+        self.encoder = encoder_class(width)(crop_size)
+        self.decoders = nn.ModuleList(Decoder(self.encoder, crop_size) for _ in range(objects))
 
     def forward(self, crops: Tensor) -> Tensor:
         """Reconstructions of normalised crops.

@@ -1,4 +1,4 @@
-"""Orientation by nearest neighbour among the codes of many views, as Sundermeyer et al. do (METHOD 7). Scriptable.
+"""Orientation by nearest neighbour among the latent codes of many views, as Sundermeyer et al. do. Scriptable.
 
 Convention: R_m2c, as the crop shows the object.
 """
@@ -13,7 +13,7 @@ from shared_pose_ros.network.encoder import Encoder
 
 
 class Codebook(nn.Module):
-    """The codes of V views of each of k objects.
+    """The latent codes of V views of each of k objects.
 
     Args:
         codes: ``(k, V, 128)`` of length 1, float32 or, at half the memory, float16.
@@ -36,7 +36,7 @@ class Codebook(nn.Module):
         """The n views of each row's object with the greatest cosine, exactly, over all of them.
 
         Args:
-            code: ``(B, 128)`` of length 1.
+            code: latent, ``(B, 128)``, of length 1.
             object_index: ``(B,)`` int64.
 
         Returns:
@@ -59,7 +59,7 @@ class CodebookNetwork(nn.Module):
 
     Args:
         encoder: pre-trained.
-        codebook: of its codes.
+        codebook: of its latent codes.
     """
 
     def __init__(self, encoder: Encoder, codebook: Codebook) -> None:
@@ -75,5 +75,5 @@ class CodebookNetwork(nn.Module):
         return F.normalize(code, dim=1)
 
     def hypotheses(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotations ``(B, n, 3, 3)`` and logits ``(B, n)`` of codes ``(B, 128)`` of length 1."""
+        """Rotations ``(B, n, 3, 3)`` and logits ``(B, n)`` of latent codes ``(B, 128)`` of length 1."""
         return self.head(code, object_index)

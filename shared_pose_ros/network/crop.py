@@ -14,10 +14,10 @@ from shared_pose_ros.geometry.boxes import crop_side
 
 
 def crop_objects(image: Tensor, boxes: Tensor, pad: float, size: int) -> Tensor:
-    """Cut the square of side pad · max(w, h) around every box and resize it (METHOD 6). Scriptable.
+    """Cut the square of side pad · max(w, h) around every box and resize it. Scriptable.
 
     Bilinear where the crop is enlarged; where it shrinks by r, the mean of ⌈r⌉² bilinear taps (a power of two, at most
-    16²) a pixel, so that large boxes do not alias. Boxes that share a tap count are one batch.
+    16²) per pixel, so that large boxes do not alias. Boxes that share a tap count are one batch.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
@@ -64,7 +64,7 @@ def _multiply(image: Tensor, centre: Tensor, side: Tensor, size: int, taps: int)
     """The crops as matrix products, ``(B, 3, size, size)``: rows · pixels · columnsᵀ.
 
     Bilinear weights are products of a row's and a column's, and so are their means over a square of taps. On a CPU two
-    small products a box take a fifth of the time of ``_sample``'s ``(size · taps)²`` samples.
+    small products per box take a fifth of the time of ``_sample``'s ``(size · taps)²`` samples.
     """
     limit = torch.tensor([image.shape[1], image.shape[0]], dtype=torch.int64)
     # Far outside, integers would overflow; just outside has no weight either.
@@ -110,7 +110,7 @@ def _sample(image: Tensor, centre: Tensor, side: Tensor, size: int, taps: int) -
     gx = (2.0 * position[:, 0] + 1.0) / region.shape[3] - 1.0
     gy = (2.0 * position[:, 1] + 1.0) / region.shape[2] - 1.0
     grid = torch.stack([gx[:, None, :].expand(count, fine, fine), gy[:, :, None].expand(count, fine, fine)], dim=-1)
-    # One tall grid over one image: the image is never copied a box.
+    # One tall grid over one image: the image is never copied for a box.
     sampled = F.grid_sample(
         region, grid.reshape(1, count * fine, fine, 2), mode="bilinear", padding_mode="zeros", align_corners=False
     )
@@ -121,7 +121,7 @@ def _sample(image: Tensor, centre: Tensor, side: Tensor, size: int, taps: int) -
 
 
 def normalize_crops(crops: Tensor) -> Tensor:
-    """Min-max normalisation of each crop over all its channels: (x − min)/(max − min) (METHOD 1). Scriptable.
+    """Min-max normalisation of each crop over all its channels: (x − min)/(max − min). Scriptable.
 
     Args:
         crops: ``(B, 3, S, S)``.

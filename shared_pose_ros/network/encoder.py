@@ -1,68 +1,49 @@
-"""The shared feature extractor: four strided convolutions and one linear layer (METHOD 1).
+"""What the rest of the package asks of an encoder.
 
-The architecture is that of the multi-path augmented autoencoder (Sundermeyer et al., CVPR 2020) as Bengtson et al. use
-it: 5×5, stride 2, TensorFlow's 'same' padding, ReLU *before* the batch norm.
+A new one is a subclass and an entry in encoder_registry.py: docs/extending.md.
 """
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS: dict[str, tuple[int, int, int, int]] = {"paper": (128, 256, 512, 512), "compact": (32, 64, 128, 128)}
-CODE_SIZE = 128
-
-
-class EncoderBlock(nn.Module):
-    """Convolution 5×5 with stride 2, ReLU, batch norm: halves the side of its input."""
-
-    EPSILON = 1e-3
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size=5, stride=2)
-        self.norm = nn.BatchNorm2d(channels_out, eps=self.EPSILON)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """``(B, C, S, S)`` -> ``(B, C', S/2, S/2)``, S even."""
-        # TensorFlow pads an even input under stride 2 by 1 before and 2 after.
-        return self.norm(F.relu(self.convolution(F.pad(features, [1, 2, 1, 2]))))
+LATENT_SIZE = 128
 
 
 class Encoder(nn.Module):
-    """Normalised crops ``(B, 3, S, S)`` to codes ``(B, 128)``.
+    """Normalised crops ``(B, 3, S, S)`` to latent codes ``(B, latent_size)``.
+
+    ``forward`` is scripted when a bundle is exported; the other methods serve in training. All tensors are parameters
+    or persistent buffers: a bundle keeps no others.
 
     Args:
-        width: a key of ``WIDTHS``.
-        crop_size: S in pixels, a multiple of 16.
-
-    Raises:
-        ValueError: unknown width or a crop size that four halvings do not divide.
+        crop_size: S in pixels.
     """
 
-    def __init__(self, width: str = "paper", crop_size: int = 128) -> None:
-        super().__init__()
-        if width not in WIDTHS:
-            raise ValueError(f"encoder width {width!r} is unknown; choose one of {sorted(WIDTHS)}")
-        if crop_size < 16 or crop_size % 16:
-            raise ValueError(f"crop size {crop_size} must be a multiple of 16, at least 16")
-        channels = (3, *WIDTHS[width])
-        self.blocks = nn.Sequential(*(EncoderBlock(a, b) for a, b in zip(channels, channels[1:])))
-        self.linear = nn.Linear(channels[-1] * (crop_size // 16) ** 2, CODE_SIZE)
+    channels: tuple[int, int, int, int]
+    """Of the four feature maps."""
+    latent_size: int = LATENT_SIZE
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``."""
-        return self.code_of(self.blocks(crops))
+    def __init__(self, crop_size: int) -> None:
+        super().__init__()
 
     def maps(self, crops: Tensor) -> list[Tensor]:
-        """Feature maps after each block, ``(B, C_i, S/2^i, S/2^i)`` for i = 1…4; ``code_of`` takes the last."""
-        maps: list[Tensor] = []
-        for block in self.blocks:
-            crops = block(crops)
-            maps.append(crops)
-        return maps
+        """Feature maps ``(B, channels[i], S/2^(i+1), S/2^(i+1))`` for i = 0…3 of crops ``(B, 3, S, S)``."""
+        raise NotImplementedError
 
     def code_of(self, features: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` of the last feature map."""
-        return self.linear(torch.flatten(features, 1))
+        """Latent codes ``(B, latent_size)`` of the last feature map."""
+        raise NotImplementedError
+
+    def first_layer(self) -> nn.Module:
+        """The layer that reads pixels; Muon leaves it to Adam."""
+        raise NotImplementedError
+
+    def last_layer(self) -> nn.Module:
+        """The layer that learns with ``tuning: last_layer``."""
+        raise NotImplementedError
+
+    @staticmethod
+    def resized(weights: dict[str, Tensor], crop_size: int, new_crop_size: int) -> dict[str, Tensor]:
+        """The state of an encoder of crops of side ``crop_size`` for a new one: the same if size does not matter."""
+        return weights

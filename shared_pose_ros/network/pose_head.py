@@ -1,4 +1,4 @@
-"""The pose head: from a code to n weighted hypotheses for each of k objects, and the mask that selects one (METHOD 2).
+"""The pose head: from a latent code to n weighted hypotheses for each of k objects, and the mask that selects one.
 
 Output layout of the last layer: k·n confidence logits, then k·n·6 pose numbers, object-major in both.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import CODE_SIZE
+from shared_pose_ros.network.encoder import LATENT_SIZE
 
 _HIDDEN = 128
 _LAST = 64
@@ -20,17 +20,18 @@ class PoseHead(nn.Module):
 
     Args:
         objects: k >= 1.
-        hypotheses: n >= 1 an object.
+        hypotheses: n >= 1 per object.
+        latent_size: of the latent code.
     """
 
-    def __init__(self, objects: int, hypotheses: int) -> None:
+    def __init__(self, objects: int, hypotheses: int, latent_size: int = LATENT_SIZE) -> None:
         super().__init__()
         if objects < 1 or hypotheses < 1:
             raise ValueError(f"a head for {objects} objects with {hypotheses} hypotheses: both must be at least 1")
         self.objects = objects
         self.hypotheses = hypotheses
-        self.layer1 = _layer(CODE_SIZE, _HIDDEN)
-        self.layer2 = _layer(CODE_SIZE + _HIDDEN, _HIDDEN)
+        self.layer1 = _layer(latent_size, _HIDDEN)
+        self.layer2 = _layer(latent_size + _HIDDEN, _HIDDEN)
         self.layer3 = _layer(2 * _HIDDEN, _HIDDEN)
         self.layer4 = _layer(2 * _HIDDEN, _HIDDEN)
         self.layer5 = _layer(2 * _HIDDEN, _HIDDEN)
@@ -41,10 +42,10 @@ class PoseHead(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, mode="fan_out")
 
     def forward(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Hypotheses of one object a row.
+        """Hypotheses of one object per row.
 
         Args:
-            code: ``(B, 128)``.
+            code: latent, ``(B, 128)``.
             object_index: ``(B,)`` int64 in 0…k−1.
 
         Returns:

@@ -11,7 +11,7 @@ from shared_pose_ros.network.pose_head import PoseHead
 
 
 class SeparateHeads(nn.Module):
-    """A head an object; has the interface of ``PoseHead``.
+    """A head per object; has the interface of ``PoseHead``.
 
     Args:
         heads: of one object each, in the order of the object index, all with n hypotheses.
@@ -30,7 +30,7 @@ class SeparateHeads(nn.Module):
         self.hypotheses = heads[0].hypotheses
 
     def forward(self, code: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
-        """6D vectors ``(B, n, 6)`` and logits ``(B, n)`` of codes ``(B, 128)``, each from its object's own head."""
+        """6D vectors ``(B, n, 6)`` and logits ``(B, n)`` of latent codes ``(B, 128)``, each of its own head."""
         vectors = code.new_zeros(code.shape[0], self.hypotheses, 6)
         logits = code.new_zeros(code.shape[0], self.hypotheses)
         for index, head in enumerate(self.heads):

@@ -1,6 +1,6 @@
-"""One crop seen four times, turned by quarter turns, and the hypotheses of all four merged. Scriptable.
+"""Rotation test-time augmentation: a crop in its four quarter rotations, the hypotheses of all four merged. Scriptable.
 
-An object on the optical axis that turns about it by a quarter gives the same crop turned by a quarter, exactly: no
+An object on the optical axis that rotates about it by a quarter gives the same crop rotated by a quarter, exactly: no
 pixel is interpolated. The network answers each of the four a little differently; where they agree is a better answer
 than any one of them. Convention: R_m2c, camera x right, y down, z forward.
 """
@@ -13,13 +13,13 @@ from torch import Tensor
 from shared_pose_ros.geometry.rotations import rotation_from_6d
 
 
-def quarter_turns(crops: Tensor) -> Tensor:
-    """Crops ``(B, 3, S, S)`` and their three quarter turns, ``(4·B, 3, S, S)``, turn by turn."""
-    return torch.cat([torch.rot90(crops, turn, [2, 3]) for turn in range(4)])
+def quarter_rotations(crops: Tensor) -> Tensor:
+    """Crops ``(B, 3, S, S)`` and their three quarter rotations, ``(4·B, 3, S, S)``, rotation by rotation."""
+    return torch.cat([torch.rot90(crops, count, [2, 3]) for count in range(4)])
 
 
-def turn_back(rotations: Tensor) -> Tensor:
-    """Rotations found in ``quarter_turns(crops)``, ``(4·B, n, 3, 3)``, as of the upright crops: ``(B, 4·n, 3, 3)``."""
+def rotate_back(rotations: Tensor) -> Tensor:
+    """Rotations ``(4·B, n, 3, 3)`` found in ``quarter_rotations(crops)`` as of upright crops, ``(B, 4·n, 3, 3)``."""
     batch, n = rotations.shape[0] // 4, rotations.shape[1]
     x, y, z = rotations.reshape(4, batch, n, 3, 3).unbind(dim=3)
     upright = [

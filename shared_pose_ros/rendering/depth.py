@@ -53,7 +53,7 @@ def plane_depth(face_id: Tensor, meshes: PackedMeshes, rotation: Tensor, transla
     face = face_id.reshape(-1)[hit]
     image = torch.div(hit, height * width, rounding_mode="floor")
     rays = pixel_rays(camera.to(rotation.device, rotation.dtype), (height, width)).reshape(-1, height * width, 3)
-    # (R m)·d = m·(Rᵀ d): turning the rays is one dense product, turning a normal a pixel is not.
+    # (R m)·d = m·(Rᵀ d): rotating the rays is one dense product, rotating one normal per pixel is not.
     turned = torch.matmul(rays, rotation).reshape(-1, 3).index_select(0, hit)
     normal = meshes.normals.index_select(0, face).to(rotation.dtype)
     corner = meshes.vertices.index_select(0, meshes.faces[:, 0].index_select(0, face).long()).to(rotation.dtype)

@@ -1,6 +1,6 @@
 """The PyTorch3D backend: the reference that the Warp kernel is checked against, hundreds of times slower on a CPU.
 
-Hard rasterisation (no blur, one face a pixel, perspective-correct, both sides of a face). PyTorch3D takes corners in
+Hard rasterisation (no blur, one face per pixel, perspective-correct, both sides of a face). PyTorch3D takes corners in
 normalised device coordinates, x to the left, y up, ±1 at the ends of the image's shorter side, pixels in between: the
 centre of column u is at (W − 1 − 2u)/min(W, H). We project with K ourselves, so every K is served, skew included.
 
@@ -76,7 +76,7 @@ class PyTorch3DRasterizer:
             return empty.long(), empty
         camera = camera.to(rotation.device).double().reshape(-1, 3, 3)
         if camera.shape[0] not in (1, batch):
-            raise ValueError(f"{camera.shape[0]} camera matrices for {batch} images; give one, or one an image")
+            raise ValueError(f"{camera.shape[0]} camera matrices for {batch} images; give one, or one per image")
         camera = camera.expand(batch, 3, 3)
         rotation, translation = rotation.double(), translation.double()
         parts = {index: _part(meshes, index) for index in set(object_index.tolist())}

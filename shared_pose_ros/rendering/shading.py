@@ -69,7 +69,7 @@ class Lighting:
 
 @dataclass(frozen=True)
 class ShadedImages:
-    """What a shaded render shows, averaged over s×s samples a pixel (s = 1: none); background counts as 0.
+    """What a shaded render shows, averaged over s×s samples per pixel (s = 1: none); background counts as 0.
 
     Attributes:
         intensity: ``(B, H, W)`` in [0, 1], so the light times the coverage.

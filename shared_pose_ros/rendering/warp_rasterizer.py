@@ -193,7 +193,7 @@ class WarpRasterizer:
             return key
         camera = camera.reshape(-1, 3, 3)
         if camera.shape[0] not in (1, batch):
-            raise ValueError(f"{camera.shape[0]} camera matrices for {batch} images; give one, or one an image")
+            raise ValueError(f"{camera.shape[0]} camera matrices for {batch} images; give one, or one per image")
         # A CPU "thread" is a loop iteration with its own overhead; a GPU wants one face a thread.
         faces_per_thread = 1 if device.type == "cuda" else 64
         wp.launch(

@@ -18,7 +18,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
@@ -32,9 +31,10 @@ from shared_pose_ros.evaluation.instance_scoring import (
 )
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
 from shared_pose_ros.evaluation.protocols import Protocol
-from shared_pose_ros.geometry.rotations import rotation_from_quaternion
 from shared_pose_ros.html_page import Picture
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.report.cases import Frames, ShownFrame, frame_image, spread_over
+from shared_pose_ros.ros.messages.poses import read_poses
 from shared_pose_ros.scenes.clutter import SceneFrame
 
 IMAGE_TOPIC = "/camera/image/compressed"
@@ -146,29 +146,34 @@ def read_frames(path: str | Path) -> list[BagFrame]:
     return [_read_frame(number, stamp, found) for number, (stamp, found) in enumerate(complete.items())]
 
 
-def read_poses(message: Any) -> list[tuple[str, Candidates]]:
-    """(id, hypotheses in the order published) of each detection of a Detection3DArray, whichever library read it."""
-    found = []
-    for detection in message.detections:
-        poses = [result.pose.pose for result in detection.results]
-        quaternions = [[p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w] for p in poses]
-        candidates = Candidates(
-            rotations=rotation_from_quaternion(torch.tensor(quaternions, dtype=torch.float64)).numpy(),
-            translations=np.array([[p.position.x, p.position.y, p.position.z] for p in poses]),
-            confidence=detection.results[0].hypothesis.score,
-        )
-        found.append((detection.id, candidates))
-    return found
+def candidates(poses: PublishedPoses) -> list[Candidates]:
+    """The hypotheses of each object, in the order published."""
+    return [
+        Candidates(rotations, translations, float(confidences[0]))
+        for rotations, translations, confidences in zip(poses.rotations, poses.positions, poses.confidences)
+    ]
+
+
+def by_id(poses: PublishedPoses) -> dict[str, Candidates]:
+    """The hypotheses of each object by its id."""
+    return dict(zip(poses.ids, candidates(poses)))
 
 
 def read_truth(message: Any) -> list[tuple[str, Instance]]:
     """(id, part) of a ground-truth Detection3DArray: the first result's pose; its score is the visible fraction."""
-    found = []
-    for number, (detection, (name, pose)) in enumerate(zip(message.detections, read_poses(message))):
-        class_id = detection.results[0].hypothesis.class_id
-        rotation, translation = pose.rotations[0], pose.translations[0]
-        found.append((name, Instance(class_id, number, rotation, translation, float(pose.confidence), None)))
-    return found
+    truth = read_poses(message, most=1)
+    return [
+        (name, Instance(class_id, number, rotation, translation, visibility, None))
+        for number, (name, class_id, rotation, translation, visibility) in enumerate(
+            zip(
+                truth.ids,
+                truth.class_ids,
+                truth.rotations[:, 0],
+                truth.positions[:, 0],
+                truth.confidences[:, 0].tolist(),
+            )
+        )
+    ]
 
 
 def score_frames(
@@ -200,16 +205,17 @@ def score_frames(
     """
     baseline, conditions = baseline or RandomRotationBaseline(), conditions or Conditions()
     results: list[InstanceResult] = []
-    skipped, depths = Counter(conditions.skipped), Counter()
+    skipped: Counter[str] = Counter(conditions.skipped)
+    depths: Counter[str] = Counter()
     for number, frame in enumerate(frames, start=1):
-        answers = poses.get(frame.stamp, {})
-        wanted = _wanted(frame, answers, scorer, protocol, skipped)
+        published = poses.get(frame.stamp, {})
+        wanted = _wanted(frame, published, scorer, protocol, skipped)
         if wanted:
             view, source = frame.view(scorer)
             depths[source] += 1
             for name in wanted:
                 results += score_instance(
-                    scorer, view, frame.truth[name], frame.place, [answers[name]], protocol, baseline
+                    scorer, view, frame.truth[name], frame.place, [published[name]], protocol, baseline
                 )
         if progress:
             progress(number, len(frames))
@@ -222,7 +228,7 @@ def score_frames(
 
 
 def _wanted(
-    frame: BagFrame, answers: Mapping[str, Candidates], scorer: PoseScorer, protocol: Protocol, skipped: Counter[str]
+    frame: BagFrame, published: Mapping[str, Candidates], scorer: PoseScorer, protocol: Protocol, skipped: Counter[str]
 ) -> list[str]:
     """Ids of the frame's detections that can be scored; the others are counted by reason."""
     wanted = []
@@ -230,7 +236,7 @@ def _wanted(
         truth = frame.truth[name]
         if truth.visibility < protocol.visibility_min:
             skipped["outside_protocol"] += 1
-        elif name not in answers:
+        elif name not in published:
             skipped["without_poses"] += 1
         elif scorer.objects.index(truth.class_id) is None:
             skipped["without_cad"] += 1

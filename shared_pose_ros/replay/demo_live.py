@@ -16,10 +16,12 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from shared_pose_ros.bags import bag_io
-from shared_pose_ros.replay.bag_frames import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, read_poses
+from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.replay.bag_frames import CAMERA_INFO_TOPIC, DETECTIONS_TOPIC, IMAGE_TOPIC, BagFrame, by_id
 from shared_pose_ros.replay.demo_results import Recording
 from shared_pose_ros.replay.player import Player, play, spinning, wait
 from shared_pose_ros.resources import set_dds_profile
+from shared_pose_ros.ros.messages.poses import read_poses
 
 REMAPS = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "detections": DETECTIONS_TOPIC}
 TYPES = {
@@ -29,13 +31,13 @@ TYPES = {
 }
 START_SECONDS = 90.0
 """The node loads torch and warms its network within this time, also on a busy machine."""
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 """After the last frame, poses and diagnostics that have not come within this time are not waited for."""
 STOP_SECONDS = 20.0
 
 
 class DemoError(RuntimeError):
-    """The node did not start or did not answer; the message is one sentence with the reason."""
+    """The node did not start or did not respond; the message is one sentence with the reason."""
 
 
 def prepare_environment() -> None:
@@ -111,20 +113,20 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
             for topic in TYPES
         ]
         sent = {item.key[0]: item.time for item in play(cell, records) if item.topic == IMAGE_TOPIC}
-        wait(lambda: len(cell.answers) >= len(frames), ANSWER_SECONDS, node.check)
-        asked = time.monotonic()
-        wait(lambda: cell.status_time > asked and cell.settled, ANSWER_SECONDS, node.check)
+        wait(lambda: len(cell.responses) >= len(frames), RESPONSE_SECONDS, node.check)
+        finished = time.monotonic()
+        wait(lambda: cell.status_time > finished and cell.settled, RESPONSE_SECONDS, node.check)
         counters, name, digest = cell.counters, cell.value("bundle"), cell.value("weights_sha256")
         code = node.stop()
-    answers = {}
-    for when, data in cell.answers:
-        message = bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D)
-        answers.setdefault(bag_io.stamp_ns(message), (when, message))
+    responses: dict[int, tuple[float, PublishedPoses]] = {}
+    for when, data in cell.responses:
+        poses = read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))
+        responses.setdefault(poses.stamp, (when, poses))
     return Recording(
         frames_in=len(frames),
-        poses={stamp: dict(read_poses(message)) for stamp, (_, message) in answers.items()},
-        asked={frame.stamp: tuple(frame.boxes) for frame in frames},
-        latencies=[when - sent[stamp] for stamp, (when, _) in answers.items() if stamp in sent],
+        poses={stamp: by_id(poses) for stamp, (_, poses) in responses.items()},
+        requests={frame.stamp: tuple(frame.boxes) for frame in frames},
+        latencies=[when - sent[stamp] for stamp, (when, _) in responses.items() if stamp in sent],
         counters=counters,
         bundle=name,
         weights_sha256=digest,

@@ -23,7 +23,7 @@ class Recording:
     Attributes:
         frames_in: images published.
         poses: by stamp (ns) and detection id.
-        asked: detection ids by stamp, of all images published.
+        requests: detection ids by stamp, of all images published.
         latencies: from the later of image and detections to the poses, one a frame, seconds.
         counters: the node's, from its last diagnostics.
         bundle: name of the bundle that ran.
@@ -33,7 +33,7 @@ class Recording:
 
     frames_in: int
     poses: Mapping[int, Mapping[str, Candidates]]
-    asked: Mapping[int, Sequence[str]]
+    requests: Mapping[int, Sequence[str]]
     latencies: Sequence[float] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     bundle: str = ""
@@ -53,18 +53,18 @@ def lost_inputs(counters: Mapping[str, int]) -> dict[str, int]:
 def problems(recording: Recording) -> list[str]:
     """What went wrong, one sentence each; empty if every frame and object got its poses and nothing was lost."""
     found = []
-    unanswered = [stamp for stamp in recording.asked if stamp not in recording.poses]
+    unanswered = [stamp for stamp in recording.requests if stamp not in recording.poses]
     if unanswered:
         found.append(f"{len(unanswered)} of {recording.frames_in} frames got no poses")
     absent = [
         name
-        for stamp, names in recording.asked.items()
+        for stamp, names in recording.requests.items()
         if stamp in recording.poses
         for name in names
         if name not in recording.poses[stamp]
     ]
     if absent:
-        found.append(f"{len(absent)} detections got no poses in their frame's answer, the first is '{absent[0]}'")
+        found.append(f"{len(absent)} detections got no poses in their frame's response, the first is '{absent[0]}'")
     for name, number in lost_inputs(recording.counters).items():
         info = COUNTERS.get(name)
         said = f" ({info.meaning}{'; ' + info.remedy if info.remedy else ''})" if info else ""
@@ -102,7 +102,7 @@ def summary(recording: Recording, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def text_table(recording: Recording, evaluation: Evaluation) -> str:
-    """What the demo prints: a row an object, mean and chance rows, protocol, latencies, every counter."""
+    """What the demo prints: one row per object, mean, random-rotation baseline, conditions, latencies, counters."""
     mean = summary_row(evaluation)
     lines = [_cells("object", "instances", f"{evaluation.score_name} %", "rotation error, median °", "chance %")]
     lines += [_row(row) for row in object_rows(evaluation)]

@@ -12,11 +12,13 @@ from typing import Any
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, Recording
-from shared_pose_ros.replay.offline import Reply
+from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.replay.offline import Response
 from shared_pose_ros.replay.player import Key, Player, Sent, header_key, play, spinning, wait
 from shared_pose_ros.replay.results import Timing, grown, live_figures
+from shared_pose_ros.ros.messages.poses import read_poses
 
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 """After the last message, poses and diagnostics that have not come within this time are not waited for."""
 DIAGNOSTICS_SECONDS = 3.0
 """A node publishes diagnostics once a second; without any in this time it is taken for one that has none."""
@@ -29,14 +31,14 @@ class LiveRun:
     """What came back.
 
     Attributes:
-        replies: the answers in order of arrival.
-        figures: ``replay_results.live_figures``.
+        responses: in order of arrival.
+        figures: ``results.live_figures``.
         counters: by how much the node's counters grew; None without diagnostics.
         values: the node's last diagnostics, empty without.
         problem: why nothing was played, empty if something was.
     """
 
-    replies: Sequence[Reply]
+    responses: Sequence[Response]
     figures: Mapping[str, Any]
     counters: Mapping[str, int] | None
     values: Mapping[str, str]
@@ -56,7 +58,7 @@ class Plan:
 
 
 def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[[str], None]) -> LiveRun:
-    """Wait for the node, play the bag, wait for its last answers."""
+    """Wait for the node, play the bag, wait for its last responses."""
     given = (topics.camera_info, topics.image, topics.depth, topics.detections)
     inputs = [name for name in given if name is not None]
     target = {name: plan.remap.get(name, name) for name in inputs}
@@ -67,41 +69,42 @@ def run_live(recording: Recording, topics: BagTopics, plan: Plan, say: Callable[
             problem = player.missing(listened, plan.wait)
             return LiveRun([], live_figures([], 0, 0), None, {}, problem)
         _wait_until_heard(player, recording, topics, target)
-        before, sent = player.counters, []
+        before = player.counters
+        sent: list[Sent] = []
         say(f"playing {recording.path.name} {plan.loop} times at {plan.rate:g} times its speed")
         for loop in range(plan.loop):
             if loop:
                 time.sleep(_period(sent, target[topics.image]))
             sent += play(player, _records(recording, inputs, target), plan.rate, loop)
-        asked = len(_pairs(sent, target[topics.image], target[topics.detections]))
-        wait(lambda: len(player.answers) >= asked, ANSWER_SECONDS)
+        requests = len(_pairs(sent, target[topics.image], target[topics.detections]))
+        wait(lambda: len(player.responses) >= requests, RESPONSE_SECONDS)
         finished = time.monotonic()
         if player.status is not None:
-            wait(lambda: player.status_time > finished and player.settled, ANSWER_SECONDS)
+            wait(lambda: player.status_time > finished and player.settled, RESPONSE_SECONDS)
         counters = grown(before, player.counters) if player.status is not None else None
         values = {entry.key: entry.value for entry in player.status.values} if player.status else {}
-        answers = list(player.answers)
+        received = list(player.responses)
     images = sum(item.topic == target[topics.image] for item in sent)
-    figures = live_figures(match(sent, answers, target[topics.image], target[topics.detections]), asked, images)
-    replies = [Reply(time.time_ns() - int((time.monotonic() - when) * 1e9), _message(data)) for when, data in answers]
-    return LiveRun(replies, figures, counters, values)
+    figures = live_figures(match(sent, received, target[topics.image], target[topics.detections]), requests, images)
+    said = [Response(time.time_ns() - int((time.monotonic() - when) * 1e9), _poses(data)) for when, data in received]
+    return LiveRun(said, figures, counters, values)
 
 
-def match(sent: Sequence[Sent], answers: Sequence[tuple[float, bytes]], image: str, detections: str) -> list[Timing]:
-    """The timing of each answer to a published pair; answers to what was not published here are left out.
+def match(sent: Sequence[Sent], received: Sequence[tuple[float, bytes]], image: str, detections: str) -> list[Timing]:
+    """The timing of each response to a published pair; responses to what was not published here are left out.
 
     Args:
         sent: everything published, in order.
-        answers: (arrival, serialised poses).
+        received: (arrival, serialised poses).
         image: topic that images were published on.
         detections: topic that detections were published on.
     """
     waiting: dict[Key, list[tuple[float, float]]] = {}
-    for key, *times in _pairs(sent, image, detections):
-        waiting.setdefault(key, []).append(tuple(times))
+    for key, image_time, detections_time in _pairs(sent, image, detections):
+        waiting.setdefault(key, []).append((image_time, detections_time))
     found = []
-    for arrival, data in answers:
-        # The latest publication of this stamp that came before the answer: a bag may be looped.
+    for arrival, data in received:
+        # The latest publication of this stamp that came before the response: a bag may be looped.
         open_pairs = waiting.get(header_key(data), [])
         before = [pair for pair in open_pairs if max(pair) <= arrival]
         if before:
@@ -122,17 +125,18 @@ def _pairs(sent: Sequence[Sent], image: str, detections: str) -> list[tuple[Key,
 
 def _wait_until_heard(player: Player, recording: Recording, topics: BagTopics, target: Mapping[str, str]) -> None:
     """Best effort: what is sent before the node has found this publisher is lost."""
-    first = next(iter(recording.messages([topics.camera_info])), None) if topics.camera_info else None
-    if not wait(lambda: player.status is not None, DIAGNOSTICS_SECONDS) or first is None:
+    topic = topics.camera_info
+    first = None if topic is None else next(iter(recording.messages([topic])), None)
+    if not wait(lambda: player.status is not None, DIAGNOSTICS_SECONDS) or topic is None or first is None:
         time.sleep(SETTLE_SECONDS)
         return
     known = player.value("received/camera_info")
 
     def heard() -> bool:
-        player.play(target[topics.camera_info], first.data)
+        player.play(target[topic], first.data)
         return player.value("received/camera_info") != known
 
-    wait(heard, ANSWER_SECONDS, pause=0.2)
+    wait(heard, RESPONSE_SECONDS, pause=0.2)
 
 
 def _records(
@@ -148,5 +152,5 @@ def _period(sent: Sequence[Sent], image: str) -> float:
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
 
 
-def _message(data: bytes) -> Any:
-    return bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D)
+def _poses(data: bytes) -> PublishedPoses:
+    return read_poses(bag_io.message_types().deserialize_cdr(data, bag_io.DETECTIONS_3D))

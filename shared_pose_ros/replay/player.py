@@ -1,7 +1,7 @@
-"""The other side of the node's wire: publishes recorded bytes as camera and detector did, keeps what the node answers.
+"""The other side of the node's wire: publishes recorded bytes as camera and detector did, keeps what the node responds.
 
 Times are seconds of the monotonic clock; stamps are nanoseconds. Messages are published as recorded, best effort as
-cameras do, and answers are kept as they came, so that the player costs little beside the node that it measures.
+cameras do, and responses are kept as they came, so that the player costs little beside the node that it measures.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Player(Node):
             clock: publish /clock too.
         """
         super().__init__("shared_pose_player", context=context)
-        self.answers: list[tuple[float, bytes]] = []
-        """(when it came, serialised Detection3DArray) of each answer."""
+        self.responses: list[tuple[float, bytes]] = []
+        """(when it came, serialised Detection3DArray) of each response."""
         self.active = False
         """The node has announced its classes, so it was activated."""
         self.status: Optional[DiagnosticStatus] = None
@@ -166,7 +166,7 @@ class Player(Node):
         return self.value("pending/images") == "0" and self.value("pending/detections") == "0"
 
     def _keep_poses(self, data: bytes) -> None:
-        self.answers.append((time.monotonic(), bytes(data)))
+        self.responses.append((time.monotonic(), bytes(data)))
 
     def _note_active(self, _: VisionInfo) -> None:
         self.active = True

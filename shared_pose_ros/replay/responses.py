@@ -12,91 +12,88 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, Recording
-from shared_pose_ros.replay.bag_frames import read_poses
+from shared_pose_ros.pipeline.frame import Key, PublishedPoses
 from shared_pose_ros.replay.offline import load_image
-from shared_pose_ros.replay.truth import AnsweredFrame, Key
+from shared_pose_ros.replay.truth import FrameResponse
 from shared_pose_ros.ros.messages.detections import (
     axis_aligned_box,
     best_result,
     camera_info_fits,
     camera_matrix_from_info,
+    image_key,
 )
-from shared_pose_ros.ros.messages.poses import position_known
 
 
 @dataclass
-class Answers:
-    """The first answer to each detection array of the bag.
+class Responses:
+    """The first response to each detection array of the bag.
 
     Attributes:
-        frames: the answers with the boxes that they are for.
-        messages: the Detection3DArray messages, one a frame.
+        frames: the responses with the boxes that they are for.
         truth: the bag's ground-truth messages.
         stamps: of all its images.
-        strange: answers that fit no detection array of the bag, such as those to another publisher.
+        strange: responses that fit no detection array of the bag, such as those to another publisher.
     """
 
-    frames: list[AnsweredFrame] = field(default_factory=list)
-    messages: list[Any] = field(default_factory=list)
+    frames: list[FrameResponse] = field(default_factory=list)
     truth: list[Any] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
     strange: int = 0
 
 
-def answers_of(recording: Recording, topics: BagTopics, messages: Sequence[Any]) -> Answers:
-    """Find for each published array the detections that it answers: those of its stamp and frame_id, by id and class.
+def match_responses(recording: Recording, topics: BagTopics, published: Sequence[PublishedPoses]) -> Responses:
+    """Find for each published array the detections that it is for: those of its stamp and frame_id, by id and class.
 
     Args:
         recording: the bag that was played.
         topics: which of its messages were.
-        messages: Detection3DArray messages in order of arrival; further answers to the same detections are left out.
+        published: in order of arrival; further responses to the same detections are left out.
     """
-    found, times, sizes, asked, infos = Answers(), {}, {}, {}, []
+    found, infos = Responses(), []
+    times: dict[Key, int] = {}
+    sizes: dict[Key, tuple[int, int] | None] = {}
+    requests: dict[Key, list[Any]] = {}
     for record in recording.messages([name for name in topics.names if name != topics.depth]):
         try:
             message = record.message()
         except bag_io.BagError:
-            continue  # it was played all the same, and whether the node could read it shows in its answers
+            continue  # it was played all the same, and whether the node could read it shows in its responses
         if record.topic == topics.truth:
             found.truth.append(message)
         elif record.topic == topics.camera_info:
             infos.append(message)
         elif record.topic == topics.image:
-            times.setdefault(_key(message), record.time_ns)
+            times.setdefault(image_key(message), record.time_ns)
             # A compressed one does not say; reading and decoding it again takes time in a long bag.
-            sizes.setdefault(_key(message), (message.height, message.width) if hasattr(message, "height") else None)
+            size = (message.height, message.width) if hasattr(message, "height") else None
+            sizes.setdefault(image_key(message), size)
         else:
-            asked.setdefault(_key(message), []).append(message)
-    found.stamps, answered = [stamp for stamp, _ in times], set()
-    for message in messages:
-        key = _key(message)
-        arrays = asked.get(key, []) if key in times else []
-        found_boxes = ((n, boxes) for n, array in enumerate(arrays) if (boxes := _boxes(array, message)) is not None)
-        place, boxes = next(found_boxes, (None, None))
-        if place is not None:
+            requests.setdefault(image_key(message), []).append(message)
+    found.stamps, matched = [stamp for stamp, _ in times], set()
+    for poses in published:
+        arrays = requests.get(poses.key, []) if poses.key in times else []
+        fitting = ((n, boxes) for n, array in enumerate(arrays) if (boxes := _boxes(array, poses)) is not None)
+        match = next(fitting, None)
+        if match is not None:
+            place, boxes = match
             del arrays[place]
-            load = functools.partial(load_image, recording, topics.image, key, times[key])
-            found.frames.append(_frame(message, boxes, infos, sizes[key] or load().shape[:2], load))
-            found.messages.append(message)
-            answered.add(key)
+            load = functools.partial(load_image, recording, topics.image, poses.key, times[poses.key])
+            found.frames.append(_frame(poses, boxes, infos, sizes[poses.key] or load().shape[:2], load))
+            matched.add(poses.key)
         else:
-            found.strange += key not in answered
+            found.strange += poses.key not in matched
     return found
 
 
-def _key(message: Any) -> Key:
-    return bag_io.stamp_ns(message), message.header.frame_id
-
-
-def _boxes(array: Any, answer: Any) -> np.ndarray | None:
-    """The boxes of the answered detections ``(B, 4)``, in their order; None if the array lacks one of them."""
+def _boxes(array: Any, poses: PublishedPoses) -> NDArray[np.float32] | None:
+    """The boxes of the detections ``(B, 4)`` that the poses are for, in their order; None if the array lacks one."""
     left, boxes = iter(array.detections), []
-    for entry in answer.detections:
-        name = entry.id, entry.results[0].hypothesis.class_id
-        # A node answers in the order of the array and leaves out what it cannot use.
+    for name in zip(poses.ids, poses.class_ids):
+        # A node keeps the order of the array and leaves out what it cannot use.
         match = next((d for d in left if d.results and (d.id, best_result(d).class_id) == name), None)
         if match is None:
             return None
@@ -105,22 +102,15 @@ def _boxes(array: Any, answer: Any) -> np.ndarray | None:
 
 
 def _frame(
-    message: Any, boxes: np.ndarray, infos: Sequence[Any], size: tuple[int, int], load: Callable[[], np.ndarray]
-) -> AnsweredFrame:
-    first = [entry.results[0] for entry in message.detections]
-    located = any(position_known(result.pose) for result in first)
-    return AnsweredFrame(
-        stamp=bag_io.stamp_ns(message),
-        frame_id=message.header.frame_id,
-        size=size,
-        # Without a position the node had no camera, whatever the bag holds.
-        camera=_camera(infos, message.header.frame_id, size) if located else None,
-        ids=[entry.id for entry in message.detections],
-        class_ids=[result.hypothesis.class_id for result in first],
-        boxes=boxes,
-        poses=[candidates for _, candidates in read_poses(message)],
-        load=load,
-    )
+    poses: PublishedPoses,
+    boxes: NDArray[np.float32],
+    infos: Sequence[Any],
+    size: tuple[int, int],
+    load: Callable[[], NDArray[np.uint8]],
+) -> FrameResponse:
+    # Without a position the node had no camera, whatever the bag holds.
+    camera = _camera(infos, poses.frame_id, size) if poses.located.any() else None
+    return FrameResponse(poses, boxes, size, camera, load)
 
 
 def _camera(infos: Sequence[Any], frame_id: str, size: tuple[int, int]) -> np.ndarray | None:

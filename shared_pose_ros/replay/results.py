@@ -1,4 +1,4 @@
-"""What a replay writes and says: poses as a bag, CSV and JSON, the books of all messages, latencies of a live run.
+"""What a replay writes and says: poses as a bag, CSV and JSON, the accounting of all messages, latencies of a live run.
 
 Convention: metres, quaternions xyzw with w >= 0, stamps in nanoseconds; latencies are seconds in and milliseconds out.
 """
@@ -15,50 +15,46 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shared_pose_ros.bags import bag_io
+from shared_pose_ros.pipeline.frame import PublishedPoses
 
 if TYPE_CHECKING:
-    from shared_pose_ros.replay.offline import Books
+    from shared_pose_ros.replay.offline import MessageAccounting
 
 COLUMNS = (
     "stamp_ns", "frame_id", "array", "detection", "id", "class_id", "hypothesis", "score",
     "qx", "qy", "qz", "qw", "x", "y", "z", "position_known",
 )  # fmt: skip
-UNKNOWN_VARIANCE = -1.0
 
 
-def pose_records(messages: Sequence[Any]) -> list[dict[str, Any]]:
-    """The arrays in order of stamp and frame_id as JSON-able dictionaries, every number as it was published.
-
-    Args:
-        messages: Detection3DArray messages, read by whichever library.
-    """
-    found = []
-    for message in sorted(messages, key=lambda m: (bag_io.stamp_ns(m), m.header.frame_id)):
-        detections = [
-            {"id": entry.id, "hypotheses": [_hypothesis(result) for result in entry.results]}
-            for entry in message.detections
-        ]
-        found.append(
-            {"stamp_ns": bag_io.stamp_ns(message), "frame_id": message.header.frame_id, "detections": detections}
-        )
-    return found
+def pose_records(published: Sequence[PublishedPoses]) -> list[dict[str, Any]]:
+    """The arrays in order of stamp and frame_id as JSON-able dictionaries, every number as it was published."""
+    return [
+        {
+            "stamp_ns": poses.stamp,
+            "frame_id": poses.frame_id,
+            "detections": [
+                {"id": name, "hypotheses": _hypotheses(poses, number)} for number, name in enumerate(poses.ids)
+            ],
+        }
+        for poses in sorted(published, key=lambda poses: poses.key)
+    ]
 
 
-def _hypothesis(result: Any) -> dict[str, Any]:
-    pose = result.pose.pose
-    q, p = pose.orientation, pose.position
-    known = float(result.pose.covariance[0]) != UNKNOWN_VARIANCE
-    return {
-        "class_id": result.hypothesis.class_id,
-        "score": float(result.hypothesis.score),
-        "orientation_xyzw": [float(value) for value in (q.x, q.y, q.z, q.w)],
-        "position": [float(value) for value in (p.x, p.y, p.z)] if known else None,
-    }
+def _hypotheses(poses: PublishedPoses, number: int) -> list[dict[str, Any]]:
+    rows = zip(*(array[number].tolist() for array in (poses.confidences, poses.quaternions, poses.positions)))
+    return [
+        {
+            "class_id": poses.class_ids[number],
+            "score": score,
+            "orientation_xyzw": quaternion,
+            "position": position if poses.located[number] else None,
+        }
+        for score, quaternion, position in rows
+    ]
 
 
 def write_poses(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Write ``pose_records`` as poses.json and, a row a hypothesis, as poses.csv; returns the files."""
+    """Write ``pose_records`` as poses.json and, one row per hypothesis, as poses.csv; returns the files."""
     table, document = folder / "poses.csv", folder / "poses.json"
     document.write_text(json.dumps(list(records), indent=1) + "\n", encoding="utf-8")
     with table.open("w", encoding="utf-8", newline="") as stream:
@@ -75,20 +71,20 @@ def write_poses(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[Path
     return [table, document]
 
 
-def books_text(books: Books, problems: Sequence[str]) -> list[str]:
-    """The books as sentences: what came, what became of it, and why."""
+def accounting_text(accounting: MessageAccounting, problems: Sequence[str]) -> list[str]:
+    """The message accounting as sentences: what came, what became of it, and why."""
     said = [f"Bag: {problem}." for problem in problems]
-    came, out = books.received, books.published
+    came, out = accounting.received, accounting.published
     said.append(
         f"Read: images {came['images']}, detection arrays {came['detections']}, camera_info {came['camera_info']}, "
-        + (f"depth {came['depth']} ({books.used['depth']} used), " if came["depth"] else "")
+        + (f"depth {came['depth']} ({accounting.used['depth']} used), " if came["depth"] else "")
         + f"truth {came['truth']}. Out: poses {out['poses']} of {out['objects']} objects."
     )
-    for topic, number in books.damaged.items():
+    for topic, number in accounting.damaged.items():
         said.append(f"Damaged messages on {topic}: {number}.")
     counted = [
-        f"{name} {number}" + (f" ({books.reasons[name]})" if name in books.reasons else "")
-        for name, number in books.counters.items()
+        f"{name} {number}" + (f" ({accounting.reasons[name]})" if name in accounting.reasons else "")
+        for name, number in accounting.counters.items()
         if number
     ]
     said.append("Counters: " + ("; ".join(counted) if counted else "all zero") + ".")
@@ -97,7 +93,7 @@ def books_text(books: Books, problems: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Timing:
-    """One answer of a live run, seconds of one clock.
+    """One response of a live run, seconds of one clock.
 
     Attributes:
         image: when its image was published.
@@ -110,7 +106,7 @@ class Timing:
     arrival: float
 
 
-def live_figures(timings: Sequence[Timing], asked: int, images: int) -> dict[str, Any]:
+def live_figures(timings: Sequence[Timing], requests: int, images: int) -> dict[str, Any]:
     """Latency, drops and jitter of a live run.
 
     Latency runs from the image's publication to the poses' arrival, and from the later of image and detections. The
@@ -118,16 +114,16 @@ def live_figures(timings: Sequence[Timing], asked: int, images: int) -> dict[str
 
     Args:
         timings: in order of arrival.
-        asked: pairs of image and detections that were published.
+        requests: pairs of image and detections that were published.
         images: images that were published.
     """
     ordered = sorted(timings, key=lambda timing: timing.arrival)
     spacing = [b.arrival - a.arrival - (b.image - a.image) for a, b in zip(ordered, ordered[1:])]
     return {
         "images_published": images,
-        "pairs_published": asked,
-        "answers": len(ordered),
-        "drops": asked - len(ordered),
+        "pairs_published": requests,
+        "responses": len(ordered),
+        "drops": requests - len(ordered),
         "latency_ms": spread([t.arrival - t.image for t in ordered]),
         "latency_of_pair_ms": spread([t.arrival - max(t.image, t.detections) for t in ordered]),
         "jitter_ms": {
@@ -158,8 +154,8 @@ def spread(seconds: Sequence[float]) -> dict[str, float] | None:
 def live_text(figures: Mapping[str, Any], counters: Mapping[str, int] | None) -> list[str]:
     """The figures of a live run as sentences."""
     said = [
-        f"Published: images {figures['images_published']}, with detections {figures['pairs_published']}. Answers: "
-        f"{figures['answers']}, drops {figures['drops']}."
+        f"Published: images {figures['images_published']}, with detections {figures['pairs_published']}. Responses: "
+        f"{figures['responses']}, drops {figures['drops']}."
     ]
     for key, what in (("latency_ms", "image"), ("latency_of_pair_ms", "later of image and detections")):
         if figures[key] is not None:
@@ -169,7 +165,7 @@ def live_text(figures: Mapping[str, Any], counters: Mapping[str, int] | None) ->
         jitter = figures["jitter_ms"]
         said.append(
             f"Jitter of the outputs in ms: deviation {jitter['deviation']:.1f}, max {jitter['max']:.1f}; "
-            f"{figures['output_hz']:.2f} outputs a second."
+            f"{figures['output_hz']:.2f} outputs per second."
         )
     if counters is None:
         said.append("The node's counters are unknown: no diagnostics came.")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from shared_pose_ros.bags.recording import Recording
-from shared_pose_ros.evaluation.bop import load_bop
+from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
@@ -19,8 +19,7 @@ from shared_pose_ros.html_page import Picture
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.replay.bag_frames import Conditions, picture_frames, score_frames
 from shared_pose_ros.replay.truth import (
-    AnsweredFrame,
-    Matched,
+    FrameResponse,
     frames_by_order,
     frames_from_table,
     match_bop,
@@ -46,37 +45,61 @@ class Scores:
         return self.evaluations[0].protocol_line if self.evaluations else None
 
 
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What to score with.
+
+    Attributes:
+        models: folder of the CAD; None for no scores.
+        protocol: name of an evaluation protocol.
+        max_faces: finer CAD is simplified to this.
+        bop: root of a BOP dataset that holds the truth, None where the bag does.
+        split: its split.
+        bop_frames: "order", or a CSV file, see ``truth.frames_from_table``.
+    """
+
+    models: Path | None
+    protocol: str = "paper"
+    max_faces: int = 20_000
+    bop: Path | None = None
+    split: str = "test"
+    bop_frames: str = "order"
+
+
 def score(
-    options: argparse.Namespace,
+    settings: ScoreSettings,
     recording: Recording,
-    answers: Sequence[AnsweredFrame],
+    responses: Sequence[FrameResponse],
     truth: Sequence[Any],
     stamps: Sequence[int],
     system: str,
 ) -> Scores:
-    """Score what the options ask for.
+    """Score what the settings ask for.
 
     Args:
-        options: of the command.
+        settings: of the command.
         recording: the bag.
-        answers: of the replay.
+        responses: of the replay.
         truth: ground-truth messages of the bag.
         stamps: of all images of the bag.
         system: name of the bundle.
     """
-    if options.bop is None and not truth:
+    if settings.bop is None and not truth:
         return Scores()
-    if options.models is None:
+    if settings.models is None:
         return Scores(notes=["The bag's ground truth was not scored: give the CAD with --models."])
-    corrected = any(answer.camera is not None for answer in answers)
-    if options.bop is None:
-        objects = ObjectSet.load(options.models)
-        matched = match_topic(answers, truth, objects)
+    corrected = any(response.camera is not None for response in responses)
+    if settings.bop is None:
+        objects = ObjectSet.load(settings.models)
+        matched = match_topic(responses, truth, objects)
     else:
-        matched, objects = _matched_with_bop(options, recording, answers, stamps, corrected)
-    scorer = PoseScorer(objects, options.max_faces)
-    conditions = Conditions(corrected, BY_ID if options.bop is None else BY_BOX, matched.skipped)
-    protocol, data = get_protocol(options.protocol), f"bag {options.bag.resolve().name}"
+        dataset = load_bop(settings.bop, settings.split)
+        objects = dataset_objects(dataset, settings.models)
+        frames = _bop_frames(settings.bop_frames, dataset, recording, stamps)
+        matched = match_bop(responses, frames, objects, corrected)
+    scorer = PoseScorer(objects, settings.max_faces)
+    conditions = Conditions(corrected, BY_ID if settings.bop is None else BY_BOX, matched.skipped)
+    protocol, data = get_protocol(settings.protocol), f"bag {recording.path.resolve().name}"
     if protocol.translation == "estimated" and not corrected:
         return Scores(notes=["Not scored: without camera_info no positions are estimated; take the protocol paper."])
     # Renders of single parts: threads would only wait for each other.
@@ -89,22 +112,12 @@ def score(
         return Scores(notes=[f"Not scored: {error}."])
     finally:
         torch.set_num_threads(threads)
-    shown = [frame for frame in matched.frames if frame.boxes]
-    return Scores([evaluation], picture_frames(shown, evaluation, scorer, PICTURES))
+    drawn = [frame for frame in matched.frames if frame.boxes]
+    return Scores([evaluation], picture_frames(drawn, evaluation, scorer, PICTURES))
 
 
-def _matched_with_bop(
-    options: argparse.Namespace,
-    recording: Recording,
-    answers: Sequence[AnsweredFrame],
-    stamps: Sequence[int],
-    corrected: bool,
-) -> tuple[Matched, ObjectSet]:
-    """The matches, and the CAD of the objects that the dataset shows."""
-    dataset = load_bop(options.bop, options.split)
-    if options.bop_frames == "order":
-        frames = frames_by_order(dataset, stamps, recording.damaged)
-    else:
-        frames = frames_from_table(dataset, options.bop_frames)
-    objects = dataset_objects(dataset, options.models)
-    return match_bop(answers, frames, objects, corrected), objects
+def _bop_frames(which: str, dataset: BopDataset, recording: Recording, stamps: Sequence[int]) -> dict[int, BopFrame]:
+    """The dataset's frame of each image of the bag, by its stamp."""
+    if which == "order":
+        return frames_by_order(dataset, stamps, recording.damaged)
+    return frames_from_table(dataset, which)

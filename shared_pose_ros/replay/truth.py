@@ -13,49 +13,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.instance_scoring import Candidates
 from shared_pose_ros.geometry.boxes import box_iou
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.replay.bag_frames import BagFrame, read_truth
+from shared_pose_ros.pipeline.frame import Key, PublishedPoses
+from shared_pose_ros.replay.bag_frames import BagFrame, candidates, read_truth
+from shared_pose_ros.ros.messages.detections import image_key
 
 LEAST_OVERLAP = 0.5
 """Intersection over union from which a detection is taken for a part of a BOP image."""
-Key = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class AnsweredFrame:
-    """An image of a bag and what was answered for one detection array on it.
+class FrameResponse:
+    """The poses of one detection array on an image of a bag.
 
     Attributes:
-        stamp: of the image.
-        frame_id: of the image.
-        size: (height, width).
-        camera: K ``(3, 3)`` that the answer was corrected with, None for an answer without.
-        ids: of the B answered detections.
-        class_ids: theirs.
-        boxes: ``(B, 4)``.
-        poses: their hypotheses.
+        poses: of the B detections.
+        boxes: theirs, ``(B, 4)``.
+        size: of the image, (height, width).
+        camera: K ``(3, 3)`` that the rotations are corrected with, None where they are not.
         load: decodes the image, ``(H, W, 3)`` uint8 RGB.
     """
 
-    stamp: int
-    frame_id: str
+    poses: PublishedPoses
+    boxes: NDArray[np.float32]
     size: tuple[int, int]
-    camera: np.ndarray | None
-    ids: Sequence[str]
-    class_ids: Sequence[str]
-    boxes: np.ndarray
-    poses: Sequence[Candidates]
-    load: Callable[[], np.ndarray]
+    camera: NDArray[np.floating[Any]] | None
+    load: Callable[[], NDArray[np.uint8]]
 
 
 @dataclass
 class Matched:
-    """Frames to score with ``replay.score_frames``.
+    """Frames to score with ``bag_frames.score_frames``.
 
     Attributes:
         frames: with truth.
@@ -67,43 +60,51 @@ class Matched:
     poses: dict[int, dict[str, Candidates]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, answers: Sequence[AnsweredFrame], truth: Mapping[str, Instance], pairs: Mapping[str, Any],
-            **scene: Any) -> None:  # fmt: skip
-        """One image: ``pairs`` gives by truth id the (answer, index) that belongs to it."""
-        first = answers[0]
-        self.skipped["without_truth"] += sum(len(answer.ids) for answer in answers) - len(pairs)
-        boxes = {name: answer.boxes[index] for name, (answer, index) in pairs.items()}
-        self.poses[first.stamp] = {name: answer.poses[index] for name, (answer, index) in pairs.items()}
+    def add(
+        self,
+        group: Sequence[FrameResponse],
+        truth: Mapping[str, Instance],
+        pairs: Mapping[str, tuple[FrameResponse, int]],
+        **scene: Any,
+    ) -> None:
+        """One image: ``pairs`` gives by truth id the (response, index) that belongs to it."""
+        first = group[0]
+        self.skipped["without_truth"] += sum(len(response.poses) for response in group) - len(pairs)
+        boxes = {name: response.boxes[index] for name, (response, index) in pairs.items()}
+        self.poses[first.poses.stamp] = {
+            name: candidates(response.poses)[index] for name, (response, index) in pairs.items()
+        }
         self.frames.append(
-            BagFrame(stamp=first.stamp, size=first.size, boxes=boxes, truth=truth, load=first.load, **scene)
+            BagFrame(stamp=first.poses.stamp, size=first.size, boxes=boxes, truth=truth, load=first.load, **scene)
         )
 
 
-def match_topic(answers: Sequence[AnsweredFrame], messages: Sequence[Any], objects: ObjectSet) -> Matched:
+def match_topic(responses: Sequence[FrameResponse], messages: Sequence[Any], objects: ObjectSet) -> Matched:
     """Match by detection id with ground-truth messages (Detection3DArray) of the same stamp and frame_id.
 
     Args:
-        answers: in any order.
+        responses: in any order.
         messages: the topic's; a result's score is the part's visible fraction.
         objects: the CAD, for the names of classes.
     """
     truths: dict[Key, dict[str, Instance]] = {}
     for message in messages:
-        key = bag_io.stamp_ns(message), message.header.frame_id
-        truths.setdefault(key, {}).update({name or f"truth {i}": t for i, (name, t) in enumerate(read_truth(message))})
+        truths.setdefault(image_key(message), {}).update(
+            {name or f"truth {i}": t for i, (name, t) in enumerate(read_truth(message))}
+        )
     matched = Matched()
-    for number, (key, group) in enumerate(_by_image(answers)):
-        count = sum(len(answer.ids) for answer in group)
+    for number, (key, group) in enumerate(_by_image(responses)):
+        count = sum(len(response.poses) for response in group)
         camera = group[0].camera
         if key not in truths or camera is None:
             matched.skipped["without_truth" if key not in truths else "without_camera_info"] += count
             continue
-        pairs: dict[str, tuple[AnsweredFrame, int]] = {}
-        for answer in group:
-            for index, (name, class_id) in enumerate(zip(answer.ids, answer.class_ids)):
+        pairs: dict[str, tuple[FrameResponse, int]] = {}
+        for response in group:
+            for index, (name, class_id) in enumerate(zip(response.poses.ids, response.poses.class_ids)):
                 known = truths[key].get(name)
                 if known is not None and name not in pairs and _same(objects, known.class_id, class_id):
-                    pairs[name] = answer, index
+                    pairs[name] = response, index
         truth = {
             name: replace(instance, box=pairs[name][0].boxes[pairs[name][1]] if name in pairs else None)
             for name, instance in truths[key].items()
@@ -113,19 +114,19 @@ def match_topic(answers: Sequence[AnsweredFrame], messages: Sequence[Any], objec
 
 
 def match_bop(
-    answers: Sequence[AnsweredFrame], frames: Mapping[int, BopFrame], objects: ObjectSet, with_camera: bool = True
+    responses: Sequence[FrameResponse], frames: Mapping[int, BopFrame], objects: ObjectSet, with_camera: bool = True
 ) -> Matched:
     """Match each detection with the instance of its class whose visible box it covers best, at least ``LEAST_OVERLAP``.
 
     Args:
-        answers: in any order.
+        responses: in any order.
         frames: the BOP image by the image's stamp (``frames_by_order``, ``frames_from_table``).
         objects: the CAD, for the names of classes.
-        with_camera: take the answers that had a camera_info (true) or those that had none.
+        with_camera: take the responses that had a camera_info (true) or those that had none.
     """
     matched = Matched()
-    for (stamp, _), group in _by_image(answers):
-        count = sum(len(answer.ids) for answer in group)
+    for (stamp, _), group in _by_image(responses):
+        count = sum(len(response.poses) for response in group)
         frame = frames.get(stamp)
         if frame is None or (group[0].camera is not None) != with_camera:
             matched.skipped["without_truth" if frame is None else "without_camera_info"] += count
@@ -134,17 +135,19 @@ def match_bop(
         for instance in frame.instances:
             box = frame.visible_box(instance.gt_id)
             truth[str(instance.gt_id)] = replace(instance, box=box)
-            for answer in group if box is not None else ():
-                for index, class_id in enumerate(answer.class_ids):
-                    overlap = box_iou(answer.boxes[index], box)
+            if box is None:
+                continue
+            for response in group:
+                for index, class_id in enumerate(response.poses.class_ids):
+                    overlap = box_iou(response.boxes[index], box)
                     if overlap >= LEAST_OVERLAP and _same(objects, instance.class_id, class_id):
-                        overlaps.append((overlap, str(instance.gt_id), answer, index))
-        pairs: dict[str, tuple[AnsweredFrame, int]] = {}
+                        overlaps.append((overlap, str(instance.gt_id), response, index))
+        pairs: dict[str, tuple[FrameResponse, int]] = {}
         taken, overlap_of = set(), {}
-        for overlap, name, answer, index in sorted(overlaps, key=lambda entry: -entry[0]):
-            if name not in pairs and (id(answer), index) not in taken:
-                pairs[name], overlap_of[name] = (answer, index), overlap
-                taken.add((id(answer), index))
+        for overlap, name, response, index in sorted(overlaps, key=lambda entry: -entry[0]):
+            if name not in pairs and (id(response), index) not in taken:
+                pairs[name], overlap_of[name] = (response, index), overlap
+                taken.add((id(response), index))
         place = frame.scene_id, frame.image_id
         matched.add(group, truth, pairs, camera=frame.camera, place=place, depth=frame.depth)
         poses = matched.poses[stamp]
@@ -193,11 +196,11 @@ def frames_from_table(dataset: BopDataset, path: str | Path) -> dict[int, BopFra
     return found
 
 
-def _by_image(answers: Sequence[AnsweredFrame]) -> list[tuple[Key, list[AnsweredFrame]]]:
-    """The answers of each image, in order of stamps; several detectors may have looked at one image."""
-    groups: dict[Key, list[AnsweredFrame]] = {}
-    for answer in answers:
-        groups.setdefault((answer.stamp, answer.frame_id), []).append(answer)
+def _by_image(responses: Sequence[FrameResponse]) -> list[tuple[Key, list[FrameResponse]]]:
+    """The responses of each image, in order of stamps; several detectors may have looked at one image."""
+    groups: dict[Key, list[FrameResponse]] = {}
+    for response in responses:
+        groups.setdefault(response.poses.key, []).append(response)
     return sorted(groups.items())
 
 

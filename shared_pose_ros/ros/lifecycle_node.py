@@ -7,14 +7,14 @@ activate   subscribe, start the worker, publish ~/vision_info.
 deactivate unsubscribe, stop the worker, count what waited.
 cleanup    drop the bundle and the publishers.
 
-Topics, QoS, parameters, counters and diagnostics: docs/node.md.
+Topics, QoS, parameters, counters and diagnostics: docs/reference/.
 """
 
 from __future__ import annotations
 
 import gc
 import time
-from typing import Any, Optional
+from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -26,16 +26,17 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray, VisionInfo
 from visualization_msgs.msg import MarkerArray
 
 from shared_pose_ros.estimator import PoseEstimator
+from shared_pose_ros.pipeline.frame import Frame
+from shared_pose_ros.pipeline.memory import release_cached
+from shared_pose_ros.pipeline.pose_pipeline import load_estimator
+from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.ros import parameters
-from shared_pose_ros.ros.diagnostics.memory import release_cached
 from shared_pose_ros.ros.diagnostics.reporter import Condition, Reporter, device_reason, unknown_parameter
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
-from shared_pose_ros.ros.messages.detections import nanoseconds, vision_info_message
-from shared_pose_ros.ros.messages.poses import PosesWriter, published_rotations
-from shared_pose_ros.ros.pairing import PairingBuffer, limits_from
-from shared_pose_ros.ros.pipeline import Frame, FrameEstimator, load_estimator
-from shared_pose_ros.ros.temporal_filter import Tracks
-from shared_pose_ros.ros.visualization.publishers import Pictures
+from shared_pose_ros.ros.message_pipeline import MessagePipeline
+from shared_pose_ros.ros.messages.detections import image_key
+from shared_pose_ros.ros.messages.poses import PosesWriter, vision_info_message
+from shared_pose_ros.ros.pairing import PairingBuffer, PairingLimits
+from shared_pose_ros.ros.visualization.publishers import Visualization
 from shared_pose_ros.ros.visualization.transforms import transforms_type
 from shared_pose_ros.ros.worker import Worker
 
@@ -57,12 +58,10 @@ class SharedPoseNode(LifecycleNode):
         for name, nearest in self._unknown.items():
             self.get_logger().warning(unknown_parameter(name, nearest))
         parameters.declare(self)
-        self._settings = parameters.read(self)
-        self._estimator: Optional[PoseEstimator] = None
-        self._frames: Optional[FrameEstimator] = None
-        self._writer: Optional[PosesWriter] = None
-        self._tracks: Optional[Tracks] = None
-        self._pictures: Optional[Pictures] = None
+        self._values = parameters.read(self)
+        self._pipeline: MessagePipeline | None = None
+        self._visualization: Visualization | None = None
+        self._writer = PosesWriter()
         self._problem = ""
         self._state = "unconfigured"
         self._statistics = Statistics()
@@ -72,12 +71,12 @@ class SharedPoseNode(LifecycleNode):
         self._reporter = Reporter(self, self._worker, self._statistics, self._condition)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self.add_post_set_parameters_callback(lambda _: setattr(self, "_settings", parameters.read(self)))
+        self.add_post_set_parameters_callback(lambda _: setattr(self, "_values", parameters.read(self)))
 
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Allocate the bundle, its warmed module, the publishers and the painter; FAILURE leaves nothing behind."""
+        """Allocate the bundle, its warmed module, publishers and drawing threads; FAILURE leaves nothing behind."""
         self._problem = ""
         # Whatever is wrong with the bundle, the device or memory is the user's to read, not the process's end.
         try:
@@ -99,18 +98,19 @@ class SharedPoseNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, then subscribe."""
         result = super().on_activate(state)
-        self._worker.start(self._frames, self._publish)
+        pipeline = self._configured()
+        self._worker.start(pipeline, self._publish)
         self._activated = time.monotonic()
-        compressed = self._settings.image_transport == "compressed"
+        compressed = self._values.image_transport == "compressed"
         self._inputs = [
             self.create_subscription(CompressedImage if compressed else Image, "image", self._on_image, INPUT_QOS),
             self.create_subscription(Detection2DArray, "detections", self._on_detections, INPUT_QOS),
             self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, INPUT_QOS),
         ]
-        if self._settings.use_depth:
+        if self._values.use_depth:
             self._inputs.append(self.create_subscription(Image, "depth", self._on_depth, INPUT_QOS))
         header = Header(stamp=self.get_clock().now().to_msg())
-        self._vision_info.publish(vision_info_message(header, self._estimator.metadata))
+        self._vision_info.publish(vision_info_message(header, pipeline.estimator.metadata))
         self._state = "active"
         self.get_logger().info("active")
         return result
@@ -144,74 +144,81 @@ class SharedPoseNode(LifecycleNode):
         self._release()
 
     def _load(self) -> None:
-        settings = self._settings
-        if not settings.bundle:
+        values, started = self._values, time.monotonic()
+        if not values.bundle:
             raise ValueError("parameter bundle is empty; give the path of a .pose.pt file (bundle:=/path/name.pose.pt)")
-        self._worker.buffer.limits = limits_from(settings)
-        started = time.monotonic()
-        estimator = load_estimator(settings)
+        self._worker.buffer.limits = PairingLimits.of(values)
+        estimator = load_estimator(values)
         self._poses = self.create_lifecycle_publisher(Detection3DArray, "~/poses", POSES_QOS)
         self._vision_info = self.create_lifecycle_publisher(VisionInfo, "~/vision_info", LATCHED_QOS)
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", LATCHED_QOS)
         self._debug_image = self.create_lifecycle_publisher(Image, "~/debug_image", LATCHED_QOS)
-        if settings.publish_tf:
+        if values.publish_tf:
             self._tf = self.create_lifecycle_publisher(transforms_type(), "/tf", TF_QOS)
-        self._pictures = Pictures(
-            estimator, (self._markers, self._debug_image, self.__dict__.get("_tf")), self.get_name(),
+        self._visualization = Visualization(
+            estimator, self._markers, self._debug_image, self.__dict__.get("_tf"), self.get_name(),
             lambda error: self._statistics.count("drawing_error", 1, f"{type(error).__name__}: {error}"),
         )  # fmt: skip
-        self._estimator, self._writer = estimator, PosesWriter(estimator.metadata)
-        self._tracks = Tracks(estimator.metadata)
-        self._frames = FrameEstimator(estimator, lambda: self._settings, self._statistics, self._tracks)
+        self._pipeline = MessagePipeline(estimator, lambda: self._values, self._statistics)
+        self._log_configured(estimator, time.monotonic() - started)
+
+    def _log_configured(self, estimator: PoseEstimator, seconds: float) -> None:
         classes = ", ".join(entry.class_id for entry in estimator.metadata.objects)
-        reason = device_reason(settings.device, str(estimator.device))
+        reason = device_reason(self._values.device, str(estimator.device))
+        precision = estimator.precision + (f" ({estimator.remark})" if estimator.remark else "")
         self.get_logger().info(
-            f"configured in {time.monotonic() - started:.1f} s: bundle '{estimator.metadata.name}' "
-            f"on {estimator.device}{f' ({reason})' if reason else ''} in {estimator.precision}, classes {classes}"
+            f"configured in {seconds:.1f} s: bundle '{estimator.metadata.name}' "
+            f"on {estimator.device}{f' ({reason})' if reason else ''} in {precision}, classes {classes}"
         )
+
+    def _configured(self) -> MessagePipeline:
+        """What configure has made; rclpy allows activate, and messages come, only after it."""
+        if self._pipeline is None:
+            raise RuntimeError("the node is not configured")
+        return self._pipeline
 
     def _stop(self) -> None:
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         self._inputs = []
         self._worker.stop()
-        if self._tracks is not None:
-            self._tracks.clear()
+        if self._pipeline is not None:
+            self._pipeline.poses.temporal_filter.clear()
 
     def _release(self) -> None:
-        if self._pictures is not None:
-            self._pictures.stop()
-        self._pictures = None
+        if self._visualization is not None:
+            self._visualization.stop()
+        self._visualization = None
         for name in PUBLISHERS:
             publisher = self.__dict__.pop(name, None)
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
-        self._estimator = self._frames = self._writer = self._tracks = None
+        self._pipeline = None
         gc.unfreeze()
         self._state = "unconfigured"
         release_cached(cycles=True)
 
     # Callbacks only store
 
-    def _on_image(self, message: Any) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         self._reporter.arrived("image")
-        self._worker.add_image(nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_image(*image_key(message), message)
 
     def _on_detections(self, message: Detection2DArray) -> None:
         self._reporter.arrived("detections")
-        self._worker.add_detections(nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_detections(*image_key(message), message)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._reporter.arrived("camera_info")
-        self._frames.camera_info = message
+        self._configured().camera_info = message
 
     def _on_depth(self, message: Image) -> None:
         self._reporter.arrived("depth")
-        self._worker.add_depth(nanoseconds(message.header), message.header.frame_id, message)
+        self._worker.add_depth(*image_key(message), message)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         waited = self._worker.reset()
-        tracks = 0 if self._tracks is None else self._tracks.clear()
+        tracks = 0 if self._pipeline is None else self._pipeline.poses.temporal_filter.clear()
         response.success = True
         response.message = (
             f"dropped {waited['images']} images, {waited['detections']} detection arrays, "
@@ -223,11 +230,9 @@ class SharedPoseNode(LifecycleNode):
     # In the worker's thread
 
     def _publish(self, frame: Frame) -> None:
-        poses = self._writer.write(frame.header, frame.objects, frame.estimate, self._settings, frame.tracked.last)
-        self._poses.publish(poses)
-        if frame.tracked.followed:
-            self._tracks.remember(frame.tracked, published_rotations(poses))
-        self._pictures.show(frame, poses, self._settings.debug_drawing)
+        self._poses.publish(self._writer.write(frame.poses))
+        if self._visualization is not None:
+            self._visualization.show(frame, self._values.debug_drawing)
 
     def _log_error(self, text: str) -> None:
         # After a signal the frame in work cannot be published any more, and nothing is wrong.
@@ -238,20 +243,19 @@ class SharedPoseNode(LifecycleNode):
 
     def _judge_parameters(self, changes: list[Any]) -> SetParametersResult:
         problem = parameters.problem_with_change(
-            [(change.name, change.value) for change in changes], configured=self._estimator is not None
+            [(change.name, change.value) for change in changes], configured=self._pipeline is not None
         )
         return SetParametersResult(successful=problem is None, reason=problem or "")
 
     def _condition(self) -> Condition:
         publishers = (getattr(self, name, None) for name in PUBLISHERS)
         return Condition(
-            settings=self._settings,
+            parameters=self._values,
             state=self._state,
             problem=self._problem,
-            frames=self._frames,
+            pipeline=self._pipeline,
             activated=self._activated,
             unknown=self._unknown,
             published=[publisher.topic_name for publisher in publishers if publisher is not None],
             subscribed=[subscription.topic_name for subscription in self._inputs],
-            tracks=0 if self._tracks is None else len(self._tracks),
         )

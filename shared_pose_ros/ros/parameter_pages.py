@@ -1,4 +1,4 @@
-"""Writes what derives from the tables of this package: config/shared_pose.yaml and parts of docs/node.md.
+"""Writes what derives from the tables of this package: config/shared_pose.yaml and tables of docs/.
 
 python -m shared_pose_ros.ros.parameter_pages        from the root of the source tree, after changing a table
 """
@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from shared_pose_ros.pipeline.parameters import PARAMETERS, Parameter
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 from shared_pose_ros.ros.diagnostics.keys import documented
-from shared_pose_ros.ros.parameters import TABLE, Parameter
 
 TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
 
@@ -19,12 +19,12 @@ TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string"}
 def yaml_text() -> str:
     """The parameter file: every parameter with its default, preceded by its description, limits and unit."""
     lines = [
-        "# Parameters of shared_pose_node with their defaults. Written from shared_pose_ros/ros/parameters.py by",
+        "# Parameters of shared_pose_node with their defaults. Written from shared_pose_ros/pipeline/parameters.py by",
         "# `python -m shared_pose_ros.ros.parameter_pages`. Copy it, change the copy, pass it as params_file.",
         "/**:",
         "  ros__parameters:",
     ]
-    for row in TABLE:
+    for row in PARAMETERS.values():
         notes = [
             TYPE_NAMES[row.type],
             row.limits,
@@ -39,7 +39,7 @@ def yaml_text() -> str:
 def parameter_table() -> str:
     """Markdown table of the parameters."""
     rows = ["| parameter | type | default | allowed | unit | changes | |", "|---|---|---|---|---|---|---|"]
-    for row in TABLE:
+    for row in PARAMETERS.values():
         when = "before configure" if row.read_only else "any time"
         cells = [f"`{row.name}`", TYPE_NAMES[row.type], f"`{_yaml_value(row)}`", row.limits, row.unit, when]
         rows.append(f"| {' | '.join([*cells, row.description])} |")
@@ -69,19 +69,46 @@ GENERATED: Mapping[str, Callable[[], str]] = {
 }
 
 
-def fill(text: str, tables: Mapping[str, Callable[[], str]] = GENERATED) -> str:
-    """The Markdown text with everything between `<!-- generated: NAME -->` and `<!-- end -->` written anew.
+_MARKED = re.compile(r"<!-- table: ([\w-]+) -->\n((?:(?!<!-- table: ).)*?)<!-- end -->", re.DOTALL)
 
-    Raises ValueError if one of the `tables` has no place in the text.
+
+def fill(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """The Markdown text with everything between ``<!-- table: NAME -->`` and ``<!-- end -->`` written anew.
+
+    Marks of other tables are left as they are.
     """
-    for name, table in tables.items():
-        pattern = re.compile(rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(
-                f"no place for the {name}: put '<!-- generated: {name} -->' and '<!-- end -->' on lines of their own"
-            )
-        text = pattern.sub(lambda match, table=table: match[1] + table() + "\n" + match[2], text)
-    return text
+
+    def written(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"<!-- table: {name} -->\n{tables[name]()}\n<!-- end -->" if name in tables else match[0]
+
+    return _MARKED.sub(written, text)
+
+
+def filled(root: Path, tables: Mapping[str, Callable[[], str]], complete: bool = False) -> dict[Path, str]:
+    """The pages under ``root``, README.md and docs/, that show one of the tables, by their paths in it, written anew.
+
+    Raises:
+        ValueError: a mark has no end; no page shows one of the tables; with ``complete``, a page asks for another one.
+    """
+    pages, shown = {}, set()
+    for path in [root / "README.md", *sorted((root / "docs").rglob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        names = _MARKED.findall(text)
+        found = {name for name, _ in names}
+        if len(names) != text.count("<!-- table: "):
+            raise ValueError(f"{path}: each '<!-- table: NAME -->' needs an '<!-- end -->', both on lines of their own")
+        if complete and found - set(tables):
+            unknown = ", ".join(sorted(found - set(tables)))
+            raise ValueError(f"{path}: no table {unknown}; there are {', '.join(sorted(tables))}")
+        if found & set(tables):
+            pages[path.relative_to(root)] = fill(text, tables)
+            shown |= found
+    if missing := sorted(set(tables) - shown):
+        raise ValueError(
+            f"no page shows {', '.join(missing)}; mark a place by '<!-- table: NAME -->' and '<!-- end -->'"
+        )
+    return pages
 
 
 def _yaml_value(row: Parameter) -> str:
@@ -91,10 +118,10 @@ def _yaml_value(row: Parameter) -> str:
 
 
 def main(root: Path = Path()) -> None:
-    """Rewrite the derived files under `root`, the source tree."""
+    """Rewrite the derived files under ``root``, the source tree."""
     (root / "config" / "shared_pose.yaml").write_text(yaml_text(), encoding="utf-8")
-    page = root / "docs" / "node.md"
-    page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, text in filled(root, GENERATED).items():
+        (root / path).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

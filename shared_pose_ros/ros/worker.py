@@ -16,14 +16,17 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Protocol
 
-from shared_pose_ros.ros.diagnostics.memory import cause, is_out_of_memory, release_cached
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
-from shared_pose_ros.ros.messages.depth_images import DepthBuffer
+from shared_pose_ros.pipeline.frame import Frame
+from shared_pose_ros.pipeline.memory import cause, is_out_of_memory, release_cached
+from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.ros.messages.images import ImageError
 from shared_pose_ros.ros.pairing import Pair, PairingBuffer
-from shared_pose_ros.ros.pipeline import Frame, FrameEstimator
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage, Image
+    from vision_msgs.msg import Detection2DArray
 
 LOG_PERIOD = 5.0
 """One and the same error goes to the log at most this often (s); each is counted."""
@@ -43,7 +46,7 @@ class Snapshot:
     pending: dict[str, int]
     lateness: float
     recent_lateness: float
-    last_pair: Optional[float]
+    last_pair: float | None
 
 
 @dataclass(frozen=True)
@@ -57,26 +60,35 @@ class Outcome:
     latencies: Mapping[str, float] = field(default_factory=dict)
 
 
+class RunsFrames(Protocol):
+    """What the worker drives: ``message_pipeline.MessagePipeline``, or a stand-in."""
+
+    def prepare(self) -> None:
+        """Called between frames."""
+
+    def run(self, image: Image | CompressedImage, detections: Detection2DArray, depth: Image | None) -> Frame:
+        """The frame with the poses to publish; ImageError for an image that cannot be read."""
+
+
 class Worker:
-    """Owns the pairing buffer and that of the depth images for the life of the node; runs while started."""
+    """Owns the pairing buffer for the life of the node; runs while started."""
 
     def __init__(self, buffer: PairingBuffer, statistics: Statistics, log_error: Callable[[str], None]) -> None:
         """`log_error` gets the text of unexpected errors with their origin."""
         self.buffer = buffer
-        self.depth = DepthBuffer(lambda: buffer.limits)
         self._statistics = statistics
         self._log_error = log_error
         self._condition = threading.Condition()
-        self._thread: Optional[threading.Thread] = None
+        self._thread: threading.Thread | None = None
         self._stopping = False
         self._in_work = 0
         self._published: Counter[str] = Counter()
         self._logged: dict[tuple[str, str], float] = {}
 
-    def start(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+    def start(self, pipeline: RunsFrames, publish: Callable[[Frame], None]) -> None:
         """Start the thread; `publish` is called in it with each estimated frame."""
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, args=(frames, publish), name="shared_pose worker")
+        self._thread = threading.Thread(target=self._run, args=(pipeline, publish), name="shared_pose worker")
         self._thread.start()
 
     def stop(self) -> None:
@@ -90,7 +102,6 @@ class Worker:
         self._thread = None
         with self._condition:
             self.buffer.clear("deactivated")
-            self.depth.clear("deactivated")
 
     def reset(self) -> dict[str, int]:
         """Count all that waits as reset, and let the frame in work finish: after it nothing older is published.
@@ -98,9 +109,8 @@ class Worker:
         Returns how many images, detections and depth images waited.
         """
         with self._condition:
-            waiting = {**self.buffer.pending, "depth": self.depth.pending}
+            waiting = self.buffer.pending
             self.buffer.clear("reset")
-            self.depth.clear("reset")
             self._condition.wait_for(lambda: not self._in_work)
         return waiting
 
@@ -119,13 +129,12 @@ class Worker:
     def add_depth(self, stamp: int, frame_id: str, message: Any) -> None:
         """Store a depth image message (stamp in ns). No pair waits for it."""
         with self._condition:
-            self.depth.add(stamp, frame_id, message, len(message.data), time.monotonic())
+            self.buffer.add_depth(stamp, frame_id, message, len(message.data), time.monotonic())
 
-    def drain(self, frames: FrameEstimator, publish: Callable[[Frame], None], now: float) -> None:
+    def drain(self, pipeline: RunsFrames, publish: Callable[[Frame], None], now: float) -> None:
         """Serve every complete pair at `now` (s) in the caller's thread: what a replay does instead of `start`."""
-        self.depth.expire(now)
         while (pair := self.buffer.take(now)) is not None:
-            self._serve(pair, frames, publish)
+            self._serve(pair, pipeline, publish)
 
     def snapshot(self) -> Snapshot:
         """A consistent copy of all bookkeeping."""
@@ -134,39 +143,39 @@ class Worker:
             pending = self.buffer.pending
             pending["detections"] += self._in_work
             return Snapshot(
-                counters + self.buffer.counters + self.depth.counters,
+                counters + self.buffer.counters,
                 reasons,
-                {**self.buffer.received, "depth": self.depth.received},
-                {"images": self.buffer.taken["images"], "depth": self.depth.used},
+                self.buffer.received,
+                {"images": self.buffer.taken["images"], "depth": self.buffer.taken["depth"]},
                 {"poses": self._published["poses"], "objects": self._published["objects"]},
-                {**pending, "depth": self.depth.pending},
+                pending,
                 self.buffer.lateness,
                 self.buffer.recent_lateness,
                 self.buffer.last_pair,
             )
 
-    def _run(self, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
+    def _run(self, pipeline: RunsFrames, publish: Callable[[Frame], None]) -> None:
         while True:
-            frames.prepare()
+            pipeline.prepare()
             with self._condition:
-                self.depth.expire(time.monotonic())
-                if not self._stopping and (pair := self.buffer.take(time.monotonic())) is None:
-                    self._condition.wait(TICK)
-                    continue
                 if self._stopping:
                     return
+                pair = self.buffer.take(time.monotonic())
+                if pair is None:
+                    self._condition.wait(TICK)
+                    continue
                 self._in_work = 1
             # Nothing of one frame, not even its line in the log, may end the service of the next.
             try:
-                self._serve(pair, frames, publish)
+                self._serve(pair, pipeline, publish)
             except Exception:
                 traceback.print_exc()
 
-    def _serve(self, pair: Pair, frames: FrameEstimator, publish: Callable[[Frame], None]) -> None:
-        """Answer a pair, book what became of it, and log an unexpected error, the same kind now and then only."""
+    def _serve(self, pair: Pair, pipeline: RunsFrames, publish: Callable[[Frame], None]) -> None:
+        """Run a pair, count what became of it, and log an unexpected error, the same kind now and then only."""
         with self._condition:
-            depth = self.depth.find(pair.image.stamp, pair.image.frame_id)
-        outcome = self._process(pair, depth, frames, publish)
+            depth = self.buffer.depth_of(pair.image)
+        outcome = self._process(pair, depth, pipeline, publish)
         with self._condition:
             self._in_work = 0
             if outcome.counter:
@@ -184,14 +193,16 @@ class Worker:
         if outcome.counter == "out_of_memory":
             release_cached()
 
-    def _process(self, pair: Pair, depth: Any, frames: FrameEstimator, publish: Callable[[Frame], None]) -> Outcome:
+    def _process(
+        self, pair: Pair, depth: Image | None, pipeline: RunsFrames, publish: Callable[[Frame], None]
+    ) -> Outcome:
         started, stage = time.monotonic(), "estimator_error"
         lost = len(pair.detections.payload.detections)
         try:
-            frame = frames.run(pair.image.payload, pair.detections.payload, depth)
+            frame = pipeline.run(pair.image.payload, pair.detections.payload, depth)
             frame = dataclasses.replace(frame, completed=pair.completed)
             # Those left out are counted already.
-            stage, estimated, lost = "publish_error", time.monotonic(), len(frame.objects.ids)
+            stage, estimated, lost = "publish_error", time.monotonic(), len(frame.detections)
             publish(frame)
         except ImageError as error:
             return Outcome(lost, error.counter, str(error))
@@ -201,4 +212,4 @@ class Worker:
             return Outcome(lost, counter, cause(error), traceback.format_exc())
         done = time.monotonic()
         latencies = {"wait": started - pair.completed, "publish": done - estimated, "total": done - pair.completed}
-        return Outcome(len(frame.objects.ids), latencies=latencies)
+        return Outcome(len(frame.detections), latencies=latencies)

@@ -1,6 +1,6 @@
 """An object set's cluttered scenes as a BOP dataset, to evaluate one's own parts on.
 
-Convention: as ``scenes`` and ``bop``; a heap is a scene, numbered from 1, and its views are the images, from 0.
+Convention: as ``scenes`` and ``bop``; a clutter scene is a scene, from 1, and its views are the images, from 0.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def render_bop(
 
     Raises:
         BopError: the split exists, or the models are others.
-        ValueError: no view shows even one part of a heap; the message says what to change.
+        ValueError: no view shows even one part of a scene; the message says what to change.
     """
     root = Path(root)
     if (root / split).exists():
@@ -88,11 +88,11 @@ def render_bop(
         nonlocal done
         done += 1
         if progress:
-            progress(done, settings.heaps * settings.views)
+            progress(done, settings.scenes * settings.views)
         return _scene_image(frame, numbers)
 
-    for heap, frames in itertools.groupby(generate_frames(objects, settings), key=lambda frame: frame.scene_id):
-        write_bop_scene(root, split, heap + 1, [image_of(frame) for frame in frames])
+    for number, frames in itertools.groupby(generate_frames(objects, settings), key=lambda frame: frame.scene_id):
+        write_bop_scene(root, split, number + 1, [image_of(frame) for frame in frames])
     if split == "test":  # the targets file belongs to it
         write_bop_targets(root, split)
     _write_camera(root / "camera.json", settings)

@@ -1,7 +1,7 @@
 """Cluttered scenes of an object set with ground truth, for demonstration and evaluation, never for training.
 
-Heaps of parts on a table, each photographed from several places by a camera that looks down at them. Layout, light,
-materials, grounds, sensor and seeds are independent of training's synthesis.
+Parts on top of each other on a table, each scene photographed from several places by a camera that looks down at them.
+Layout, light, materials, grounds, sensor and seeds are independent of training's synthesis.
 
 Convention: metres; R_m2c in the OpenCV camera frame; boxes (cx, cy, w, h) of the visible pixels, pixel centres at
 integers; images ``(H, W, 3)`` uint8 RGB.
@@ -20,7 +20,7 @@ from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.geometry.boxes import box_from_mask
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer
-from shared_pose_ros.scenes.layout import HeapBuilder, PlacedPart, Tray
+from shared_pose_ros.scenes.layout import PlacedPart, SceneBuilder, Tray
 from shared_pose_ros.scenes.renderer import Body, Lights, Material, Sensor, Studio, develop, look_at
 from shared_pose_ros.scenes.textures import GROUNDS, linear
 
@@ -34,9 +34,9 @@ class SceneSettings:
     """What scenes are drawn; ranges are (low, high), uniform.
 
     Attributes:
-        heaps: number of heaps.
+        scenes: number of scenes.
         views: images of each.
-        parts: parts in a heap; fewer where no views would show them all.
+        parts: parts in a scene; fewer where no views would show them all.
         radius: parts are let down within this distance of the heap's middle, metres.
         size: (height, width) of the images.
         camera: fx, fy, cx, cy in pixels.
@@ -44,12 +44,12 @@ class SceneSettings:
         elevation: of the camera above the table, degrees.
         visibility: views in which a part shows less than the first fraction, or more than a fifth of the parts less
             than the second, are not taken.
-        tray: probability that the heap lies in a tray.
+        tray: probability that the scene lies in a tray.
         light_samples: samples of each area light, and of the dome.
         seed: of everything.
     """
 
-    heaps: int = 15
+    scenes: int = 15
     views: int = 4
     parts: tuple[int, int] = (6, 10)
     radius: float = 0.115
@@ -65,15 +65,15 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class SceneFrame:
-    """One image of a heap with everything known about it.
+    """One image of a scene with everything known about it.
 
     Attributes:
-        scene_id: number of the heap.
-        image_id: number of the view in the heap.
+        scene_id: number of the scene.
+        image_id: number of the view in the scene.
         image: ``(H, W, 3)`` uint8 RGB.
         depth: ``(H, W)`` float32 metres, of parts, tray and table.
         camera: K ``(3, 3)`` float64.
-        instances: the parts; gt_id is the same for a part in all views of a heap.
+        instances: the parts; gt_id is the same for a part in all views of a scene.
         silhouettes: ``(N, H, W)`` bool, each part as if it were alone.
         masks: ``(N, H, W)`` bool, its visible pixels.
     """
@@ -91,16 +91,16 @@ class SceneFrame:
 def generate_frames(
     objects: ObjectSet, settings: SceneSettings, rasterizer: Rasterizer | None = None
 ) -> Iterator[SceneFrame]:
-    """All frames, heap by heap; the same for the same objects and settings.
+    """All frames, scene by scene; the same for the same objects and settings.
 
     Raises:
         ValueError: no views keep even one part in the image and visible; the message says what to change.
     """
     rasterizer = rasterizer or make_rasterizer()
-    builder = HeapBuilder(objects, radius=settings.radius)
+    builder = SceneBuilder(objects, radius=settings.radius)
     classes = _class_sequence(len(objects), np.random.default_rng([settings.seed, 1]))
-    for scene in range(settings.heaps):
-        # Every heap has its own generator, so that one can be changed without the others.
+    for scene in range(settings.scenes):
+        # Every scene has its own generator, so that one can be changed without the others.
         generator = np.random.default_rng([settings.seed, 2, scene])
         chosen = [next(classes) for _ in range(generator.integers(settings.parts[0], settings.parts[1] + 1))]
         tray = Tray(half_width=0.21) if generator.random() < settings.tray else None
@@ -117,7 +117,7 @@ def generate_frames(
                 break
         if views is None:
             raise ValueError(
-                f"heap {scene}: no view shows even one part whole; take a greater distance or a lower visibility"
+                f"scene {scene}: no view shows even one part whole; take a greater distance or a lower visibility"
             )
         for number, view in enumerate(views):
             light = studio.photograph(*view.pose, torch.from_numpy(_camera_matrix(settings)), settings.size)

@@ -1,4 +1,4 @@
-"""Heaps of parts on a table: where each part comes to lie, without a physics engine.
+"""Clutter scenes, parts on top of each other on a table: where each part comes to lie, without a physics engine.
 
 A part is let down onto what lies there already until it touches, then rocked: of many small turns the one that brings
 its centre lowest is kept, again and again, as gravity would. Stopped early it leans or stands on an edge, so that the
@@ -26,13 +26,13 @@ _HALF_WIDTH = 0.4  # of the height map
 _CELLS = round(2 * _HALF_WIDTH / _CELL)
 _CONTACT_POINTS = 5000  # of a part: closer together than the cells
 _PLACES = 5  # tried for each part; it takes the lowest
-_TURNS = 20  # tried in each round of rocking
+_ROTATIONS = 20  # tried in each round of rocking
 _ROUNDS = 24
 
 
 @dataclass(frozen=True)
 class PlacedPart:
-    """One part of a heap.
+    """One part of a scene.
 
     Attributes:
         object_index: position in the object set.
@@ -54,8 +54,8 @@ class Tray:
     height: float = 0.045
 
 
-class HeapBuilder:
-    """Makes heaps of an object set.
+class SceneBuilder:
+    """Makes clutter scenes of an object set.
 
     Args:
         objects: the parts.
@@ -91,14 +91,14 @@ class HeapBuilder:
         rounds = _ROUNDS if rests else int(torch.randint(0, 4, (), generator=generator))
         for number in range(rounds):
             spread = 0.3 * 0.85**number + 0.01
-            axes = torch.randn(_TURNS, 3, generator=generator)
-            angles = spread * torch.randn(_TURNS, generator=generator)
-            slides = 0.02 * spread * torch.randn(_TURNS, 2, generator=generator)
+            axes = torch.randn(_ROTATIONS, 3, generator=generator)
+            angles = spread * torch.randn(_ROTATIONS, generator=generator)
+            slides = 0.02 * spread * torch.randn(_ROTATIONS, 2, generator=generator)
             angles[0], slides[0] = 0.0, 0.0  # it may stay as it is
             rotations = axis_angle_rotation(axes, angles) @ rotation
             places = place + slides
-            turned = points @ rotations.transpose(1, 2) + F.pad(places, (0, 1))[:, None]
-            best = _lift(turned, grown).argmin()
+            rotated = points @ rotations.transpose(1, 2) + F.pad(places, (0, 1))[:, None]
+            best = _lift(rotated, grown).argmin()
             rotation, place = rotations[best], places[best]
         located = points @ rotation.T + F.pad(place, (0, 1))
         located[:, 2] += _lift(located[None], grown)[0]

@@ -1,4 +1,4 @@
-"""Pictures of a heap as a camera would take them: soft shadows, daylight from all sides, metal and plastic, a sensor.
+"""Images of a clutter scene as a camera would take them: soft shadows, daylight, metal and plastic, a sensor.
 
 Nothing here is shared with training's shading. Light comes from a few area lights and from a bright dome, each
 sampled by points; a shadow map per point, drawn with the same rasteriser, tells which surface it reaches.
@@ -79,7 +79,7 @@ class Body:
 
 
 class Studio:
-    """A lit heap, ready to be photographed from anywhere.
+    """A lit scene, ready to be photographed from anywhere.
 
     Args:
         bodies: the parts, then anything else that stands there.
@@ -131,7 +131,7 @@ class Studio:
         return (face >= 0).numpy()
 
     def photograph(self, rotation: Tensor, translation: Tensor, camera: Tensor, size: tuple[int, int]) -> Tensor:
-        """Linear light ``(H, W, 3)``, averaged from ``SUPERSAMPLE``² samples a pixel; arguments as of ``see``."""
+        """Linear light ``(H, W, 3)``, averaged from ``SUPERSAMPLE``² samples per pixel; arguments as of ``see``."""
         fine = camera.clone().float()
         fine[:2] *= SUPERSAMPLE
         fine[:2, 2] += (SUPERSAMPLE - 1) / 2  # pixel centres are at integers
@@ -142,7 +142,7 @@ class Studio:
         hit = face >= 0
         light = torch.empty(*fine_size, 3)
         light[hit] = self._shade_bodies(face[hit], points[hit], eye)
-        # The light on the ground changes slowly: one sample a pixel. Its texture does not.
+        # The light on the ground changes slowly: one sample per pixel. Its texture does not.
         rays = pixel_rays(camera.float(), size)[0]
         below = (rays * _ground_depth(rays, rotation, translation)[..., None] - translation.float()) @ rotation.float()
         shade = self._shade_ground(below.reshape(-1, 3), eye).reshape(*size, 6)
@@ -280,8 +280,8 @@ def look_at(eye: Tensor, target: Tensor, roll: float = 0.0) -> tuple[Tensor, Ten
         up = torch.tensor([0.0, 1.0, 0.0], dtype=eye.dtype)
     right = F.normalize(torch.linalg.cross(forward, up), dim=0)
     down = torch.linalg.cross(forward, right)
-    turned = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
-    rotation = torch.stack([*turned, forward])
+    rotated = np.cos(roll) * right + np.sin(roll) * down, np.cos(roll) * down - np.sin(roll) * right
+    rotation = torch.stack([*rotated, forward])
     return rotation, -rotation @ eye
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared_pose_ros.network.encoder import WIDTHS
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 SURFACE_CHANNELS = 7  # mean normal (camera frame), mean model point (half the largest extent is 1), coverage
 SURFACE_STRIDE = 4  # pixels of a crop a cell
@@ -20,12 +20,12 @@ class SurfaceDecoder(nn.Module):
 
     Args:
         objects: k.
-        width: of the encoder, a key of ``WIDTHS``.
+        width: of the encoder, a key of ``ENCODERS``.
     """
 
     def __init__(self, objects: int, width: str) -> None:
         super().__init__()
-        *_, third, fourth = WIDTHS[width]
+        *_, third, fourth = encoder_class(width).channels
         self.third = nn.Conv2d(third, _HIDDEN, 1)
         self.fourth = nn.Conv2d(fourth, _HIDDEN, 1)
         self.identity = nn.Embedding(objects, _HIDDEN)

@@ -67,7 +67,5 @@ class TrainingOptimizer:
 
 def hidden_matrices(network: PoseNetwork) -> list[Tensor]:
     """Trainable weights of the hidden layers: neither the first convolution nor the head's output layer."""
-    outer = (network.encoder.blocks[0].convolution.weight, network.head.output.weight)
-    return [
-        p for p in network.parameters() if p.requires_grad and p.ndim >= 2 and not any(p is other for other in outer)
-    ]
+    outer = {id(p) for layer in (network.encoder.first_layer(), network.head.output) for p in layer.parameters()}
+    return [p for p in network.parameters() if p.requires_grad and p.ndim >= 2 and id(p) not in outer]

@@ -327,7 +327,7 @@ def set_tuning(network: PoseNetwork, tuning: str) -> None:
     """Which parts learn: the head always; of the encoder nothing (frozen), its last layer (last_layer), all (full)."""
     for parameter in network.encoder.parameters():
         parameter.requires_grad_(tuning == "full")
-    for parameter in network.encoder.linear.parameters():
+    for parameter in network.encoder.last_layer().parameters():
         parameter.requires_grad_(tuning in ("full", "last_layer"))
 
 

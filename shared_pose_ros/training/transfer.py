@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, ENCODER_NAME, CheckpointError, load_checkpoint
 
-_LINEAR = "encoder.linear.weight"
-_ENCODER_LINEAR = "linear.weight"  # within the encoder
+_ENCODER = "encoder."
 _OUTPUT = ("head.output.weight", "head.output.bias")
 
 
@@ -89,10 +87,8 @@ def load_encoder(source: EncoderWeights, network: PoseNetwork, crop_size: int) -
     Raises:
         CheckpointError: another encoder width.
     """
-    weights = dict(source.encoder)
-    weights[_ENCODER_LINEAR] = resize_linear(weights[_ENCODER_LINEAR], source.crop_size, crop_size)
     try:
-        network.encoder.load_state_dict(weights)
+        network.encoder.load_state_dict(network.encoder.resized(source.encoder, source.crop_size, crop_size))
     except RuntimeError as error:
         raise CheckpointError(
             f"{source.origin} is an encoder of width {source.width}, this network has another; choose a preset of that "
@@ -131,7 +127,7 @@ def transfer(source: TrainedWeights, network: PoseNetwork, class_ids: Sequence[s
         CheckpointError: another encoder width.
     """
     weights = dict(source.network)
-    weights[_LINEAR] = resize_linear(weights[_LINEAR], source.crop_size, crop_size)
+    encoder = {name.removeprefix(_ENCODER): weights[name] for name in weights if name.startswith(_ENCODER)}
     own = network.state_dict()
     n = network.head.hypotheses
     kept = [name for name in class_ids if name in source.class_ids] if source.hypotheses == n else []
@@ -141,6 +137,8 @@ def transfer(source: TrainedWeights, network: PoseNetwork, class_ids: Sequence[s
             to = output_rows(list(class_ids).index(class_id), len(class_ids), n)
             own[name][to] = trained[output_rows(source.class_ids.index(class_id), len(source.class_ids), n)]
     try:
+        resized = network.encoder.resized(encoder, source.crop_size, crop_size)
+        weights.update({_ENCODER + name: tensor for name, tensor in resized.items()})
         network.load_state_dict({**weights, **{name: own[name] for name in _OUTPUT}})
     except RuntimeError as error:
         raise CheckpointError(f"{source.origin} has another encoder width ({error}); set width as it was") from error
@@ -152,20 +150,3 @@ def output_rows(index: int, objects: int, hypotheses: int) -> Tensor:
     logits = torch.arange(hypotheses) + index * hypotheses
     poses = torch.arange(6 * hypotheses) + (objects + 6 * index) * hypotheses
     return torch.cat([logits, poses])
-
-
-def resize_linear(weight: Tensor, crop_size: int, new_crop_size: int) -> Tensor:
-    """The encoder's linear layer for another crop size: as if the new feature map were first averaged to the old size.
-
-    Args:
-        weight: ``(128, C·(S/16)²)``.
-        crop_size: S.
-        new_crop_size: S'.
-
-    Returns:
-        ``(128, C·(S'/16)²)``; a constant feature map gives the same code.
-    """
-    side, new_side = crop_size // 16, new_crop_size // 16
-    cells = torch.eye(new_side**2, dtype=weight.dtype).reshape(-1, 1, new_side, new_side)
-    averaging = F.interpolate(cells, (side, side), mode="area").flatten(1)
-    return (weight.reshape(weight.shape[0], -1, side**2) @ averaging.T).flatten(1)

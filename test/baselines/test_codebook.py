@@ -14,7 +14,7 @@ from shared_pose_ros.bundle import export_bundle
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.geometry.rotations import random_rotations, rotation_angle
 from shared_pose_ros.network.codebook_network import Codebook
-from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 from shared_pose_ros.training.config import EncoderConfig
 from shared_pose_ros.training.transfer import EncoderWeights
 
@@ -22,7 +22,7 @@ from shared_pose_ros.training.transfer import EncoderWeights
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    encoder = Encoder("compact", 32)
+    encoder = CompactEncoder(32)
     return EncoderWeights("encoder.pt", encoder.state_dict(), "compact", 32, {}, {})
 
 

@@ -36,7 +36,7 @@ def test_tables_are_milliseconds_a_crop():
     lines = page_tables.inference_tables(result).splitlines()
     assert lines[0].startswith("P, 2 cores, load 1.5 at the end, 2 threads each; torch 2.1, openvino 3; commit abc; `")
     assert lines[2].startswith(
-        "compact encoder, crops of 64 pixels, 10 objects, 4 turns; file 4.6 MB (fp32), peak memo"
+        "compact encoder, crops of 64 pixels, 10 objects, 4 TTA rotations; file 4.6 MB (fp32), peak memo"
     )
     assert "| OpenVINO, bf16 | 3.00 (4.00) | 2.00 (2.50) | 0.3 |" in lines
     assert "| ours bf16 | 3.00 (4.00) | 2.00 (2.50) |  |" in lines
@@ -103,8 +103,8 @@ def test_crop_by_crop_is_the_batch():
     assert np.ptp(first.rotations[0]) > 0.2
 
 
-@pytest.mark.parametrize("turns", [1, 4])
-def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_path, turns, monkeypatch):
+@pytest.mark.parametrize("tta_rotations", [1, 4])
+def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_path, tta_rotations, monkeypatch):
     def absent(*arguments):
         raise ImportError("No module named 'onnx'")
 
@@ -113,11 +113,13 @@ def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_p
     monkeypatch.setattr(peers, "openvino", absent)
     monkeypatch.setattr(peers, "VIEWPOINTS", 12)
     facts = make_metadata()
-    facts = export_bundle(tiny_network, inference.dataclasses.replace(facts, turns=turns), tmp_path / "x.pose.pt")
+    facts = export_bundle(
+        tiny_network, inference.dataclasses.replace(facts, tta_rotations=tta_rotations), tmp_path / "x.pose.pt"
+    )
     found, precisions, missing = inference.systems(tiny_network, facts, tmp_path / "x.pose.pt", 1, torch.device("cpu"))
     missing.pop(f"{inference.OURS} int8", None)  # the network is untrained
     assert set(missing) == {"ONNX Runtime", "OpenVINO fp32", "OpenVINO"} and "onnx" in missing["OpenVINO"]
-    assert ("one by one" in found) == ("codebook" in found) == (turns == 1)
+    assert ("one by one" in found) == ("codebook" in found) == (tta_rotations == 1)
     assert set(precisions) == set(found) and precisions[f"{inference.OURS} fp32"] == "fp32"
     degrees = inference.disagreement(found)
     assert degrees["PyTorch, eager"] == 0.0 and degrees[f"{inference.OURS} fp32"] < 0.1

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import page_accuracy
+import page_diagrams
 import page_headlines
 import page_plots
 import page_tables
@@ -32,6 +33,7 @@ def tree(tmp_path):
     """A copy of what the pages are made of."""
     for folder in ("docs", "benchmark/results"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
     return tmp_path
 
 
@@ -59,8 +61,8 @@ def test_the_readme_states_the_committed_figures():
     [compact] = [network for network in networks if (network["encoder"], network["turns"]) == ("compact", 4)]
     times = {count: row["median"] for count, row in compact["systems"]["this package int8"]["ms"].items()}
     for sentence in (
-        f"**{scores[0]} %** (chance 18.1 %) on rendered frames, {scores[1]} % on a real one",
-        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four looks each)",
+        f"**{scores[0]} %** (random rotations: 18.1 %) on rendered frames, {scores[1]} % on a real one",
+        f"{times['1']:.0f} ms for one object, {times['8']:.1f} ms for eight (four TTA rotations each)",
         f"{node['detections']['network']['8']['p50_ms']:.0f} ms for eight at 1280×1024",
         f"active {node['startup']['start_to_active_median_s']:.1f} s after its start",
     ):
@@ -72,23 +74,38 @@ def test_the_readme_states_the_committed_figures():
 @pytest.mark.parametrize(
     ("name", "path", "value", "pages", "shown"),
     [
-        ("soak.json", ["problems"], ["node died"], "benchmarks", "| node died | none |"),
-        ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks evaluation", "| 12.3"),
-        ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "evaluation", "| 98.8 |"),
-        ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "evaluation", "| start |"),
-        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "node", "| 12 % |"),
-        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "node", "| 98.8 |"),
-        ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "training", "| 99.9 |"),
+        ("soak.json", ["problems"], ["node died"], "benchmarks/index benchmarks/node", "| node died |"),
+        ("tless30.json", [*SCORES, "summary", "score"], 0.123, "benchmarks/index benchmarks/tless", "| 12.3"),
+        ("tless30.json", [*SCORES, "objects", 4, "oracle_score"], 0.9876, "benchmarks/tless", "| 98.8 |"),
+        ("tables_tless-ablation.json", ["systems", 0, "name"], "start", "experiments/tless-ablation", "| start |"),
+        ("depth.json", ["sets", "parts", "rows", 3, "inside_50"], 0.123, "benchmarks/positions", "| 12 % |"),
+        ("smoothing.json", ["results", 4, "still", "flips"], 0.9876, "benchmarks/temporal-filtering", "| 98.8 |"),
+        ("tables_three-parts.json", [*SEED, "objects", 0, "score"], 0.999, "experiments/three-parts", "| 99.9 |"),
     ],
 )
 def test_other_figures_make_other_pages(tree, name, path, value, pages, shown):
     change(tree, name, path, value)
     changed = {
-        page.stem: text
+        page.relative_to("docs").with_suffix("").as_posix(): text
         for page, text in page_tables.pages(tree).items()
         if text != (tree / page).read_text(encoding="utf-8")
     }
     assert sorted(changed) == pages.split() and all(shown in text for text in changed.values())
+
+
+def test_a_table_may_stand_on_any_page_and_its_links_lead_from_there(tree):
+    text = "# Moved\n\n<!-- table: headlines -->\n<!-- end -->\n"
+    (tree / "docs" / "deeper" / "still").mkdir(parents=True)
+    (tree / "docs" / "deeper" / "still" / "page.md").write_text(text, encoding="utf-8")
+    made = page_tables.pages(tree)[Path("docs/deeper/still/page.md")]
+    assert "[T-LESS](../../benchmarks/tless.md)" in made and "[soak](../../benchmarks/node.md#soak)" in made
+
+
+def test_a_page_that_asks_for_an_unknown_table_is_named(tree):
+    with (tree / "docs" / "benchmarks" / "tless.md").open("a", encoding="utf-8") as page:
+        page.write("<!-- table: latenzy -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match=r"tless\.md: no table latenzy; there are .*headlines"):
+        page_tables.pages(tree)
 
 
 def test_tables_of_seeds_give_mean_and_deviation():
@@ -96,7 +113,7 @@ def test_tables_of_seeds_give_mean_and_deviation():
     made = {"systems": [{"name": "one", "samples": 1000, "evaluations": seeds}], "machine": "M"}
     lines = page_accuracy.systems_table(made, objects=True).splitlines()
     assert lines[2] == "| one | 50.0 ± 35.4 | 50.0 ± 35.4 | 7.0 ± 0.0 | 30.0 ± 0.0 | 60.0 ± 0.0 |"
-    assert lines[3] == "| chance | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
+    assert lines[3] == "| random rotations | 10.0 | 10.0 | 90.0 |  |  |" and lines[-1] == "X. Machine: M."
     made["systems"].append({**made["systems"][0], "samples": 2000})
     assert "| one | 1,000 | 50.0 ± 35.4 |" in page_accuracy.systems_table(made)
 
@@ -116,6 +133,16 @@ def test_the_plots_are_of_the_committed_figures():
         assert root.tag.endswith("}svg") and page_plots.digest(data) in text, f"{path}: {REMEDY}"
         names = [row["name"] for row in data["rows"]] if "rows" in data else list(data["panels"][1]["times"])
         assert len(names) > 4 and all(name in text for name in names)
+
+
+def test_the_diagrams_are_the_drawn_ones_and_name_files_that_exist():
+    for path, text in page_diagrams.diagrams().items():
+        assert text == (ROOT / path).read_text(encoding="utf-8"), f"{path}: {REMEDY}"
+        ElementTree.fromstring(text)
+    for boxes, arrows, _ in (page_diagrams.callback_to_publish(), page_diagrams.cad_to_bundle()):
+        named = [line for box in boxes.values() for line in box.lines if line.endswith((".py", "/"))]
+        assert len(named) > 3 and all(list((ROOT / "shared_pose_ros").glob(f"**/{name}")) for name in named), named
+        assert {end.split(".")[0] for arrow in arrows for end in arrow[:2]} == set(boxes)
 
 
 def test_every_system_of_the_latency_has_a_style():
@@ -146,7 +173,7 @@ def test_without_matplotlib_the_tables_are_written_and_the_remedy_is_said(tree, 
     change(tree, "soak.json", ["problems"], ["node died"])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert page_tables.main(tree) == 1 and "requirements/benchmark.txt" in capsys.readouterr().err
-    assert "node died" in (tree / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "node died" in (tree / "docs" / "benchmarks" / "node.md").read_text(encoding="utf-8")
 
 
 def test_a_score_on_tless_keeps_no_instances_and_no_paths(tmp_path, tiny_bundle, monkeypatch):

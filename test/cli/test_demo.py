@@ -30,7 +30,7 @@ def recording(**changes):
     fields = {
         "frames_in": 2,
         "poses": {1: {"a": None, "b": None}, 2: {"a": None}},
-        "asked": {1: ("a", "b"), 2: ("a",)},
+        "requests": {1: ("a", "b"), 2: ("a",)},
         "latencies": (0.010, 0.030),
         "counters": NOTHING_LOST,
         "bundle": "net",
@@ -49,7 +49,7 @@ def test_a_complete_run_has_no_problems():
     ("changes", "sentence"),
     [
         ({"poses": {1: {"a": None, "b": None}}}, "1 of 2 frames got no poses"),
-        ({"poses": {1: {"a": None}, 2: {"a": None}}}, "1 detections got no poses in their frame's answer, .* 'b'"),
+        ({"poses": {1: {"a": None}, 2: {"a": None}}}, "1 detections got no poses in their frame's response, .* 'b'"),
         ({"counters": {**NOTHING_LOST, "superseded": 3}}, "the node counted superseded 3 .*faster device"),
         ({"counters": {**NOTHING_LOST, "unmatched_image": 1}}, "the node counted unmatched_image 1"),
         ({"exit_code": -9}, "exit code -9"),
@@ -111,7 +111,7 @@ def test_without_ros_the_remedy_is_named(tmp_path, capsys, monkeypatch, tiny_bun
     monkeypatch.setattr(demo.signal, "signal", lambda *_: None)
     assert main(["demo", "--out", str(tmp_path), "--bundle", str(tiny_bundle)]) == 2
     error = capsys.readouterr().err
-    assert "make setup" in error and "docs/installation.md" in error and len(error.strip().splitlines()) == 1
+    assert "make setup" in error and "docs/how-to/install.md" in error and len(error.strip().splitlines()) == 1
 
 
 def test_help_shows_examples_without_ros():
@@ -126,6 +126,6 @@ def test_offline_is_the_node_s_inside(tmp_path, tiny_bundle):
     recorded = write_two_frames(tmp_path / "bag")
     found = demo._run_offline(read_frames(recorded), tiny_bundle, recorded)
     assert found.frames_in == 2 and problems(found) == [] and set(found.counters) == set(COUNTERS)
-    for names in found.asked.values():
+    for names in found.requests.values():
         assert list(names) == ["heap 4 part 0", "heap 4 part 1"]
     assert all(pose.rotations.shape == (4, 3, 3) for answer in found.poses.values() for pose in answer.values())

@@ -40,7 +40,7 @@ def test_the_bundle_is_the_trained_network_with_its_facts(tiny_run, photographs,
     image = torch.randint(0, 256, (50, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     boxes, index = torch.tensor([[20.0, 30.0, 25.0, 20.0], [40.0, 20.0, 50.0, 30.0]]), torch.tensor([1, 0])
     with torch.no_grad():
-        expected = PixelsToHypotheses(trained, metadata.crop_pad, 32, turns=4)(image, boxes, index)
+        expected = PixelsToHypotheses(trained, metadata.crop_pad, 32, tta_rotations=4)(image, boxes, index)
         found = bundle.module(image, boxes, index)
     torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[1], expected[1], atol=1e-5, rtol=0)

@@ -7,6 +7,8 @@ import pytest
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 
 from shared_pose_ros.replay import demo_live
+from shared_pose_ros.replay.bag_frames import by_id
+from shared_pose_ros.ros.messages.poses import read_poses
 
 
 def test_poses_are_read_in_the_order_published():
@@ -17,7 +19,7 @@ def test_poses_are_read_in_the_order_published():
         result.pose.pose.position.z = score
         result.pose.pose.orientation.x, result.pose.pose.orientation.w = x, w
         message.detections[0].results.append(result)
-    found = dict(demo_live.read_poses(message))
+    found = by_id(read_poses(message))
     assert list(found) == ["a"] and found["a"].confidence == 0.7
     np.testing.assert_allclose(found["a"].rotations, [np.diag([1.0, -1.0, -1.0]), np.eye(3)], atol=1e-12)
     np.testing.assert_allclose(found["a"].translations, [[0, 0, 0.7], [0, 0, 0.3]])

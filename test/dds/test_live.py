@@ -67,11 +67,11 @@ def test_live_and_offline_poses_are_equal_to_the_last_bit(live_run, tiny_bundle,
         assert books["used"]["depth"] == books["received"]["depth"] == FRAMES - 1 and books["counters"]["no_depth"] == 1
         assert books["counters"]["depth_rejected"] < sum(len(entry["detections"]) for entry in expected) / 2
     found = json.loads((tmp_path / "live" / "replay.json").read_text())
-    assert (found["answers"], found["images_published"]) == (len(came), FRAMES)
+    assert (found["responses"], found["images_published"]) == (len(came), FRAMES)
     assert found["drops"] == FRAMES - len(came) == sum(found["counters"][name] for name in LOST)
     assert 0 < found["latency_ms"]["min"] <= found["latency_ms"]["p50"] <= found["latency_ms"]["max"] < 10_000
     assert found["bundle"] == "tiny"
-    assert f"Answers: {len(came)}, drops {found['drops']}" in said and "published to poses received: min" in said
+    assert f"Responses: {len(came)}, drops {found['drops']}" in said and "published to poses received: min" in said
 
 
 @pytest.mark.parametrize("live_run", ["raw"], indirect=True)
@@ -104,11 +104,11 @@ def test_a_looped_bag_is_answered_anew(live_run, tmp_path):
     options = ["--live", "--loop", "2", "--rate", "0.5", "--report", str(tmp_path / "out")]
     assert main(["replay", str(recorded), *topics, *options]) == 0
     found = json.loads((tmp_path / "out" / "replay.json").read_text())
-    assert found["pairs_published"] == 2 * FRAMES and found["answers"] > FRAMES
+    assert found["pairs_published"] == 2 * FRAMES and found["responses"] > FRAMES
     # One more if the node has seen the bag before.
     assert found["counters"]["time_jumps"] in (1, 2)
     lost = sum(found["counters"][name] for name in LOST)
-    assert found["drops"] == 2 * FRAMES - found["answers"] == lost
+    assert found["drops"] == 2 * FRAMES - found["responses"] == lost
 
 
 def test_what_the_node_does_not_hear_is_named(live_run, tmp_path, capsys):

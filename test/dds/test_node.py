@@ -28,8 +28,8 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2D, Detection2DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from shared_pose_ros.pipeline.parameters import PARAMETERS
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.parameters import BY_NAME
 
 
 def test_poses_echo_header_id_and_class(node, peer: Peer, class_ids: list[str]) -> None:
@@ -227,7 +227,7 @@ def test_parameters_are_judged(node, peer: Peer) -> None:
     assert not refused.successful and "clean up first" in refused.reason
     for name, value in (("symmetric_representative", "reference"), ("reference_orientation", "camera")):
         assert peer.set_parameter(name, value).successful
-        assert peer.set_parameter(name, BY_NAME[name].default).successful
+        assert peer.set_parameter(name, PARAMETERS[name].default).successful
     refused = peer.set_parameter("symmetric_representative", "nearest")
     assert not refused.successful and "choose one of any, reference" in refused.reason
     assert peer.set_parameter("score_threshold", 0.25).successful

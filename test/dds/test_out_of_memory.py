@@ -56,7 +56,7 @@ def test_other_errors_after_the_load_free_it_too(node: SharedPoseNode, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(PoseEstimator, "warm_up", noted)
-        patch.setattr("shared_pose_ros.ros.lifecycle_node.PosesWriter", lambda metadata: 1 / 0)
+        patch.setattr("shared_pose_ros.ros.lifecycle_node.MessagePipeline", lambda *_: 1 / 0)
         assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert "division by zero" in node._condition().problem and loaded[0]() is None
     assert not list(node.get_publishers_info_by_topic("/shared_pose_node/poses"))

@@ -12,9 +12,9 @@ from scipy.stats import chi2
 
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.geometry.orientation_covariance import (
+    ANGLE_VARIANCE,
     FREE_VARIANCE,
     MEDIAN_ANGLE,
-    TURN_VARIANCE,
     orientation_covariance,
     rotation_vector,
 )
@@ -79,10 +79,10 @@ def test_the_turn_about_a_continuous_axis_is_uniform_and_the_rest_as_ever() -> N
     found = covariance([first, tilted], [0.5, 0.5], 0.05, CYLINDER)
     for rotation, matrix in zip((first, tilted), found):
         axis = rotation[:, 2]
-        np.testing.assert_allclose(matrix @ axis, TURN_VARIANCE * axis, atol=1e-12)
+        np.testing.assert_allclose(matrix @ axis, ANGLE_VARIANCE * axis, atol=1e-12)
     # Across the axis: the tilt between the two axes, whatever the turns about them.
     tilt = math.acos(first[:, 2] @ tilted[:, 2])
-    across = np.trace(found[0]) - TURN_VARIANCE - 2 * 0.05**2
+    across = np.trace(found[0]) - ANGLE_VARIANCE - 2 * 0.05**2
     assert across == pytest.approx(0.5 * tilt**2, rel=1e-6)
 
 

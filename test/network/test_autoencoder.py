@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from shared_pose_ros.network.autoencoder import Autoencoder, Decoder, UpConvolution
-from shared_pose_ros.network.encoder import WIDTHS
+from shared_pose_ros.network.encoder_registry import encoder_class
 
 
 def count(module):
@@ -23,9 +23,9 @@ def expected_parameters(channels, side):
 @pytest.mark.parametrize(("width", "size", "parameters"), [("paper", 128, 14_889_987), ("compact", 48, 817_539)])
 def test_a_decoder_mirrors_the_encoder(width, size, parameters):
     with torch.device("meta"):
-        decoder = Decoder(width, size)
+        decoder = Decoder(encoder_class(width), size)
         network = Autoencoder(3, width, size)
-    assert count(decoder) == parameters == expected_parameters(WIDTHS[width], size // 16)
+    assert count(decoder) == parameters == expected_parameters(encoder_class(width).channels, size // 16)
     assert count(network) == count(network.encoder) + 3 * parameters
     assert len({id(parameter) for parameter in network.decoders.parameters()}) == 3 * len(list(decoder.parameters()))
 
@@ -66,7 +66,7 @@ def test_every_object_has_its_own_decoder():
 
 def test_a_decoder_is_relu_then_norm_and_ends_in_a_sigmoid():
     torch.manual_seed(0)
-    decoder = Decoder("compact", 16).eval()
+    decoder = Decoder(encoder_class("compact"), 16).eval()
     code = torch.randn(2, 128)
     features = F.relu(F.linear(code, decoder.linear.weight, decoder.linear.bias)).reshape(2, 128, 1, 1)
     features = decoder.norm(features)

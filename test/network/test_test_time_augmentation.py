@@ -7,7 +7,7 @@ import torch
 from shapes import tetrahedron
 
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotations, rotation_angle
-from shared_pose_ros.network.test_time_augmentation import merge_hypotheses, quarter_turns, turn_back
+from shared_pose_ros.network.test_time_augmentation import merge_hypotheses, quarter_rotations, rotate_back
 from shared_pose_ros.rendering.depth import render_depth
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 from shared_pose_ros.training.losses import LOSS_DISTANCE, loss_camera
@@ -24,19 +24,19 @@ def render(rotations):
 
 def test_a_turned_crop_shows_the_turned_object_and_turning_back_undoes_it():
     upright = random_rotations(3, torch.Generator().manual_seed(0))
-    turned = quarter_turns(render(upright)[:, None].expand(3, 3, 64, 64))[:, 0]
+    turned = quarter_rotations(render(upright)[:, None].expand(3, 3, 64, 64))[:, 0]
     # What a perfect network would say of each turned crop: the rotation whose render it is.
     candidates = [axis_angle_rotation(Z, torch.tensor(-turn * math.pi / 2)) @ upright for turn in range(4)]
     said = torch.cat(candidates)
     assert ((render(said) > 0) == (turned > 0)).float().mean() > 0.999
     torch.testing.assert_close(render(said), turned, atol=0.5, rtol=0)
-    back = turn_back(said[:, None])
+    back = rotate_back(said[:, None])
     torch.testing.assert_close(back, upright[:, None].expand(3, 4, 3, 3), atol=1e-5, rtol=0)
 
 
 def test_every_hypothesis_keeps_its_crop():
     said = random_rotations(4 * 2 * 3, torch.Generator().manual_seed(1)).reshape(8, 3, 3, 3)
-    back = turn_back(said)
+    back = rotate_back(said)
     assert back.shape == (2, 12, 3, 3)
     torch.testing.assert_close(back[1, :3], said[1])  # crop 1, not turned
     third = axis_angle_rotation(Z, torch.tensor(3 * math.pi / 2)) @ said[3 * 2 + 1, 2]

@@ -1,4 +1,4 @@
-"""The node's inside on a recorded bag: every message ends in an output or under a counter, whatever is in the bag."""
+"""The node's pipeline on a recorded bag: every message ends in an output or under a counter, whatever is in the bag."""
 
 import dataclasses
 
@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, choose_topics, open_recording
-from shared_pose_ros.replay.bag_frames import read_poses
+from shared_pose_ros.pipeline.pose_pipeline import load_estimator
 from shared_pose_ros.replay.offline import load_image, replay
 from shared_pose_ros.replay.results import pose_records
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.pipeline import load_estimator
 
 TOPICS = BagTopics(made.IMAGE, made.DETECTIONS, made.INFO, None, made.DEPTH)
 
@@ -28,7 +27,7 @@ def estimator(tiny_bundle):
 
 @pytest.fixture
 def run(estimator, tiny_bundle):
-    """Replay (topic, message, time) triples; returns replies and books, whose balance is checked."""
+    """Replay (topic, message, time) triples; returns responses and accounting, whose balance is checked."""
 
     def run_(messages, transport="raw", **changes):
         store = bag_io.message_types()
@@ -36,30 +35,30 @@ def run(estimator, tiny_bundle):
             bag_io.BagMessage(topic, m.__msgtype__, time, bytes(store.serialize_cdr(m, m.__msgtype__)), store)
             for topic, m, time in messages
         ]
-        replies = []
+        responses = []
         settings = made.settings(tiny_bundle, transport, **changes)
-        books, _ = replay(records, estimator, settings, TOPICS, replies.append)
-        check_balance(books, replies)
-        return replies, books
+        accounting, _ = replay(records, estimator, settings, TOPICS, responses.append)
+        check_balance(accounting, responses)
+        return responses, accounting
 
     return run_
 
 
-def check_balance(books, replies):
+def check_balance(accounting, responses):
     lost = {
-        stream: sum(number for name, number in books.counters.items() if COUNTERS[name].stream == stream)
+        stream: sum(number for name, number in accounting.counters.items() if COUNTERS[name].stream == stream)
         for stream in ("image", "detections", "object", "depth")
     }
-    assert books.received["images"] == books.used["images"] + lost["image"]
-    assert books.received["depth"] == books.used["depth"] + lost["depth"]
-    assert books.received["detections"] == books.published["poses"] + lost["detections"]
-    assert books.published["poses"] == len(replies)
-    assert books.published["objects"] == sum(len(reply.message.detections) for reply in replies)
-    assert set(books.counters) == set(COUNTERS)
+    assert accounting.received["images"] == accounting.used["images"] + lost["image"]
+    assert accounting.received["depth"] == accounting.used["depth"] + lost["depth"]
+    assert accounting.received["detections"] == accounting.published["poses"] + lost["detections"]
+    assert accounting.published["poses"] == len(responses)
+    assert accounting.published["objects"] == sum(len(response.poses) for response in responses)
+    assert set(accounting.counters) == set(COUNTERS)
 
 
-def grown(books):
-    return {name: number for name, number in books.counters.items() if number}
+def grown(accounting):
+    return {name: number for name, number in accounting.counters.items() if number}
 
 
 def pair(number, count=1, image=None):
@@ -107,45 +106,42 @@ def event_message(kind, number):
 def test_every_message_ends_in_an_output_or_a_counter(run, events):
     timed = sorted(events, key=lambda event: event[2])
     messages = [(*event_message(kind, number), made.START + when) for kind, number, when in timed]
-    _, books = run(messages, use_depth="true")
-    assert books.received["depth"] == sum(topic == made.DEPTH for topic, _, _ in messages)
-    assert books.received["images"] == sum(topic == made.IMAGE for topic, _, _ in messages)
-    assert books.received["detections"] == sum(topic == made.DETECTIONS for topic, _, _ in messages)
-    assert books.received["camera_info"] == sum(topic == made.INFO for topic, _, _ in messages)
-    assert books.errors == [] and books.damaged == {}
+    _, accounting = run(messages, use_depth="true")
+    assert accounting.received["depth"] == sum(topic == made.DEPTH for topic, _, _ in messages)
+    assert accounting.received["images"] == sum(topic == made.IMAGE for topic, _, _ in messages)
+    assert accounting.received["detections"] == sum(topic == made.DETECTIONS for topic, _, _ in messages)
+    assert accounting.received["camera_info"] == sum(topic == made.INFO for topic, _, _ in messages)
+    assert accounting.errors == [] and accounting.damaged == {}
 
 
-def test_answers_are_the_estimator_s_in_batches_of_at_most_max_batch(run, estimator):
-    (reply,), books = run(pair(0, count=6))
+def test_poses_are_the_estimator_s_in_batches_of_at_most_max_batch(run, estimator):
+    (response,), accounting = run(pair(0, count=6))
     boxes = np.stack([d.box for d in made.found(6)]).astype(np.float32)
     index = np.array([0, 1, 2, 0, 1, 2])
     first, rest = (estimator.estimate(made.noise(0), boxes[s], index[s], CAMERA) for s in (np.s_[:4], np.s_[4:]))
-    np.testing.assert_array_equal(reply.picture.estimate.rotations, np.concatenate([first.rotations, rest.rotations]))
-    assert [name for name, _ in read_poses(reply.message)] == [f"track {i}" for i in range(6)]
-    for (_, candidates), rotations in zip(read_poses(reply.message), [*first.rotations, *rest.rotations]):
-        np.testing.assert_allclose(candidates.rotations, rotations, atol=1e-6)
-    assert (
-        grown(books) == {} and bag_io.stamp_ns(reply.message) == made.stamp(0) and reply.time_ns == made.stamp(0) + 10
-    )
+    np.testing.assert_array_equal(response.frame.estimate.rotations, np.concatenate([first.rotations, rest.rotations]))
+    assert response.poses.ids == [f"track {i}" for i in range(6)]
+    np.testing.assert_allclose(response.poses.rotations, np.concatenate([first.rotations, rest.rotations]), atol=1e-6)
+    assert grown(accounting) == {} and response.poses.stamp == made.stamp(0) and response.time_ns == made.stamp(0) + 10
 
 
 def test_depth_decides_the_positions_where_it_is_there(run, estimator):
     when = made.stamp(0)
     both = [*pair(0, count=6)[:2], (made.DEPTH, made.depth(0), when + 1), pair(0, count=6)[2]]
     (plain,), _ = run(pair(0, count=6))
-    (deep,), books = run(both, use_depth="true")
-    assert books.used == {"images": 1, "depth": 1} and set(grown(books)) <= {"depth_rejected"}
+    (deep,), accounting = run(both, use_depth="true")
+    assert accounting.used == {"images": 1, "depth": 1} and set(grown(accounting)) <= {"depth_rejected"}
     boxes = np.stack([d.box for d in made.found(6)]).astype(np.float32)
     metres = (made.depth(0).data.view(np.uint16).reshape(SIZE) * 1e-3).astype(np.float32)
     index = np.array([0, 1, 2, 0])
     expected = estimator.estimate(made.noise(0), boxes[:4], index, CAMERA, metres)
-    np.testing.assert_array_equal(deep.picture.estimate.translations[:4], expected.translations)
-    np.testing.assert_array_equal(deep.picture.estimate.position_covariances[:4], expected.position_covariances)
-    used = np.array([not problem for problem in deep.picture.estimate.depth_problems])
-    assert used.any() and books.counters["depth_rejected"] == (~used).sum()
-    moved = (deep.picture.estimate.translations != plain.picture.estimate.translations).any(axis=1)
+    np.testing.assert_array_equal(deep.frame.estimate.translations[:4], expected.translations)
+    np.testing.assert_array_equal(deep.frame.estimate.position_covariances[:4], expected.position_covariances)
+    used = np.array([not problem for problem in deep.frame.estimate.depth_problems])
+    assert used.any() and accounting.counters["depth_rejected"] == (~used).sum()
+    moved = (deep.frame.estimate.translations != plain.frame.estimate.translations).any(axis=1)
     np.testing.assert_array_equal(moved, used)
-    np.testing.assert_array_equal(deep.picture.estimate.rotations, plain.picture.estimate.rotations)
+    np.testing.assert_array_equal(deep.frame.estimate.rotations, plain.frame.estimate.rotations)
     assert grown(run(pair(0), use_depth="true")[1]) == {"no_depth": 1}
 
 
@@ -170,8 +166,8 @@ def test_each_loss_has_its_name(run):
 def test_a_bag_that_begins_anew_is_a_time_jump(run):
     once = [message for number in range(25) for message in pair(number)]
     again = [(topic, m, time + 25 * made.PERIOD) for topic, m, time in once]
-    replies, books = run([*once, *again])
-    assert len(replies) == 50 and books.counters["time_jumps"] == 1
+    responses, accounting = run([*once, *again])
+    assert len(responses) == 50 and accounting.counters["time_jumps"] == 1
 
 
 def test_parameters_of_the_node_count(run):
@@ -181,21 +177,23 @@ def test_parameters_of_the_node_count(run):
     assert grown(run(shifted)[1]) == {"unmatched_image": 1, "unmatched_detection": 1}
     assert grown(run(shifted, pairing_slop_seconds="0.01")[1]) == {}
     assert run(ordinary, score_threshold="0.95")[1].counters["low_score"] == 2
-    (reply,), _ = run(ordinary, hypotheses="2")
-    assert [len(detection.results) for detection in reply.message.detections] == [2, 2]
+    (response,), _ = run(ordinary, hypotheses="2")
+    assert response.poses.rotations.shape == (2, 2, 3, 3)
 
 
-def test_memory_between_frames_counts_and_is_the_same_again(run):
+def test_temporal_filtering_counts_and_is_the_same_again(run):
     """Objects keep their ids from frame to frame; frames out of order are answered by themselves."""
     messages = [message for number in (0, 1, 3, 2, 4) for message in pair(number, count=3)]
     messages = [(topic, m, made.START + 1000 * i) for i, (topic, m, _) in enumerate(messages)]
     plain, _ = run(messages)
-    smooth, books = run(messages, smoothing="0.6")
+    smooth, accounting = run(messages, smoothing="0.6")
     again, _ = run(messages, smoothing="0.6")
-    plain, smooth, again = (pose_records([reply.message for reply in replies]) for replies in (plain, smooth, again))
+    plain, smooth, again = (
+        pose_records([response.poses for response in responses]) for responses in (plain, smooth, again)
+    )
     assert smooth == again and [entry["stamp_ns"] for entry in smooth] == [made.stamp(i) for i in range(5)]
     assert [one == other for one, other in zip(plain, smooth)] == [True, False, True, False, False]
-    assert books.counters["not_newer"] == 3
+    assert accounting.counters["not_newer"] == 3
     for entry in smooth:
         for detection in entry["detections"]:
             scores = [hypothesis["score"] for hypothesis in detection["hypotheses"]]
@@ -209,27 +207,27 @@ def test_damaged_messages_are_counted_and_the_rest_answered(estimator, tiny_bund
         for topic, m, time in good
     ]
     broken = dataclasses.replace(records[2], data=records[2].data[:40])
-    replies = []
-    books, _ = replay([broken, *records], estimator, made.settings(tiny_bundle), TOPICS, replies.append)
-    assert books.damaged == {made.DETECTIONS: 1} and len(replies) == 1
-    check_balance(books, replies)
+    responses = []
+    accounting, _ = replay([broken, *records], estimator, made.settings(tiny_bundle), TOPICS, responses.append)
+    assert accounting.damaged == {made.DETECTIONS: 1} and len(responses) == 1
+    check_balance(accounting, responses)
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("transport", ["raw", "png"])
 def test_storage_and_transport_make_no_difference(tmp_path, estimator, tiny_bundle, storage, transport):
     """PNG loses nothing, so all four bags must give the bits of the first."""
-    answers = []
+    found = []
     for number, (kind, form) in enumerate([("mcap", "raw"), (storage, transport)]):
         recording = open_recording(made.ordinary(tmp_path / str(number), storage=kind, transport=form))
         topics = choose_topics(recording.topics)
         settings = made.settings(tiny_bundle, "raw" if form == "raw" else "compressed")
-        replies = []
-        books, _ = replay(recording.messages(topics.names), estimator, settings, topics, replies.append)
-        check_balance(books, replies)
-        assert len(replies) == 4 and grown(books) == {}
-        answers.append(pose_records([reply.message for reply in replies]))
+        responses = []
+        accounting, _ = replay(recording.messages(topics.names), estimator, settings, topics, responses.append)
+        check_balance(accounting, responses)
+        assert len(responses) == 4 and grown(accounting) == {}
+        found.append(pose_records([response.poses for response in responses]))
         again = load_image(recording, topics.image, (made.stamp(2), made.FRAME), made.stamp(2) + 1)
         np.testing.assert_array_equal(again, made.noise(2))
         assert again.shape == (*SIZE, 3)
-    assert answers[0] == answers[1]
+    assert found[0] == found[1]

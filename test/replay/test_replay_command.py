@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import recorded_bag as made
 from evaluation_scene import objects, write_dataset
@@ -12,8 +13,8 @@ from shared_pose_ros.bags.recording import open_recording
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay import frame_overlays, scoring
-from shared_pose_ros.ros.messages.detections import Objects
 
 
 def call(recorded, out, bundle, *more):
@@ -136,10 +137,10 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
-    album, objects = frame_overlays.Album(()), Objects(None, None, [], [], [])
+    album, none = frame_overlays.Album(()), np.zeros((0, 4), np.float32)
+    poses = PublishedPoses(7, "camera", [], [], *(np.zeros((0, 1, 1)) for _ in range(7)))
     monkeypatch.setattr(frame_overlays, "draw_estimates", lambda *_: None)
-    message = type("Message", (), {"detections": []})
-    for number in range(100):
-        album.show(lambda: None, objects, message, None, number)
+    for _ in range(100):
+        album.show(lambda: None, none, none, poses, None)
     shown = [int(picture.caption.split()[1].rstrip(",")) for picture in album.pictures]
     assert shown == list(range(0, 100, 16))

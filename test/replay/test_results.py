@@ -9,11 +9,11 @@ import recorded_bag as made
 from evaluation_scene import turn
 
 from shared_pose_ros.bags import bag_io
-from shared_pose_ros.replay.offline import Books
+from shared_pose_ros.replay.offline import MessageAccounting
 from shared_pose_ros.replay.results import (
     COLUMNS,
     Timing,
-    books_text,
+    accounting_text,
     grown,
     live_figures,
     live_text,
@@ -21,27 +21,28 @@ from shared_pose_ros.replay.results import (
     spread,
     write_poses,
 )
+from shared_pose_ros.ros.messages.poses import read_poses
 
 
 def test_figures_of_a_live_run():
     # Images every 0.1 s; answers after 20, 40 and 30 ms; detections 5 ms after each image.
     timings = [Timing(t, t + 0.005, t + delay) for t, delay in ((1.0, 0.02), (1.1, 0.04), (1.2, 0.03))]
-    figures = live_figures(timings[::-1], asked=5, images=6)
+    figures = live_figures(timings[::-1], requests=5, images=6)
     assert (figures["images_published"], figures["pairs_published"]) == (6, 5)
-    assert (figures["answers"], figures["drops"]) == (3, 2)
+    assert (figures["responses"], figures["drops"]) == (3, 2)
     assert figures["latency_ms"] == pytest.approx({"min": 20, "mean": 30, "p50": 30, "p99": 39.8, "max": 40})
     assert figures["latency_of_pair_ms"]["mean"] == pytest.approx(25)
     # Spacings are 120 and 90 ms instead of 100: off by 20 and -10.
     assert figures["jitter_ms"] == pytest.approx({"deviation": np.sqrt((400 + 100) / 2), "max": 20}, abs=1e-3)
     assert figures["output_hz"] == pytest.approx(2 / 0.21, abs=1e-3)
     text = " ".join(live_text(figures, {"superseded": 2, "late_detection": 0}))
-    assert "Answers: 3, drops 2" in text and "max 40.0" in text and "deviation 15.8, max 20.0" in text
+    assert "Responses: 3, drops 2" in text and "max 40.0" in text and "deviation 15.8, max 20.0" in text
     assert "grown by: superseded 2." in text
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_answers_have_no_jitter(count):
-    figures = json.loads(json.dumps(live_figures([Timing(1, 1, 2)][:count], asked=1, images=1)))
+    figures = json.loads(json.dumps(live_figures([Timing(1, 1, 2)][:count], requests=1, images=1)))
     assert figures["jitter_ms"] is None and figures["drops"] == 1 - count
     assert (figures["latency_ms"] is None) == (count == 0)
     assert "no diagnostics" in " ".join(live_text(figures, None))
@@ -67,7 +68,7 @@ def messages():
 
 
 def test_poses_are_sorted_and_keep_every_bit(messages, tmp_path):
-    records = pose_records(messages)
+    records = pose_records([read_poses(message) for message in messages])
     assert [record["stamp_ns"] for record in records] == [made.stamp(1), made.stamp(3)]
     table, document = write_poses(tmp_path, records)
     assert json.loads(document.read_text()) == records
@@ -82,8 +83,8 @@ def test_poses_are_sorted_and_keep_every_bit(messages, tmp_path):
     assert records[1]["detections"][1]["hypotheses"][0]["position"] is None
 
 
-def test_the_books_are_said_in_words():
-    books = Books(
+def test_the_accounting_is_said_in_words():
+    accounting = MessageAccounting(
         received={"images": 9, "detections": 8, "depth": 4, "camera_info": 7, "truth": 0},
         used={"images": 6, "depth": 3},
         published={"poses": 5, "objects": 21},
@@ -93,9 +94,9 @@ def test_the_books_are_said_in_words():
         errors=[],
         stamps=[],
     )
-    text = "\n".join(books_text(books, ["bag.mcap has no footer"]))
+    text = "\n".join(accounting_text(accounting, ["bag.mcap has no footer"]))
     for part in (
-        "Bag: bag_io.mcap has no footer.",
+        "Bag: bag.mcap has no footer.",
         "images 9, detection arrays 8",
         "depth 4 (3 used)",
         "poses 5 of 21 objects",

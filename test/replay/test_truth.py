@@ -6,12 +6,13 @@ from evaluation_scene import CAMERA, SIZE, objects, turn, write_dataset
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.instance_scoring import Candidates, RandomRotationBaseline
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay.bag_frames import Conditions, score_frames
 from shared_pose_ros.replay.truth import (
-    AnsweredFrame,
+    FrameResponse,
     frames_by_order,
     frames_from_table,
     match_bop,
@@ -31,13 +32,18 @@ def dataset(tmp_path_factory, scorer):
     return load_bop(root, "test")
 
 
-def answer(stamp, ids, class_ids, boxes, poses=None, camera=CAMERA, frame_id="cam"):
-    poses = poses or [Candidates(np.eye(3)[None], np.full((1, 3), float(i)), 1.0) for i in range(len(ids))]
-    image = np.zeros((*SIZE, 3), np.uint8)
-    return AnsweredFrame(
-        stamp, frame_id, SIZE, camera, ids, class_ids, np.array(boxes, dtype=np.float32).reshape(-1, 4), poses,
-        lambda: image,
+def response(stamp, ids, class_ids, boxes, rotations=None, camera=CAMERA, frame_id="cam"):
+    """Poses of detections, each with one hypothesis at its number's place (x, y and z)."""
+    count = len(ids)
+    rotations = np.tile(np.eye(3), (count, 1, 1)) if rotations is None else np.array(rotations)
+    places = np.repeat(np.arange(count, dtype=float)[:, None], 3, axis=1)
+    poses = PublishedPoses(
+        stamp=stamp, frame_id=frame_id, ids=ids, class_ids=class_ids, rotations=rotations[:, None],
+        quaternions=np.zeros((count, 1, 4)), positions=places[:, None], confidences=np.ones((count, 1)),
+        covariances=np.zeros((count, 1, 6, 6)), centres=places, extents=places,
     )  # fmt: skip
+    image = np.zeros((*SIZE, 3), np.uint8)
+    return FrameResponse(poses, np.array(boxes, dtype=np.float32).reshape(-1, 4), SIZE, camera, lambda: image)
 
 
 def truth_message(stamp, parts, frame_id="cam"):
@@ -56,24 +62,24 @@ def test_a_topic_s_truth_is_matched_by_id_and_class(scorer):
         truth_message(1, [("a", "1", 0.7), ("b", "2", 1.0), ("c", "1", 1.0)]),
         truth_message(5, [("a", "1", 1.0)]),
     ]
-    answers = [
-        answer(1, ["a", "b", "ghost"], ["1", "two", "1"], [BOX] * 3),  # "two" is an alias of 2
-        answer(1, ["a"], ["1"], [BOX]),  # a second detector: the part is taken
-        answer(2, ["a"], ["1"], [BOX]),  # no truth at this stamp
-        answer(5, ["a"], ["2"], [BOX]),  # another class
-        answer(1, ["a", "b"], ["1", "2"], [BOX] * 2, frame_id="other camera"),
+    responses = [
+        response(1, ["a", "b", "ghost"], ["1", "two", "1"], [BOX] * 3),  # "two" is an alias of 2
+        response(1, ["a"], ["1"], [BOX]),  # a second detector: the part is taken
+        response(2, ["a"], ["1"], [BOX]),  # no truth at this stamp
+        response(5, ["a"], ["2"], [BOX]),  # another class
+        response(1, ["a", "b"], ["1", "2"], [BOX] * 2, frame_id="other camera"),
     ]
-    matched = match_topic(answers, truths, scorer.objects)
+    matched = match_topic(responses, truths, scorer.objects)
     assert [list(frame.boxes) for frame in matched.frames] == [["a", "b"], []]
     assert matched.frames[0].truth["a"].visibility == 0.7 and set(matched.frames[0].truth) == {"a", "b", "c"}
     np.testing.assert_allclose(matched.frames[0].truth["b"].rotation, turn([1, 0, 0], 30), atol=1e-12)
     assert matched.skipped == {"without_truth": 1 + 1 + 1 + 1 + 2}
-    assert matched.poses[1]["b"] is answers[0].poses[1]
+    assert (matched.poses[1]["b"].translations == 1.0).all()
 
 
 def test_without_a_camera_nothing_can_be_rendered(scorer):
     matched = match_topic(
-        [answer(1, ["a"], ["1"], [BOX], camera=None)], [truth_message(1, [("a", "1", 1)])], scorer.objects
+        [response(1, ["a"], ["1"], [BOX], camera=None)], [truth_message(1, [("a", "1", 1)])], scorer.objects
     )
     assert matched.frames == [] and matched.skipped == {"without_camera_info": 1}
 
@@ -87,29 +93,29 @@ def test_boxes_are_matched_with_the_instance_they_cover_best(dataset, scorer):
     first, second = visible_boxes(frame)
     near, far = first + np.array([2.0, 0, 0, 0]), first + np.array([500.0, 0, 0, 0])
     boxes = [near, first, far, second, second]
-    answers = [answer(7, list("abcde"), ["1", "1", "1", "1", "2"], boxes)]
-    matched = match_bop(answers, {7: frame}, scorer.objects)
+    responses = [response(7, list("abcde"), ["1", "1", "1", "1", "2"], boxes)]
+    matched = match_bop(responses, {7: frame}, scorer.objects)
     (found,) = matched.frames
     chosen = {name: pose.translations[0, 0] for name, pose in matched.poses[7].items()}
     assert chosen == {"0": 1.0, "1": 4.0}
     np.testing.assert_allclose(found.boxes["0"], first, atol=1e-4)
     assert matched.skipped == {"without_truth": 3} and found.place == (1, 0)
     assert matched.poses[7]["0"].box_iou == pytest.approx(1.0, abs=1e-4)
-    moved = match_bop([answer(7, ["a"], ["1"], [near])], {7: frame}, scorer.objects)
+    moved = match_bop([response(7, ["a"], ["1"], [near])], {7: frame}, scorer.objects)
     assert moved.poses[7]["0"].box_iou == pytest.approx((first[2] - 2) / (first[2] + 2), abs=1e-4)
-    nobody = match_bop([answer(8, ["a"], ["1"], [first])], {7: frame}, scorer.objects)
+    nobody = match_bop([response(8, ["a"], ["1"], [first])], {7: frame}, scorer.objects)
     assert nobody.frames == [] and nobody.skipped == {"without_truth": 1}
 
 
 def test_true_poses_of_a_bop_folder_score_one_on_its_own_depth(dataset, scorer):
-    answers = []
+    responses = []
     for number, frame in enumerate(dataset.frames):
-        poses = [Candidates(i.rotation[None], i.translation[None], 0.5) for i in frame.instances]
+        rotations = [instance.rotation for instance in frame.instances]
         ids = [str(instance.gt_id) for instance in frame.instances]
-        answers.append(answer(10 + number, ids, ["1", "two"], visible_boxes(frame), poses, camera=None))
+        responses.append(response(10 + number, ids, ["1", "two"], visible_boxes(frame), rotations, camera=None))
     places = frames_by_order(dataset, [12, 10, 11, 10])
-    assert match_bop(answers, places, scorer.objects).skipped == {"without_camera_info": 6}
-    matched = match_bop(answers, places, scorer.objects, with_camera=False)
+    assert match_bop(responses, places, scorer.objects).skipped == {"without_camera_info": 6}
+    matched = match_bop(responses, places, scorer.objects, with_camera=False)
     conditions = Conditions(False, "ids and boxes of the bag", matched.skipped)
     evaluation = score_frames(
         matched.frames,

@@ -14,7 +14,7 @@ import yaml
 from checkout import ROOT
 
 from shared_pose_ros.cli import replay
-from shared_pose_ros.ros.parameters import BY_NAME
+from shared_pose_ros.pipeline.parameters import PARAMETERS
 
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 MODULES = (
@@ -134,9 +134,9 @@ def test_every_argument_is_used(load):
 def test_choices_are_those_of_the_parameters(load):
     arguments = declared(load("shared_pose.launch.py"))
     for name in ("device", "image_transport"):
-        assert tuple(arguments[name]["choices"][1:]) == BY_NAME[name].choices
+        assert tuple(arguments[name]["choices"][1:]) == PARAMETERS[name].choices
     for name, kwargs in arguments.items():
-        if name in BY_NAME and BY_NAME[name].type is bool:
+        if name in PARAMETERS and PARAMETERS[name].type is bool:
             assert kwargs["choices"][-2:] == ["true", "false"]
 
 
@@ -144,7 +144,7 @@ def test_without_arguments_the_params_file_rules(load):
     (node,), _ = launched(load("shared_pose.launch.py"))
     file, overrides = node.kwargs["parameters"]
     assert (kind(node), overrides) == ("LifecycleNode", {"use_sim_time": False})
-    assert set(yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]) == set(BY_NAME)
+    assert set(yaml.safe_load(Path(file).read_text())["/**"]["ros__parameters"]) == set(PARAMETERS)
     assert node.kwargs["remappings"] == []
     assert (node.kwargs["name"], node.kwargs["namespace"]) == ("shared_pose_node", "")
 
@@ -159,7 +159,7 @@ def test_arguments_become_parameters_and_remappings(load):
     assert overrides.pop("bundle") == str(Path("a.pose.pt").absolute())
     assert overrides == {"device": "cuda", "image_transport": "compressed", "use_depth": True} and set(
         overrides
-    ) <= set(BY_NAME)
+    ) <= set(PARAMETERS)
     assert node.kwargs["remappings"] == [("image", "/cam/image")]
     assert node.kwargs["ros_arguments"] == ["--log-level", "debug"]
 

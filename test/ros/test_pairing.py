@@ -44,7 +44,7 @@ def test_exact_match_in_either_order(image_first: bool) -> None:
     assert (pair.image.payload, pair.detections.payload) == ("image", "boxes")
     assert pair.completed == (0.1 if image_first else 0.2)
     assert buffer.take(0.3) is None
-    assert buffer.pending == {"images": 0, "detections": 0} and not lost(buffer)
+    assert not any(buffer.pending.values()) and not lost(buffer)
 
 
 def test_without_slop_a_nanosecond_matters() -> None:
@@ -90,7 +90,7 @@ def test_two_detectors_on_one_image_are_both_served_and_repeats_are_not() -> Non
     buffer.add_detections(MS, "camera", "a slow third one", 0.8)
     assert buffer.take(0.8).image.payload == "image"
     assert lost(buffer) == {"duplicate_detection": 1, "duplicate_image": 1}
-    assert buffer.taken == {"images": 1, "detections": 3}
+    assert buffer.taken == {"images": 1, "detections": 3, "depth": 0}
 
 
 def test_late_unmatched_and_wrong_frame_have_their_own_names() -> None:
@@ -126,10 +126,10 @@ def test_with_a_slop_late_and_wrong_frames_keep_their_names() -> None:
 def test_bytes_and_counts_are_bounded() -> None:
     buffer = PairingBuffer(PairingLimits(max_bytes=100, max_count=5))
     buffer.add_image(1, "camera", "bigger than the buffer", 101, 0.0)
-    assert lost(buffer) == {"image_buffer_full": 1} and buffer.image_bytes == 0
+    assert lost(buffer) == {"image_buffer_full": 1} and buffer.nbytes["images"] == 0
     for stamp in range(2, 6):
         buffer.add_image(stamp, "camera", stamp, 40, 0.0)
-    assert buffer.image_bytes == 80 and buffer.counters["image_buffer_full"] == 3
+    assert buffer.nbytes["images"] == 80 and buffer.counters["image_buffer_full"] == 3
     for stamp in range(100, 110):
         buffer.add_detections(stamp, "camera", stamp, 0.0)
     assert buffer.pending["detections"] == 5 and buffer.counters["detection_buffer_full"] == 5
@@ -143,7 +143,7 @@ def test_the_image_of_a_waiting_pair_is_not_evicted() -> None:
         buffer.add_image(stamp, "camera", stamp, 60, 0.0)
     assert buffer.take(9.0).image.payload == "wanted"
     buffer.expire(9.0)
-    assert buffer.image_bytes == 0
+    assert buffer.nbytes["images"] == 0
 
 
 def test_a_bag_loop_starts_a_new_time_line_without_false_pairs() -> None:
@@ -177,7 +177,7 @@ def test_clear_names_everything_that_waited() -> None:
     buffer.add_detections(2, "camera", "waiting", 0.0)
     buffer.clear("deactivated")
     assert lost(buffer) == {"deactivated_image": 1, "deactivated_detection": 2}
-    assert buffer.pending == {"images": 0, "detections": 0} and buffer.image_bytes == 0
+    assert not any(buffer.pending.values()) and buffer.nbytes["images"] == 0
 
 
 @pytest.mark.parametrize("wrong", [{"max_count": 0}, {"max_age_seconds": float("nan")}, {"slop_seconds": 2.0}])
@@ -232,10 +232,10 @@ def test_every_input_ends_exactly_once(events: list, slop: float, max_count: int
         assert set(counted) <= IMAGE_COUNTERS | DETECTION_COUNTERS
         images = sum(counted.get(name, 0) for name in IMAGE_COUNTERS)
         detections = sum(counted.get(name, 0) for name in DETECTION_COUNTERS)
-        assert buffer.received == inputs
+        assert buffer.received == {**inputs, "depth": 0}
         assert inputs["images"] == buffer.taken["images"] + images + buffer.pending["images"]
         assert inputs["detections"] == buffer.taken["detections"] + detections + buffer.pending["detections"]
-        assert buffer.image_bytes <= max_bytes + 20 and buffer.pending["images"] <= max_count + 1
+        assert buffer.nbytes["images"] <= max_bytes + 20 and buffer.pending["images"] <= max_count + 1
         assert buffer.pending["detections"] <= 2 * max_count
     assert buffer.taken["detections"] == len(pairs) == len({id(pair.detections) for pair in pairs})
     for pair in pairs:
@@ -245,4 +245,4 @@ def test_every_input_ends_exactly_once(events: list, slop: float, max_count: int
     while buffer.take(now + 10):
         continue
     buffer.expire(now + 20)
-    assert buffer.pending == {"images": 0, "detections": 0} and buffer.image_bytes == 0
+    assert not any(buffer.pending.values()) and buffer.nbytes["images"] == 0

@@ -1,20 +1,19 @@
-"""The pairing buffer and the worker's books under what happens in a cell: a 30 Hz camera and detectors with latency."""
+"""The pairing buffer and the worker's accounting under what happens in a cell: a 30 Hz camera and slow detectors."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
 from shared_pose_ros.ros.messages.images import ImageError
 from shared_pose_ros.ros.pairing import REMEMBERED_KEYS, PairingBuffer, PairingLimits
-from shared_pose_ros.ros.pipeline import Frame
 from shared_pose_ros.ros.worker import Worker
 
 PERIOD_MS = 33
@@ -35,7 +34,7 @@ class Boxes:
 
 
 class FakeFrames:
-    """Stands for FrameEstimator: answers, leaves objects out, or fails as the array says."""
+    """Stands for MessagePipeline: answers, leaves objects out, or fails as the array says."""
 
     def __init__(self, statistics: Statistics) -> None:
         self.statistics = statistics
@@ -52,7 +51,8 @@ class FakeFrames:
             raise MemoryError
         left_out = boxes.fate == "unknown class"
         self.statistics.count("unknown_class", int(left_out))
-        return Frame(None, image, SimpleNamespace(ids=boxes.detections[left_out:]), boxes, None)
+        names = boxes.detections[left_out:]
+        return Frame(boxes.stamp, "", image, Detections(None, None, names, names), estimate=boxes)
 
 
 FRAME = st.fixed_dictionaries(
@@ -97,8 +97,8 @@ def schedule(frames: list[dict]) -> list[tuple[float, str, Any]]:
     return sorted(events, key=lambda event: event[0])
 
 
-class Books:
-    """A worker without a thread, fed with a schedule; checks its books after each event."""
+class Accounting:
+    """A worker without a thread, fed with a schedule; checks its accounting after each event."""
 
     def __init__(self, limits: PairingLimits) -> None:
         self.buffer, statistics, self.limits = PairingBuffer(limits), Statistics(), limits
@@ -137,10 +137,10 @@ class Books:
         assert 3 * buffer.taken["detections"] == snapshot.published["objects"] + lost["object"]
         # The image of the pairs that wait for the worker is kept whatever the limits say; there is one at most.
         assert len(buffer._images) <= limits.max_count + 1
-        assert buffer.image_bytes <= limits.max_bytes + max(IMAGE_BYTES)
-        assert buffer.image_bytes == sum(item.nbytes for item in buffer._images.values())
+        assert buffer.nbytes["images"] <= limits.max_bytes + max(IMAGE_BYTES)
+        assert buffer.nbytes["images"] == sum(item.nbytes for item in buffer._images)
         assert len(buffer._waiting) <= limits.max_count and len(buffer._ready) <= limits.max_count
-        assert all(len(item.arrays) <= limits.max_count + 1 for item in buffer._images.values())
+        assert all(len(item.arrays) <= limits.max_count + 1 for item in buffer._images)
         assert len(buffer._dropped) <= REMEMBERED_KEYS
 
 
@@ -155,19 +155,22 @@ class Books:
 def test_every_message_is_answered_pending_or_named(
     frames: list[dict], slop: float, max_count: int, max_bytes: int, busy_ms: int
 ) -> None:
-    """The books balance after each event, whatever the worker's speed; in the end nothing is left."""
-    books = Books(PairingLimits(1.5, max_count, max_bytes, slop, 0.5))
+    """The accounting balance after each event, whatever the worker's speed; in the end nothing is left."""
+    accounting = Accounting(PairingLimits(1.5, max_count, max_bytes, slop, 0.5))
     free = 0.0
     for time_ms, kind, arguments in schedule(frames):
-        books.now = time_ms / 1000
-        books.feed(kind, arguments)
+        accounting.now = time_ms / 1000
+        accounting.feed(kind, arguments)
         if time_ms >= free:
-            books.drain()
+            accounting.drain()
             free = time_ms + busy_ms
     for _ in range(2):
-        books.now += 10.0
-        books.drain()
-    assert books.buffer.pending == {"images": 0, "detections": 0} and books.buffer.image_bytes == 0
+        accounting.now += 10.0
+        accounting.drain()
+    assert (
+        accounting.buffer.pending == {"images": 0, "detections": 0, "depth": 0}
+        and accounting.buffer.nbytes["images"] == 0
+    )
 
 
 PLAIN = st.fixed_dictionaries(
@@ -187,21 +190,21 @@ PLAIN = st.fixed_dictionaries(
 @given(st.lists(PLAIN, max_size=30))
 def test_a_free_worker_answers_every_array_whose_image_came(frames: list[dict]) -> None:
     """Exact stamps, latency below image_buffer_seconds, any order: none is lost but those without an image."""
-    books = Books(PairingLimits())
+    accounting = Accounting(PairingLimits())
     events = schedule(frames)
     for time_ms, kind, arguments in events:
-        books.now = time_ms / 1000
-        books.feed(kind, arguments)
-        books.drain()
+        accounting.now = time_ms / 1000
+        accounting.feed(kind, arguments)
+        accounting.drain()
     images = {arguments[:2]: arguments[2] for _, kind, arguments in events if kind == "image"}
     wanted = [arguments for _, kind, arguments in events if kind == "detections" and arguments[:2] in images]
-    assert len(books.answers) == len(wanted)
-    answered = {(answer.estimate.stamp, answer.estimate.detector): answer.image for answer in books.answers}
+    assert len(accounting.answers) == len(wanted)
+    answered = {(answer.estimate.stamp, answer.estimate.detector): answer.image for answer in accounting.answers}
     assert answered == {(stamp, boxes.detector): images[stamp, frame] for stamp, frame, boxes in wanted}
-    books.now += 10.0
-    books.drain()
-    named = {name: number for name, number in books.worker.snapshot().counters.items() if number}
-    without_image = books.sent["detections"] - len(wanted)
+    accounting.now += 10.0
+    accounting.drain()
+    named = {name: number for name, number in accounting.worker.snapshot().counters.items() if number}
+    without_image = accounting.sent["detections"] - len(wanted)
     assert named.pop("unmatched_detection", 0) == without_image
     assert set(named) <= {"unmatched_image"}
 
@@ -210,7 +213,7 @@ def test_a_free_worker_answers_every_array_whose_image_came(frames: list[dict]) 
 @given(st.lists(st.tuples(st.integers(0, 800), st.integers(-9, 9)), min_size=1, max_size=30))
 def test_a_slop_wider_than_the_jitter_pairs_each_array_with_its_own_image(arrays: list[tuple[int, int]]) -> None:
     """Stamps of another clock, off by less than the slop, which is below half a period."""
-    books = Books(PairingLimits(slop_seconds=0.01))
+    accounting = Accounting(PairingLimits(slop_seconds=0.01))
     frames = [
         {
             "image": "once",
@@ -222,11 +225,11 @@ def test_a_slop_wider_than_the_jitter_pairs_each_array_with_its_own_image(arrays
         for latency, error in arrays
     ]
     for time_ms, kind, arguments in schedule(frames):
-        books.now = time_ms / 1000
-        books.feed(kind, arguments)
-        books.drain()
+        accounting.now = time_ms / 1000
+        accounting.feed(kind, arguments)
+        accounting.drain()
     shift, period = 60_000, PERIOD_MS
-    assert {answer.image: answer.estimate.stamp for answer in books.answers} == {
+    assert {answer.image: answer.estimate.stamp for answer in accounting.answers} == {
         number: (shift + number * period) * 1_000_000 for number in range(len(arrays))
     }
 
@@ -245,12 +248,12 @@ def test_one_image_too_large_for_the_buffer_does_not_cost_the_others() -> None:
 
 def test_hours_of_lonely_images_and_a_detector_gone_wild_stay_within_the_bounds() -> None:
     """More images without detections than keys are remembered, and more arrays on one image than may wait."""
-    books = Books(PairingLimits(max_count=8))
+    accounting = Accounting(PairingLimits(max_count=8))
     for number in range(REMEMBERED_KEYS + 200):
-        books.now += 0.5
-        books.feed("image", (number, "left", number, 100))
+        accounting.now += 0.5
+        accounting.feed("image", (number, "left", number, 100))
     for number in range(40):
-        books.feed("detections", (REMEMBERED_KEYS + 199, "left", Boxes("wild", number)))
-    books.drain()
-    assert len(books.answers) == 8 and books.buffer.counters["superseded"] == 32
-    assert len(books.buffer._dropped) == REMEMBERED_KEYS
+        accounting.feed("detections", (REMEMBERED_KEYS + 199, "left", Boxes("wild", number)))
+    accounting.drain()
+    assert len(accounting.answers) == 8 and accounting.buffer.counters["superseded"] == 32
+    assert len(accounting.buffer._dropped) == REMEMBERED_KEYS

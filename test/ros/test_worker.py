@@ -6,7 +6,6 @@ import array
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Optional
 
@@ -15,21 +14,14 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.pipeline.frame import Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import Statistics
+from shared_pose_ros.ros.message_pipeline import MessagePipeline
 from shared_pose_ros.ros.pairing import PairingBuffer
-from shared_pose_ros.ros.pipeline import Frame, FrameEstimator
 from shared_pose_ros.ros.worker import Worker
-
-
-@dataclass(frozen=True)
-class Answer:
-    rotations: np.ndarray
-    confidences: np.ndarray
-    translations: Optional[np.ndarray]
-    ray_corrected: bool
-    position_covariances: Optional[np.ndarray]
-    depth_problems: tuple[str, ...]
 
 
 class FakeEstimator:
@@ -37,7 +29,9 @@ class FakeEstimator:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.metadata = SimpleNamespace(objects=[SimpleNamespace(class_id="part")])
+        self.metadata = SimpleNamespace(
+            objects=[SimpleNamespace(class_id="part", extents=(0.1,) * 3, centre=(0.0,) * 3, symmetries={})], metrics={}
+        )
         self.error: Optional[Exception] = None
         self.nan_index: Optional[int] = None
         self.gate = threading.Event()
@@ -46,7 +40,7 @@ class FakeEstimator:
     def object_index(self, class_id: str) -> Optional[int]:
         return {"part": 0}.get(class_id)
 
-    def estimate(self, image, boxes, object_index, camera_matrix, depth=None) -> Answer:
+    def estimate(self, image, boxes, object_index, camera_matrix, depth=None) -> PoseEstimate:
         self.gate.wait(10)
         if self.error is not None:
             raise self.error
@@ -58,7 +52,7 @@ class FakeEstimator:
         covariances = None if camera_matrix is None else np.tile(np.eye(3, dtype=np.float32), (len(boxes), 1, 1))
         problems = () if depth is None else ("far" if depth.max() > 1.0 else "",) * len(boxes)
         confidences = np.full((len(boxes), 2), 0.5, np.float32)
-        return Answer(rotations, confidences, translations, camera_matrix is not None, covariances, problems)
+        return PoseEstimate(rotations, confidences, translations, camera_matrix is not None, covariances, problems)
 
 
 @pytest.fixture
@@ -72,11 +66,13 @@ def statistics() -> Statistics:
 
 
 @pytest.fixture
-def frames(estimator: FakeEstimator, statistics: Statistics) -> FrameEstimator:
-    settings = SimpleNamespace(
-        image_transport="raw", score_threshold=0.0, image_is_rectified=False, max_batch=4, use_depth=False
-    )
-    return FrameEstimator(estimator, lambda: settings, statistics)
+def pipeline(estimator: FakeEstimator, statistics: Statistics) -> MessagePipeline:
+    return MessagePipeline(estimator, lambda: NodeParameters(max_batch=4), statistics)
+
+
+def change(pipeline: MessagePipeline, **values) -> None:
+    """Other parameters from the next frame on."""
+    pipeline._parameters = lambda: NodeParameters(**{"max_batch": 4, **values})
 
 
 def image(encoding: str = "rgb8", size: tuple[int, int] = (48, 64)) -> Image:
@@ -100,11 +96,11 @@ def detections(count: int, class_id: str = "part", first: int = 0) -> Detection2
 
 @pytest.mark.parametrize(("count", "batches"), [(0, [0]), (1, [1]), (4, [4]), (5, [4, 1]), (9, [4, 4, 1])])
 def test_one_batch_a_frame_split_only_above_the_limit(
-    frames: FrameEstimator, estimator: FakeEstimator, count: int, batches: list[int]
+    pipeline: MessagePipeline, estimator: FakeEstimator, count: int, batches: list[int]
 ) -> None:
-    frame = frames.run(image(), detections(count))
+    frame = pipeline.run(image(), detections(count))
     assert estimator.batches == batches
-    assert len(frame.estimate.rotations) == len(frame.objects.ids) == count
+    assert len(frame.estimate.rotations) == len(frame.detections.ids) == count
     assert frame.estimate.translations is None
 
 
@@ -127,38 +123,38 @@ def camera_info(frame_id: str = "camera", size: tuple[int, int] = (48, 64), foca
     ],
 )
 def test_a_camera_that_does_not_fit_is_named_and_left_out(
-    frames: FrameEstimator, statistics: Statistics, info: Optional[CameraInfo], counter: Optional[str]
+    pipeline: MessagePipeline, statistics: Statistics, info: Optional[CameraInfo], counter: Optional[str]
 ) -> None:
-    frames.camera_info = info
-    frame = frames.run(image(), detections(5))
+    pipeline.camera_info = info
+    frame = pipeline.run(image(), detections(5))
     assert frame.estimate.ray_corrected == (counter is None)
     assert (frame.estimate.translations is None) == (counter is not None)
     assert statistics.snapshot()[0] == ({counter: 1} if counter else {})
 
 
 def test_a_nan_answer_is_left_out_and_counted(
-    frames: FrameEstimator, estimator: FakeEstimator, statistics: Statistics
+    pipeline: MessagePipeline, estimator: FakeEstimator, statistics: Statistics
 ) -> None:
-    estimator.nan_index, frames.camera_info = 1, camera_info()
-    frame = frames.run(image(), detections(3))
-    assert frame.objects.ids == ["0", "2"] and len(frame.estimate.translations) == 2
+    estimator.nan_index, pipeline.camera_info = 1, camera_info()
+    frame = pipeline.run(image(), detections(3))
+    assert frame.detections.ids == ["0", "2"] and len(frame.estimate.translations) == 2
     assert statistics.snapshot()[0]["non_finite_pose"] == 1
 
 
 def test_an_infinite_covariance_is_left_out_and_counted(
-    frames: FrameEstimator, estimator: FakeEstimator, statistics: Statistics, monkeypatch
+    pipeline: MessagePipeline, estimator: FakeEstimator, statistics: Statistics, monkeypatch
 ) -> None:
     plain = estimator.estimate
 
-    def estimate(*given) -> Answer:
+    def estimate(*given) -> PoseEstimate:
         answer = plain(*given)
         answer.position_covariances[2, 1, 1] = np.inf
         return answer
 
     monkeypatch.setattr(estimator, "estimate", estimate)
-    frames.camera_info = camera_info()
-    frame = frames.run(image(), detections(3))
-    assert frame.objects.ids == ["0", "1"] and len(frame.estimate.position_covariances) == 2
+    pipeline.camera_info = camera_info()
+    frame = pipeline.run(image(), detections(3))
+    assert frame.detections.ids == ["0", "1"] and len(frame.estimate.position_covariances) == 2
     assert statistics.snapshot()[0]["non_finite_pose"] == 1
 
 
@@ -183,37 +179,37 @@ def depth(metres: float, size: tuple[int, int] = (24, 32), **changes) -> Image:
     ],
 )
 def test_depth_is_used_or_counted_and_the_frame_answered(
-    frames: FrameEstimator, statistics: Statistics, message: Optional[Image], expected: dict, words: str
+    pipeline: MessagePipeline, statistics: Statistics, message: Optional[Image], expected: dict, words: str
 ) -> None:
     """Five objects are two batches; a frame without depth is answered all the same."""
-    frames.camera_info = camera_info()
-    assert frames.run(image(), detections(5), message).estimate.depth_problems == ()
+    pipeline.camera_info = camera_info()
+    assert pipeline.run(image(), detections(5), message).estimate.depth_problems == ()
     assert statistics.snapshot()[0] == {}, "without use_depth there is none"
-    frames._settings().use_depth = True
-    problems = frames.run(image(), detections(5), message).estimate.depth_problems
+    change(pipeline, use_depth=True)
+    problems = pipeline.run(image(), detections(5), message).estimate.depth_problems
     used = not expected or "depth_rejected" in expected
     assert len(problems) == (5 if used else 0)
     counters, reasons = statistics.snapshot()
     assert counters == expected and words in "".join(reasons.values())
 
 
-def test_an_object_left_out_takes_its_depth_problem_with_it(frames: FrameEstimator, statistics: Statistics) -> None:
-    frames.estimator.nan_index, frames.camera_info = 1, camera_info()
-    frames._settings().use_depth = True
-    frame = frames.run(image(), detections(3), depth(2.0))
-    assert frame.objects.ids == ["0", "2"] and frame.estimate.depth_problems == ("far", "far")
+def test_an_object_left_out_takes_its_depth_problem_with_it(pipeline: MessagePipeline, statistics: Statistics) -> None:
+    pipeline.estimator.nan_index, pipeline.camera_info = 1, camera_info()
+    change(pipeline, use_depth=True)
+    frame = pipeline.run(image(), detections(3), depth(2.0))
+    assert frame.detections.ids == ["0", "2"] and frame.estimate.depth_problems == ("far", "far")
     assert frame.estimate.position_covariances.shape == (2, 3, 3)
 
 
 class Cell:
     """A worker with what it published and logged."""
 
-    def __init__(self, frames: FrameEstimator, statistics: Statistics) -> None:
+    def __init__(self, pipeline: MessagePipeline, statistics: Statistics) -> None:
         self.published: list[Frame] = []
         self.errors: list[str] = []
         self.publish: Callable[[Frame], None] = self.published.append
         self.worker = Worker(PairingBuffer(), statistics, self.errors.append)
-        self.worker.start(frames, lambda frame: self.publish(frame))
+        self.worker.start(pipeline, lambda frame: self.publish(frame))
         self.stamp = 0
 
     def frame(self, image_message: Image, array_message: Detection2DArray) -> None:
@@ -244,8 +240,8 @@ class Cell:
 
 
 @pytest.fixture
-def cell(frames: FrameEstimator, statistics: Statistics):
-    made = Cell(frames, statistics)
+def cell(pipeline: MessagePipeline, statistics: Statistics):
+    made = Cell(pipeline, statistics)
     yield made
     made.worker.stop()
 
@@ -257,7 +253,7 @@ def test_frames_are_published_and_bad_ones_counted(cell: Cell, estimator: FakeEs
     cell.wait(cell.settled)
     cell.frame(image(), detections(1, "spoon"))
     cell.wait(cell.settled)
-    assert [len(frame.objects.ids) for frame in cell.published] == [2, 0]
+    assert [len(frame.detections.ids) for frame in cell.published] == [2, 0]
     snapshot = cell.worker.snapshot()
     assert snapshot.published == {"poses": 2, "objects": 2}
     lost = {name: snapshot.counters[name] for name in ("bad_encoding", "lost_with_frame", "unknown_class")}
@@ -299,7 +295,7 @@ def test_while_the_network_is_busy_only_the_newest_pair_waits(cell: Cell, estima
         cell.settled()
     estimator.gate.set()
     cell.wait(cell.settled)
-    assert [frame.objects.ids for frame in cell.published] == [["100"], ["4"]]
+    assert [frame.detections.ids for frame in cell.published] == [["100"], ["4"]]
     assert cell.worker.snapshot().counters["superseded"] == 4
 
 
@@ -321,11 +317,11 @@ def test_reset_counts_what_waited_and_lets_the_frame_in_work_finish(cell: Cell, 
     resetting.join(10)
     assert waited == [({"images": 2, "detections": 1, "depth": 0}, 1)]
     cell.wait(cell.settled)
-    assert [frame.objects.ids for frame in cell.published] == [["100"]]
+    assert [frame.detections.ids for frame in cell.published] == [["100"]]
     # A smaller stamp than before is no time jump after a reset.
     cell.frame(image(), detections(1, first=300))
     cell.wait(cell.settled)
-    assert cell.published[-1].objects.ids == ["300"]
+    assert cell.published[-1].detections.ids == ["300"]
     counters = cell.worker.snapshot().counters
     assert (counters["reset_image"], counters["reset_detection"], counters["time_jumps"]) == (2, 1, 0)
 
@@ -338,24 +334,24 @@ def test_reset_while_stopped(cell: Cell) -> None:
     assert cell.settled()
 
 
-def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, frames: FrameEstimator) -> None:
+def test_stop_counts_what_waited_and_start_goes_on(cell: Cell, pipeline: MessagePipeline) -> None:
     cell.worker.add_image(1000, "camera", image())
     cell.worker.add_detections(1001, "camera", detections(1))
     cell.worker.stop()
     cell.worker.stop()
     counters = cell.worker.snapshot().counters
     assert (counters["deactivated_image"], counters["deactivated_detection"]) == (1, 1)
-    cell.worker.start(frames, cell.published.append)
+    cell.worker.start(pipeline, cell.published.append)
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
     assert len(cell.published) == 1
 
 
 def test_depth_is_looked_up_by_the_image_s_stamp_and_never_waited_for(
-    cell: Cell, frames: FrameEstimator, statistics: Statistics
+    cell: Cell, pipeline: MessagePipeline, statistics: Statistics
 ) -> None:
-    frames._settings().use_depth = True
-    frames.camera_info = camera_info()
+    change(pipeline, use_depth=True)
+    pipeline.camera_info = camera_info()
     cell.worker.add_depth(1, "camera", depth(0.5))
     cell.frame(image(), detections(1))
     cell.wait(cell.settled)
@@ -418,11 +414,11 @@ def test_errors_in_the_bookkeeping_itself_do_not_end_the_worker(
 
 
 def test_a_raised_max_batch_is_warmed_by_the_idle_worker(
-    cell: Cell, frames: FrameEstimator, estimator: FakeEstimator
+    cell: Cell, pipeline: MessagePipeline, estimator: FakeEstimator
 ) -> None:
     warmed: list[int] = []
     estimator.warm_up = lambda size, sizes: warmed.extend(sizes)
-    frames._settings().max_batch = 7
+    change(pipeline, max_batch=7)
     cell.wait(lambda: warmed == [5, 6, 7])
     cell.frame(image(), detections(7))
     cell.wait(cell.settled)

@@ -16,7 +16,7 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.scenes.bop_export import render_bop, settings_for
 from shared_pose_ros.scenes.clutter import SceneSettings
 
-FEW = SceneSettings(heaps=1, views=2, parts=(2, 2), light_samples=(1, 2), tray=0.0, seed=5)
+FEW = SceneSettings(scenes=1, views=2, parts=(2, 2), light_samples=(1, 2), tray=0.0, seed=5)
 
 
 def nameless_objects():

@@ -12,7 +12,7 @@ from shared_pose_ros.rendering.depth import render_depth
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 from shared_pose_ros.scenes import clutter, textures
 from shared_pose_ros.scenes.clutter import SceneSettings, generate_frames
-from shared_pose_ros.scenes.layout import HeapBuilder, Tray
+from shared_pose_ros.scenes.layout import SceneBuilder, Tray
 from shared_pose_ros.scenes.renderer import (
     Body,
     Lights,
@@ -26,7 +26,13 @@ from shared_pose_ros.scenes.renderer import (
 from shared_pose_ros.scenes.textures import GROUNDS, Ground, linear, srgb
 
 SMALL = SceneSettings(
-    heaps=1, views=2, parts=(4, 4), radius=0.06, size=(96, 128), camera=(120.0, 121.0, 64.3, 47.2), light_samples=(1, 3)
+    scenes=1,
+    views=2,
+    parts=(4, 4),
+    radius=0.06,
+    size=(96, 128),
+    camera=(120.0, 121.0, 64.3, 47.2),
+    light_samples=(1, 3),
 )
 GREY = Material(np.array([0.5, 0.5, 0.5]), 0.0, 0.0, 1.0, 0.0)
 
@@ -101,7 +107,7 @@ def test_classes_come_equally_often(frames):
 
 def test_a_heap_that_cannot_be_seen_is_named():
     near = dataclasses.replace(SMALL, distance=(0.02, 0.021))
-    with pytest.raises(ValueError, match="heap 0: no view shows even one part whole; take a greater distance"):
+    with pytest.raises(ValueError, match="scene 0: no view shows even one part whole; take a greater distance"):
         next(generate_frames(objects(), near))
 
 
@@ -121,7 +127,7 @@ def inside_by(mesh, points):
 @pytest.mark.parametrize("tray", [None, Tray(half_width=0.08)])
 def test_parts_stand_on_the_table_and_never_intersect(tray):
     known = objects()
-    parts = HeapBuilder(known, radius=0.04).build([0, 1] * 3, torch.Generator().manual_seed(5), tray)
+    parts = SceneBuilder(known, radius=0.04).build([0, 1] * 3, torch.Generator().manual_seed(5), tray)
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, 12)] * 3), axis=-1).reshape(-1, 3)
     clouds = []
     for part in parts:
@@ -143,7 +149,7 @@ def test_a_settled_part_lies_flat_and_an_unsettled_one_need_not():
     plate = ObjectSet((model("plate", box_mesh(0.10, 0.08, 0.01)),))
 
     def tilts(settled):
-        builder = HeapBuilder(plate, settled=settled)
+        builder = SceneBuilder(plate, settled=settled)
         heaps = [builder.build([0], torch.Generator().manual_seed(seed), None) for seed in range(6)]
         return [np.degrees(np.arccos(min(1.0, np.abs(heap[0].rotation[2]).max()))) for heap in heaps]
 

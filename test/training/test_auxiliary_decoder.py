@@ -2,13 +2,13 @@
 
 import torch
 
-from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 from shared_pose_ros.training.auxiliary_decoder import SURFACE_CHANNELS, SurfaceDecoder, surface_target
 
 
 def test_the_map_has_a_cell_for_every_four_pixels_at_every_crop_size():
     for size in (32, 48, 64):
-        maps = Encoder("compact", size).eval().maps(torch.rand(2, 3, size, size))
+        maps = CompactEncoder(size).eval().maps(torch.rand(2, 3, size, size))
         decoded = SurfaceDecoder(3, "compact")(maps, torch.tensor([0, 2]))
         assert decoded.shape == (2, SURFACE_CHANNELS, size // 4, size // 4)
 

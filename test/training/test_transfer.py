@@ -4,7 +4,7 @@ import pytest
 import torch
 from training_run import make_trainer
 
-from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.encoder_registry import encoder_class
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CheckpointError
 from shared_pose_ros.training.transfer import (
@@ -12,7 +12,6 @@ from shared_pose_ros.training.transfer import (
     TrainedWeights,
     encoder_of_checkpoint,
     load_encoder,
-    resize_linear,
     transfer,
     weights_of_checkpoint,
 )
@@ -54,7 +53,7 @@ def test_another_width_is_refused():
 
 def pretrained(crop_size=32, width="compact"):
     torch.manual_seed(5)
-    encoder = Encoder(width, crop_size).eval()
+    encoder = encoder_class(width)(crop_size).eval()
     return encoder, EncoderWeights("runs/e/encoder.pt", encoder.state_dict(), width, crop_size, {}, {"step": 3})
 
 
@@ -72,7 +71,8 @@ def test_a_pre_trained_encoder_of_another_crop_size_is_resized():
     encoder, source = pretrained(crop_size=32)
     network = PoseNetwork(2, 2, "compact", 64).eval()
     load_encoder(source, network, 64)
-    torch.testing.assert_close(network.encoder.linear.weight, resize_linear(encoder.linear.weight, 32, 64))
+    resized = encoder.resized(encoder.state_dict(), 32, 64)
+    torch.testing.assert_close(network.encoder.linear.weight.data, resized["linear.weight"])
     torch.testing.assert_close(network.encoder.blocks.state_dict(), encoder.blocks.state_dict())
 
 
@@ -87,15 +87,6 @@ def test_what_is_no_pre_trained_encoder_is_named(tmp_path, tiny_run):
         encoder_of_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=r"holds no pre-trained encoder; .*--start-from"):
         encoder_of_checkpoint(tiny_run / "checkpoint.pt")
-
-
-def test_a_resized_linear_layer_gives_the_same_code_of_a_constant_map():
-    weight = torch.randn(128, 5 * 9)
-    resized = resize_linear(weight, 48, 64)
-    assert resized.shape == (128, 5 * 16)
-    maps = torch.rand(5)
-    before = weight @ maps.repeat_interleave(9)
-    torch.testing.assert_close(resized @ maps.repeat_interleave(16), before, atol=1e-4, rtol=1e-4)
 
 
 def test_a_training_starts_from_another_at_another_crop_size(tmp_path, photographs):

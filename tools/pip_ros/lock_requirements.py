@@ -26,9 +26,10 @@ USES = {
     "replay": ("reading and writing bags", ["setup.py", "--extra", "replay"]),
     "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
     "benchmark": ("what the benchmarks compare with and draw with", ["setup.py", "--extra", "benchmark"]),
+    "docs": ("building the documentation", ["setup.py", "--extra", "docs"]),
     "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
 }
-EXTRAS = ("train", "replay", "dev", "benchmark")
+EXTRAS = ("train", "replay", "dev", "benchmark", "docs")
 TOGETHER = ["setup.py", *(word for extra in EXTRAS for word in ("--extra", extra)), "requirements/ros.in"]
 # Not in USES: its torch is that of setup.py's extra.
 REFERENCE = (

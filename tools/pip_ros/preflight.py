@@ -28,7 +28,7 @@ def check_machine():
     if machine not in ("x86_64", "AMD64"):
         return (
             "this CPU is %s, and the ROS wheels are for x86-64: install ROS 2 itself instead, "
-            "see 'On a ROS machine' in docs/installation.md." % machine
+            "see 'On a ROS machine' in docs/how-to/install.md." % machine
         )
     name, version = platform.libc_ver()
     if name != "glibc":

@@ -1,4 +1,4 @@
-"""The encoder with its batch norms folded into the layers after them: what the quick forms of it have in common.
+"""The encoder with its batch norms folded into the layers after them: what the fused forms of it have in common.
 
 A block is y = s · relu(w ∗ pad₀(x) + b) + t with s, t of its norm. s and t go into the next layer, w' = w · s and
 b' = b + Σ w · t, exactly also at the border if that is padded with −t/s instead of zero.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_pose_ros.network.encoder import CODE_SIZE, EncoderBlock
+from shared_pose_ros.network.strided_encoder import EncoderBlock
 
 LAYOUT_BATCH = 8
 """Crops that oneDNN chooses the layout of the weights for; others run with it too."""
@@ -51,7 +51,7 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
     """Blocks without norms, and the linear layer.
 
     Args:
-        weights: ``Encoder.state_dict()``.
+        weights: ``StridedEncoder.state_dict()``.
         crop_size: side of the crops, pixels.
 
     Returns:
@@ -73,7 +73,7 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
         # A channel that is switched off still passes its shift on.
         scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
         side //= 2
-    linear = exact["linear.weight"].reshape(CODE_SIZE, len(scale), side, side)
+    linear = exact["linear.weight"].reshape(-1, len(scale), side, side)
     bias = exact["linear.bias"] + (linear * shift[:, None, None]).sum((1, 2, 3))
     return blocks, linear * scale[:, None, None], bias
 

@@ -1,4 +1,4 @@
-"""The same network, quicker: norms folded into the next layer, weights laid out once, the encoder in another precision.
+"""Fused inference: norms folded into the next layer, weights laid out once, the encoder in another precision.
 
 The encoder's convolutions are nearly all of the work. Crop, head, rotations and merging stay as they are, in fp32.
 """
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from shared_pose_ros.network.backends.folding import LAYOUT_BATCH, as_matrix, fold, padded, patches
 from shared_pose_ros.network.backends.int8 import Int8Encoder
-from shared_pose_ros.network.backends.precision import has_bf16
+from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, has_bf16
+from shared_pose_ros.network.strided_encoder import StridedEncoder
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 # A call's largest maps, bytes, beyond which its crops are computed in parts: in a processor's cache, and memory that is
@@ -23,14 +24,14 @@ _CACHE = 8 << 20
 _NO_LIMIT = 1 << 30
 
 
-class QuickEncoder(nn.Module):
-    """``Encoder`` in evaluation mode, in another form. Scriptable.
+class FusedEncoder(nn.Module):
+    """``StridedEncoder`` in evaluation mode, in another form. Scriptable.
 
     The norms are folded away (folding.py). On x86 oneDNN adds bias and ReLU within the convolution and gets the
     weights in the layout that it computes in; elsewhere the convolutions are torch's.
 
     Args:
-        weights: ``Encoder.state_dict()``, on the device where it is to run.
+        weights: ``StridedEncoder.state_dict()``, on the device where it is to run.
         crop_size: side of the crops, pixels.
         precision: "fp32", "bf16" or "fp16".
     """
@@ -46,7 +47,7 @@ class QuickEncoder(nn.Module):
         self.biases = [block.bias.to(dtype) for block in blocks]
         self.borders = [block.border.to(dtype) for block in blocks]
         kernel, side = blocks[-1].kernel.to(dtype), blocks[-1].side
-        if self.packed:  # its rows are short: as a product of matrices it is quicker, copying the patches included
+        if self.packed:  # its rows are short: as a product of matrices it is faster, copying the patches included
             kernel = torch.ops.mkldnn._reorder_linear_weight(as_matrix(kernel), LAYOUT_BATCH * (side // 2) ** 2)
         self.kernels.append(kernel if self.packed else self._laid_out(kernel, side))
         weight = as_matrix(linear).to(dtype)
@@ -54,7 +55,7 @@ class QuickEncoder(nn.Module):
         self.linear_bias = linear_bias.to(dtype)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32, B > 0."""
+        """Latent codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32, B > 0."""
         x = crops
         for number, kernel in enumerate(self.kernels):
             y, bias = padded(x, self.borders[number], self.channels_last), self.biases[number]
@@ -86,11 +87,12 @@ def _can_pack(device: torch.device, precision: str) -> bool:
     return x86 and has_it and (precision == "fp32" or has_bf16())
 
 
-class QuickNetwork(nn.Module):
-    """A network with a ``QuickEncoder`` in place of its own. Scriptable.
+class FusedNetwork(nn.Module):
+    """A network with a ``FusedEncoder`` in place of its own. Scriptable.
 
     Args:
-        network: ``PoseNetwork`` or ``CodebookNetwork`` in evaluation mode, scripted or not; it stays as it is.
+        network: ``PoseNetwork`` or ``CodebookNetwork`` in evaluation mode, scripted or not, that ``why_not_fused``
+            has nothing against; it stays as it is.
         crop_size: side of the crops, pixels.
         precision: "fp32", "bf16", "fp16" or "int8".
     """
@@ -104,7 +106,7 @@ class QuickNetwork(nn.Module):
         map_bytes = _DTYPES[precision].itemsize * first.shape[0] * (crop_size // 2) ** 2
         self.at_once = max(LAYOUT_BATCH, _CACHE // map_bytes) if first.device.type == "cpu" else _NO_LIMIT
         self.encoder = (
-            Int8Encoder(weights, crop_size) if precision == "int8" else QuickEncoder(weights, crop_size, precision)
+            Int8Encoder(weights, crop_size) if precision == "int8" else FusedEncoder(weights, crop_size, precision)
         )
 
     def forward(self, crops: Tensor, object_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +114,7 @@ class QuickNetwork(nn.Module):
         return self.network.hypotheses(self.code(crops), object_index)
 
     def code(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``, as the head takes them."""
+        """Latent codes ``(B, 128)`` of normalised crops ``(B, 3, S, S)``, as the head takes them."""
         if crops.shape[0] == 0:
             return torch.zeros(0, self.code_size, device=crops.device)
         parts = (crops.shape[0] + self.at_once - 1) // self.at_once
@@ -126,6 +128,38 @@ class QuickNetwork(nn.Module):
             parameter.data = parameter.data.new_empty(0)
 
 
-def can_be_quick(network: nn.Module) -> bool:
-    """Whether ``QuickNetwork`` can take the network apart: codebooks of before have other parts."""
-    return all(hasattr(network, name) for name in ("encoder", "head", "hypotheses", "_finish"))
+def why_not_fused(network: nn.Module, crops: Tensor) -> str:
+    """Why ``FusedNetwork`` cannot take a network; empty if it can.
+
+    The names and shapes of the encoder's weights have to be those of a ``StridedEncoder``, and the latent codes too:
+    strides, padding and activations are not among the weights.
+
+    Args:
+        network: any, in evaluation mode, scripted or not.
+        crops: ``(B, 3, S, S)`` normalised, to compare with; a few.
+    """
+    missing = [name for name in ("encoder", "head", "hypotheses", "_finish") if not hasattr(network, name)]
+    if missing or not isinstance(network.encoder, nn.Module):
+        return f"its network has no {missing[0] if missing else 'encoder'}"
+    weights = network.encoder.state_dict()
+    plain = _strided_like(weights, crops.shape[-1])
+    expected = {} if plain is None else {name: tensor.shape for name, tensor in plain.state_dict().items()}
+    if plain is None or expected != {name: tensor.shape for name, tensor in weights.items()}:
+        return "its encoder is no StridedEncoder"
+    plain.load_state_dict(weights, assign=True)
+    with torch.no_grad():
+        codes, same = network.encoder(crops), plain.eval()(crops)
+    difference = float((same - codes).abs().max() / codes.abs().max())
+    if not difference <= CODE_TOLERANCES["fp32"]:  # a NaN is not
+        return f"its encoder has a StridedEncoder's weights but other latent codes (difference {difference:.2g})"
+    return ""
+
+
+def _strided_like(weights: Mapping[str, Tensor], crop_size: int) -> StridedEncoder | None:
+    """A ``StridedEncoder`` of those widths without memory; None where there are none."""
+    biases = [weights.get(f"blocks.{number}.convolution.bias") for number in range(4)]
+    if any(bias is None for bias in biases) or "linear.bias" not in weights:
+        return None
+    sizes = {"channels": tuple(bias.numel() for bias in biases), "latent_size": weights["linear.bias"].numel()}
+    with torch.device("meta"):
+        return type("Like", (StridedEncoder,), sizes)(crop_size)

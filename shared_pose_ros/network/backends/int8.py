@@ -27,10 +27,10 @@ _ALIKE_PIXELS, _ALIKE_FEATURES, _CONSTANT = 0.9, 0.7, 0.2
 
 
 class Int8Encoder(nn.Module):
-    """``Encoder`` in evaluation mode, weights and features in 8 bits, sums in 32. Scriptable.
+    """``StridedEncoder`` in evaluation mode, weights and features in 8 bits, sums in 32. Scriptable.
 
     Args:
-        weights: ``Encoder.state_dict()``, on the CPU.
+        weights: ``StridedEncoder.state_dict()``, on the CPU.
         crop_size: side of the crops, pixels.
     """
 
@@ -68,7 +68,7 @@ class Int8Encoder(nn.Module):
         self.offset = OFFSET
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32 in [0, 1], B > 0."""
+        """Latent codes ``(B, 128)`` float32 of normalised crops ``(B, 3, S, S)`` float32 in [0, 1], B > 0."""
         x = (crops * 255.0).round()
         for number, kernel in enumerate(self.kernels):
             y = padded(x, self.borders[number], True)

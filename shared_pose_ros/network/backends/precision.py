@@ -2,7 +2,7 @@
 
 The encoder is nearly all of the network's work. Processors with bf16 instructions run it twice as fast in bf16 as in
 fp32, those with 8-bit dot products again up to twice as fast in int8 (int8.py); crop, head, rotations and
-merging stay in fp32. Measured: docs/benchmarks.md, section Inference.
+merging stay in fp32. Measured: docs/benchmarks/inference.md.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import nn
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 CPUINFO = Path("/proc/cpuinfo")
 STORAGES = ("fp32", "fp16")
-# Largest difference of the codes from those in fp32, over the largest code, for the bundle's example. Found: 1e-6,
-# 5e-3, fp16 not tried. int8: 0.03 to 0.19, as the stripes there are stronger than what ranges are made for (crops of
-# objects: 0.02). What computes wrongly, or an untrained network in int8, shows far above.
+# Largest difference of the latent codes from those in fp32, over the largest number in them, for the bundle's example.
+# Found: 1e-6, 5e-3, fp16 not tried. int8: 0.03 to 0.19, as the stripes there are stronger than what ranges are made for
+# (crops of objects: 0.02). What computes wrongly, or an untrained network in int8, shows far above.
 CODE_TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.05, "int8": 0.25}
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 _INT8_FLAGS = ("avx512_vnni", "avx_vnni")  # the first has been measured
@@ -29,7 +29,7 @@ def usable_precisions(name: str, device: torch.device, cpuinfo: Path = CPUINFO) 
     Args:
         name: one of ``PRECISIONS``. auto is int8 (with avx512_vnni), bf16 and fp32 on an x86 processor, as far as it
             has the instructions: only what has been measured is chosen unasked, and GPUs have not been. The later ones
-            are for networks that do not compute the same codes in an earlier one; other names leave no choice.
+            are for networks that do not compute the same latent codes in an earlier one; other names leave no choice.
         device: where the network runs.
         cpuinfo: of Linux (proc(5)); where there is none, no instructions are assumed.
 

@@ -1,4 +1,4 @@
-"""The one list of everything that can happen to an input; diagnostics, the log and docs/node.md derive from it."""
+"""The one list of what can happen to an input; diagnostics, the log and docs/reference/counters.md derive from it."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     "time_jump_detection": CounterInfo("detections", "waited when the stamps jumped back", normal=True),
     "deactivated_detection": CounterInfo("detections", "waited when the node was deactivated", normal=True),
     "reset_detection": CounterInfo("detections", "waited when ~/reset was called", normal=True),
-    "unmatched_depth": CounterInfo(
-        "depth", "no pair asked for the depth image within image_buffer_seconds", normal=True
-    ),
+    "unmatched_depth": CounterInfo("depth", "no pair needed the depth image within image_buffer_seconds", normal=True),
     "duplicate_depth": CounterInfo(
         "depth",
         "a depth image with the same stamp and frame is buffered already",
@@ -123,7 +121,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "non_finite_pose": CounterInfo(
         "object",
-        "its pose has a NaN or infinite number: the network answered so, or camera_info is out of all range",
+        "its pose has a NaN or infinite number: the network estimated it so, or camera_info is out of all range",
         "calibrate the camera if K is wild; else the bundle is bad: export it again",
     ),
     "lost_with_frame": CounterInfo(
@@ -167,12 +165,12 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "not_newer": CounterInfo(
         "note",
-        "an object's frame was not newer than its track (smoothing, last): answered by itself, the track kept",
+        "an object's frame was not newer than its track (smoothing, last): estimated by itself, the track kept",
         normal=True,
     ),
     "shared_id": CounterInfo(
         "note",
-        "detections of one class share an id in one array (smoothing, last): each answered by itself",
+        "detections of one class share an id in one array (smoothing, last): each is estimated by itself",
         "the tracker must give every part an id of its own",
     ),
     "batch_halved": CounterInfo(

@@ -1,11 +1,11 @@
-"""The one list of the values in /diagnostics; reporting.py fills them, docs/node.md is written from it. No ROS."""
+"""The one list of the values in /diagnostics; reporter.py fills them, docs/reference/counters.md derives from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shared_pose_ros.pipeline.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
-from shared_pose_ros.ros.diagnostics.statistics import STAGES, WINDOW
 from shared_pose_ros.ros.pairing import RECENT_ARRAYS
 
 RATE_SECONDS = 5
@@ -24,9 +24,9 @@ VALUES: Mapping[str, str] = {
     "age/camera_info_s": "time since the latest camera_info",
     "age/depth_s": "time since the latest depth image",
     "age/pair_s": "time since an image and its detections were complete",
-    "rate/image_hz": f"images a second, over the last {RATE_SECONDS} s",
-    "rate/detections_hz": "detection arrays a second, likewise",
-    "rate/poses_hz": "published poses a second, likewise",
+    "rate/image_hz": f"images per second, over the last {RATE_SECONDS} s",
+    "rate/detections_hz": "detection arrays per second, likewise",
+    "rate/poses_hz": "published poses per second, likewise",
     "received/images": "images since the start of the node",
     "received/detections": "detection arrays",
     "received/depth": "depth images",
@@ -37,7 +37,7 @@ VALUES: Mapping[str, str] = {
     "published/objects": "objects in them",
     "pending/images": "images that wait for detections",
     "pending/detections": "arrays that wait for their image or for the network, or are in work",
-    "pending/depth": "depth images that no pair has asked for yet",
+    "pending/depth": "depth images that no pair has needed yet",
     "lateness_recent_s": f"greatest delay behind their image of the latest {RECENT_ARRAYS} arrays",
     "lateness_max_s": "greatest since the start: `image_buffer_seconds` must be above it",
 }
@@ -49,7 +49,7 @@ LATENCIES: Mapping[str, str] = {
     "total": "complete pair to published",
 }
 RESOURCES: Mapping[str, str] = {
-    "tracks": "objects that are remembered ([memory](#memory-between-frames))",
+    "tracks": "objects that the temporal filter remembers",
     "batch/last": "objects in the latest run of the network; empty before the first",
     "batch/mean": f"mean over the latest {WINDOW} runs",
     "batch/max": "greatest over them",

@@ -1,6 +1,6 @@
 """Once a second: the node's diagnostics and the log lines of its counters. Times are seconds of the steady clock.
 
-What the values mean is in diagnostic_keys.py, what the counters mean in counters.py.
+What the values mean is in keys.py, what the counters mean in counters.py.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
+from shared_pose_ros.pipeline.memory import MIB, gpu_mib, resident_mib, thread_count
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.statistics import STAGES, Statistics
 from shared_pose_ros.ros.diagnostics import wiring
 from shared_pose_ros.ros.diagnostics.keys import RATE_SECONDS
-from shared_pose_ros.ros.diagnostics.memory import MIB, gpu_mib, resident_mib, thread_count
 from shared_pose_ros.ros.diagnostics.message import CounterLog, diagnostic_array, status_message
-from shared_pose_ros.ros.diagnostics.statistics import STAGES, Statistics
+from shared_pose_ros.ros.message_pipeline import MessagePipeline
 from shared_pose_ros.ros.worker import Snapshot, Worker
 
 SILENT_SECONDS = 3.0
@@ -32,28 +34,28 @@ NEAR = 0.8
 
 @dataclass(frozen=True)
 class Condition:
-    """What the reporter cannot know by itself; `frames` and `metadata` are None while unconfigured."""
+    """What the reporter cannot know by itself; `pipeline` is None while unconfigured."""
 
-    settings: SimpleNamespace
+    parameters: NodeParameters
     state: str = "unconfigured"
     problem: str = ""
-    frames: Any = None
+    pipeline: MessagePipeline | None = None
     activated: float = 0.0
     unknown: Mapping[str, str] = field(default_factory=dict)
-    """parameters.take_back_unknown's."""
+    """``parameters.take_back_unknown``'s."""
     published: Sequence[str] = ()
     """Topics."""
     subscribed: Sequence[str] = ()
-    tracks: int = 0
 
 
 class Reporter:
     """Publishes /diagnostics and logs counters from its creation on, in every lifecycle state."""
 
     def __init__(self, node: Node, worker: Worker, statistics: Statistics, condition: Callable[[], Condition]) -> None:
-        """Create publisher and timer on the node; `condition()` is asked at each report."""
+        """Create publisher and timer on the node; `condition()` is called at each report."""
         self._node, self._worker, self._statistics, self._condition = node, worker, statistics, condition
-        self._log, self._reported = CounterLog(), Counter()
+        self._log = CounterLog()
+        self._reported: Counter[str] = Counter()
         self._latest: dict[str, float] = {}
         self._camera_infos = 0
         self._history = deque([(time.monotonic(), 0, 0, 0)], maxlen=RATE_SECONDS + 1)
@@ -67,7 +69,7 @@ class Reporter:
         self._camera_infos += name == "camera_info"
 
     def report(self) -> None:
-        """Log what was counted and publish the values of diagnostic_keys.documented()."""
+        """Log what was counted and publish the values of keys.documented()."""
         now, snapshot, condition = time.monotonic(), self._worker.snapshot(), self._condition()
         for warning, line in self._log.lines(snapshot.counters, snapshot.reasons, now):
             # Two lines, because rclpy allows one severity per calling line.
@@ -78,7 +80,7 @@ class Reporter:
         values = {
             **self._identity(condition),
             **self._traffic(now, snapshot),
-            "tracks": condition.tracks,
+            "tracks": len(condition.pipeline.poses.temporal_filter) if condition.pipeline else 0,
             **self._resources(condition),
         }
         status = status_message(
@@ -95,15 +97,15 @@ class Reporter:
         self._publisher.publish(diagnostic_array(status, self._node.get_clock().now().to_msg()))
 
     def _identity(self, condition: Condition) -> dict[str, Any]:
-        frames = condition.frames
-        metadata, device = (frames.estimator.metadata, str(frames.estimator.device)) if frames else (None, "")
+        pipeline = condition.pipeline
+        metadata, device = (pipeline.estimator.metadata, str(pipeline.estimator.device)) if pipeline else (None, "")
         return {
             "state": condition.state,
             "bundle": metadata.name if metadata else "",
             "weights_sha256": metadata.weights_sha256 if metadata else "",
             "device": device,
-            "device_reason": device_reason(condition.settings.device, device),
-            "camera": frames.camera_state if frames else "",
+            "device_reason": device_reason(condition.parameters.device, device),
+            "camera": pipeline.camera_state if pipeline else "",
             "unknown_parameters": ", ".join(
                 f"{name} ({nearest}?)" if nearest else name for name, nearest in condition.unknown.items()
             ),
@@ -137,11 +139,11 @@ class Reporter:
         }
 
     def _resources(self, condition: Condition) -> dict[str, Any]:
-        device = condition.frames.estimator.device if condition.frames else None
+        device = condition.pipeline.estimator.device if condition.pipeline else None
         numbers = {
             **dict(zip(("batch/last", "batch/mean", "batch/max"), self._statistics.batches())),
             "memory/resident_mib": resident_mib(),
-            "memory/images_mib": self._worker.buffer.image_bytes / MIB,
+            "memory/images_mib": self._worker.buffer.nbytes["images"] / MIB,
             **dict(zip(("memory/gpu_allocated_mib", "memory/gpu_reserved_mib"), gpu_mib(device))),
             "threads/process": thread_count(),
             "threads/torch": torch.get_num_threads(),
@@ -153,13 +155,13 @@ class Reporter:
         hints = [unknown_parameter(name, nearest) for name, nearest in condition.unknown.items()]
         if condition.state != "active":
             return [f"{condition.state}: no poses are published", *hints]
-        for name in ("image", "detections", "depth") if condition.settings.use_depth else ("image", "detections"):
+        for name in ("image", "detections", "depth") if condition.parameters.use_depth else ("image", "detections"):
             topic = self._node.resolve_topic_name(name)
             if now - max(self._latest.get(name, 0.0), condition.activated) > SILENT_SECONDS:
                 count = self._node.count_publishers(topic)
                 cause = f"{count} publish there, check that they send" if count else wiring.elsewhere(self._node, topic)
                 hints.append(f"nothing on '{topic}': {cause}")
-        limit, late = condition.settings.image_buffer_seconds, snapshot.recent_lateness
+        limit, late = condition.parameters.image_buffer_seconds, snapshot.recent_lateness
         recent = now - self._latest.get("detections", 0.0) < SILENT_SECONDS
         if recent and late > NEAR * limit:
             hints.append(
@@ -169,9 +171,9 @@ class Reporter:
         return [*hints, *wiring.problems(self._node, condition.published, condition.subscribed)]
 
 
-def device_reason(asked: str, device: str) -> str:
-    """Why `device` was taken for the parameter's value `asked`, where that is not plain."""
-    return "auto: torch finds no GPU that it can use" if asked == "auto" and device == "cpu" else ""
+def device_reason(requested: str, device: str) -> str:
+    """Why `device` was taken for the parameter's value `requested`, where that is not plain."""
+    return "auto: torch finds no GPU that it can use" if requested == "auto" and device == "cpu" else ""
 
 
 def unknown_parameter(name: str, nearest: str) -> str:

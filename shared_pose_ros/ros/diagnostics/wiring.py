@@ -1,6 +1,6 @@
 """Whether what the node publishes and subscribes to can reach the other side: types and QoS of the peers on each topic.
 
-The graph is asked each time instead of keeping the middleware's QoS events: a peer that has left raises no event.
+The graph is read each time instead of keeping the middleware's QoS events: a peer that has left raises no event.
 """
 
 from __future__ import annotations

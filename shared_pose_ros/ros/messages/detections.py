@@ -1,4 +1,4 @@
-"""Detections and camera information from ROS messages to arrays, and what a bundle knows to a message; pure functions.
+"""Detections and camera information from ROS messages to arrays; pure functions.
 
 Messages are read by their fields only, so that those of `rosbags` serve as well as those of rclpy: a replayed bag goes
 through the same functions as the node's topics. Poses are written by poses.py.
@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from shared_pose_ros.geometry.cameras import check_camera_matrix
+from shared_pose_ros.pipeline.frame import Detections, Key
 
 if TYPE_CHECKING:
-    from std_msgs.msg import Header
-    from vision_msgs.msg import Detection2D, Detection2DArray, VisionInfo
+    from vision_msgs.msg import Detection2D, Detection2DArray
 
 LARGEST_BOX = 8.0
 """A box side above this many times the image's longer side is an error of the detector (or a number gone wild)."""
@@ -33,27 +31,13 @@ MOST_NAMED = 12
 SMALLEST_BOX = float(np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The usable detections of one array: `boxes (B, 4)` float32, `object_index (B,)` int64, ids as published.
-
-    `rejected`: for each other detection, the counter's name (counters.COUNTERS) and the reason.
-    """
-
-    boxes: np.ndarray
-    object_index: np.ndarray
-    class_ids: list[str]
-    ids: list[str]
-    rejected: list[tuple[str, str]]
-
-
 def read_detections(
     message: Detection2DArray,
-    object_index: Callable[[str], Optional[int]],
+    object_index: Callable[[str], int | None],
     image_size: tuple[int, int],
     score_threshold: float = 0.0,
     known: Sequence[str] = (),
-) -> Objects:
+) -> Detections:
     """Split an array into usable detections and rejected ones.
 
     Args:
@@ -77,14 +61,15 @@ def read_detections(
         indices.append(object_index(class_id))
         class_ids.append(class_id)
         ids.append(detection.id)
-    return Objects(
+    return Detections(
         np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(indices, dtype=np.int64), class_ids, ids, rejected
     )
 
 
-def nanoseconds(header: Any) -> int:
-    """A header's stamp in ns."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec
+def image_key(message: Any) -> Key:
+    """(stamp in ns, frame_id) of a message with a header."""
+    header = message.header
+    return header.stamp.sec * 10**9 + header.stamp.nanosec, header.frame_id
 
 
 def best_result(detection: Detection2D) -> Any:
@@ -105,8 +90,8 @@ def axis_aligned_box(detection: Detection2D) -> np.ndarray:
 
 
 def _problem_with_result(
-    detection: Detection2D, object_index: Callable[[str], Optional[int]], threshold: float, known: Sequence[str]
-) -> Optional[tuple[str, str]]:
+    detection: Detection2D, object_index: Callable[[str], int | None], threshold: float, known: Sequence[str]
+) -> tuple[str, str] | None:
     if not detection.results:
         return "no_hypothesis", "has no results, so no class"
     best = best_result(detection)
@@ -132,7 +117,7 @@ def _proposal(class_id: str, known: tuple[str, ...]) -> str:
     return f", which has {', '.join(known[:MOST_NAMED])}{', …' if len(known) > MOST_NAMED else ''}"
 
 
-def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> Optional[tuple[str, str]]:
+def _problem_with_box(box: np.ndarray, image_size: tuple[int, int]) -> tuple[str, str] | None:
     height, width = image_size
     cx, cy, w, h = box
     text = f"box centre ({cx:.5g}, {cy:.5g}), size {w:.5g}x{h:.5g} pixels"
@@ -154,7 +139,7 @@ def camera_info_fits(info: Any, frame_id: str, size: tuple[int, int]) -> bool:
     return info.header.frame_id == frame_id and (not info.height or (info.height, info.width) == tuple(size))
 
 
-def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[np.ndarray]:
+def camera_matrix_from_info(message: Any, rectified: bool = False) -> np.ndarray | None:
     """K (3, 3) float32 in pixels of a CameraInfo (of its P if the image is rectified); None if all zero, i.e. unknown.
 
     Raises:
@@ -168,30 +153,3 @@ def camera_matrix_from_info(message: Any, rectified: bool = False) -> Optional[n
         matrix = values.astype(np.float32)
     check_camera_matrix(torch.from_numpy(matrix))
     return matrix
-
-
-def vision_info_message(header: Header, metadata: Any) -> VisionInfo:
-    """What the class ids of `~/poses` mean.
-
-    `method` names the bundle, `database_version` is its schema version and `database_location` holds JSON: for each
-    class_id its aliases, name, diameter, extents and centre (m) and symmetries.
-    """
-    from vision_msgs.msg import VisionInfo
-
-    objects = {
-        entry.class_id: {
-            "aliases": list(entry.aliases),
-            "name": entry.name,
-            "diameter": float(entry.diameter),
-            "extents": [float(value) for value in entry.extents],
-            "centre": [float(value) for value in entry.centre],
-            "symmetries": entry.symmetries,
-        }
-        for entry in metadata.objects
-    }
-    return VisionInfo(
-        header=header,
-        method=f"shared_pose_ros {metadata.name}",
-        database_location=json.dumps(objects, default=float),
-        database_version=int(metadata.schema_version),
-    )

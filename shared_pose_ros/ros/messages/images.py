@@ -1,6 +1,7 @@
-"""Image messages to RGB arrays.
+"""Image messages to RGB arrays, and depth image messages to metres (REP 118).
 
-Convention: the result is uint8, (H, W, 3), RGB. Messages are read by their fields only, so those of `rosbags` work as
+Convention: colour is uint8, (H, W, 3), RGB; depth is float32, (H, W), metres along the optical axis, 0 where nothing
+was measured. Messages are read by their fields only, so those of `rosbags` work as
 well as those of rclpy. 8-bit pixels have no byte order: `is_bigendian` does not matter here. 8UC3 and 8UC4 name an
 OpenCV array and are read in OpenCV's order, BGR(A).
 """
@@ -28,6 +29,9 @@ _TO_RGB = {
 }
 ENCODINGS = ("rgb8", *_TO_RGB)
 """What is read without cv_bridge, in lower case."""
+UNUSABLE_DEPTH = "unusable_depth"
+# Type, byte order left open, and metres per unit.
+_DEPTH_ENCODINGS = {"16uc1": ("u2", 1e-3), "mono16": ("u2", 1e-3), "32fc1": ("f4", 1.0)}
 _LAST_BYTES = 1024
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
 
@@ -48,8 +52,7 @@ def rgb_from_image(message: Any) -> np.ndarray:
 
     Raises:
         ImageError: no pixels (empty_image), data shorter than the size says (truncated_image), or an encoding that
-        cannot be
-            read (bad_encoding).
+            cannot be read (bad_encoding).
     """
     encoding = message.encoding.lower()
     if message.width == 0 or message.height == 0:
@@ -67,8 +70,7 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
 
     Raises:
         ImageError: no data (empty_image), a JPEG or PNG without its end (truncated_image), a depth image
-        (bad_encoding), or data
-            that OpenCV cannot decode (undecodable_image).
+            (bad_encoding), or data that OpenCV cannot decode (undecodable_image).
     """
     data = np.frombuffer(message.data, dtype=np.uint8)
     if data.size == 0:
@@ -92,6 +94,34 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
+def depth_from_image(message: Any) -> np.ndarray:
+    """Depth (H, W) float32 in metres of a sensor_msgs/Image; 0 for 0, negative, NaN and infinite pixels.
+
+    16UC1 (and mono16, as some drivers call it) holds millimetres, 32FC1 metres, in either byte order, rows padded or
+    not.
+
+    Raises:
+        ImageError: no pixels, data shorter than the size says, or another encoding (all unusable_depth).
+    """
+    size = f"{message.width}x{message.height}"
+    if message.width == 0 or message.height == 0:
+        raise ImageError(UNUSABLE_DEPTH, f"depth image of {size} pixels: nothing to look at")
+    if message.encoding.lower() not in _DEPTH_ENCODINGS:
+        raise ImageError(
+            UNUSABLE_DEPTH,
+            f"depth encoding '{message.encoding}' ({size}) cannot be read; publish 16UC1 (mm) or 32FC1 (m)",
+        )
+    kind, unit = _DEPTH_ENCODINGS[message.encoding.lower()]
+    try:
+        pixels = pixel_view(message, 1, f"{'>' if message.is_bigendian else '<'}{kind}")
+    except ImageError as error:
+        raise ImageError(UNUSABLE_DEPTH, f"depth image: {error}") from error
+    # In double: 0.001 is no float, and a signalling NaN of a sensor must not warn.
+    with np.errstate(invalid="ignore", over="ignore"):
+        depth = (pixels * np.float64(unit)).astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0.0))
+
+
 def pixel_view(message: Any, channels: int, kind: str = "u1") -> np.ndarray:
     """View (H, W, channels) of the message's data as pixels of numpy's type `kind`; (H, W) for one channel.
 
@@ -113,7 +143,8 @@ def pixel_view(message: Any, channels: int, kind: str = "u1") -> np.ndarray:
             f"{available} bytes of data, but {width}x{height} {message.encoding} with a step of {step} needs {needed}",
         )
     pixel = channels * dtype.itemsize
-    shape, strides = (height, width), (step, pixel)
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (step, pixel)
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, dtype.itemsize)
     return np.ndarray(shape, dtype, memoryview(message.data).cast("B"), strides=strides)

@@ -1,4 +1,4 @@
-"""Estimates as a Detection3DArray: all hypotheses with position, orientation and their covariance.
+"""Poses as a Detection3DArray and back: all hypotheses with position, orientation and their covariance.
 
 Messages are made of the classes that the caller names, so that those of `rosbags` serve as well as those of rclpy: a
 replayed bag goes through the same writer as the node's topics.
@@ -11,35 +11,26 @@ from __future__ import annotations
 
 import functools
 import importlib
-import itertools
-import math
-import re
-from collections import Counter
-from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Optional
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from shared_pose_ros.estimator import PoseEstimate
-from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_symmetry
-from shared_pose_ros.geometry.orientation_covariance import MEDIAN_ANGLE, orientation_covariance
-from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
-from shared_pose_ros.ros.messages.blanks import blank_makers, fill_pose
-from shared_pose_ros.ros.messages.detections import Objects
+from shared_pose_ros.bundle import BundleMetadata
+from shared_pose_ros.geometry.rotations import rotation_from_quaternion
+from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.pipeline.pose_pipeline import UNKNOWN
+from shared_pose_ros.ros.messages.detections import image_key
 
 if TYPE_CHECKING:
     from std_msgs.msg import Header
-    from vision_msgs.msg import Detection3DArray
+    from vision_msgs.msg import Detection3DArray, VisionInfo
 
-UNMEASURED_ERROR = 15.0
-"""Degrees: median error taken for a bundle that was exported without validation figures; the demo's has 11.6."""
-UNKNOWN = -1.0
-REFERENCES: Mapping[str, np.ndarray] = {"facing": np.diag([1.0, -1.0, -1.0]), "camera": np.eye(3)}
-"""R_m2c that representatives of symmetric objects are near to, by the parameter reference_orientation."""
 POSES_TYPE = "vision_msgs/msg/Detection3DArray"
-_POSES_PARTS = (
+_PARTS = (
     POSES_TYPE,
     "vision_msgs/msg/Detection3D",
     "vision_msgs/msg/BoundingBox3D",
@@ -50,6 +41,8 @@ _POSES_PARTS = (
     "geometry_msgs/msg/Point",
     "geometry_msgs/msg/Quaternion",
     "geometry_msgs/msg/Vector3",
+    "std_msgs/msg/Header",
+    "builtin_interfaces/msg/Time",
 )
 
 
@@ -57,174 +50,193 @@ _POSES_PARTS = (
 def ros_types() -> Mapping[str, Any]:
     """The ROS installation's classes of all that a poses message is made of, by full name."""
     found = {}
-    for full in _POSES_PARTS:
+    for full in _PARTS:
         package, _, name = full.split("/")
         found[full] = getattr(importlib.import_module(f"{package}.msg"), name)
     return found
 
 
-def hypothesis_deviation(metrics: Mapping[str, Any]) -> float:
-    """Standard deviation (radians) of one component of the rotation vector by which a hypothesis misses its own pose.
-
-    From the median error of the best hypothesis on synthetic validation crops, `oracle_median` (degrees) of the
-    bundle's metrics: which hypothesis is right is the spread's part, how well it hits this one's. A rotation vector of
-    three normal components of deviation σ has a median length of 1.538 σ
-    (`geometry.orientation_covariance.MEDIAN_ANGLE`). Without the figure, `UNMEASURED_ERROR`. Real images differ from
-    synthetic ones: it is a lower bound.
-    """
-    median = metrics.get("validation", {}).get("oracle_median")
-    if not (isinstance(median, (int, float)) and math.isfinite(median) and median > 0.0):
-        median = UNMEASURED_ERROR
-    return math.radians(median) / MEDIAN_ANGLE
-
-
 class PosesWriter:
-    """Writes estimates of one bundle as messages. Made once, at configure: it keeps the bundle's facts as arrays."""
+    """Writes poses as messages.
 
-    def __init__(self, metadata: Any, types: Optional[Mapping[str, Any]] = None) -> None:
-        """`metadata`: the bundle's. `types`: message classes by full name, `ros_types()` by default."""
+    Args:
+        types: message classes by full name, ``ros_types()`` by default.
+    """
+
+    def __init__(self, types: Mapping[str, Any] | None = None) -> None:
         self._types = types or ros_types()
-        self._blank_result, self._blank_bbox = blank_makers(self._types)
-        self._extents = [[float(extent) for extent in item.extents] for item in metadata.objects]
-        self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float64)
-        self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
-        self._deviation = hypothesis_deviation(metadata.metrics)
+        self._blank_result, self._blank_bbox = _blank_makers(self._types)
 
-    def write(
-        self,
-        header: Header,
-        objects: Objects,
-        estimate: Any,
-        settings: SimpleNamespace,
-        last: Optional[np.ndarray] = None,
-    ) -> Detection3DArray:
-        """The answer: one Detection3D per object, all headers the image's, id and class_id echoed.
+    def write(self, poses: PublishedPoses) -> Detection3DArray:
+        """One Detection3D per object, all headers the image's, id and class_id echoed.
 
-        `results` are the hypotheses, most confident first, with score = confidence; a result's pose is that of the CAD
-        origin. `bbox` is the CAD bounding box in the pose of the first. Hypotheses share the position of the bounding
-        box's centre, so the CAD origin of hypothesis i is t_0 + (R_0 - R_i) c. With symmetric_representative
-        "reference" each is then replaced by the pose among its equivalent ones that is turned nearest to the reference
-        (`geometry.equivalent_poses.nearest_symmetry`), with "last" by the one nearest to what was published last.
-        Without a translation positions are zero and their variances -1 (unknown); with one, the covariance is the
-        estimate's (`geometry.positions`). The covariance of the orientation comes from all hypotheses, published or
-        not (`geometry.orientation_covariance.orientation_covariance`), and needs no camera.
-
-        Args:
-            header: the image's.
-            objects: B usable detections.
-            estimate: a PoseEstimate of the same B objects.
-            settings: the node's parameters hypotheses, symmetric_representative and reference_orientation.
-            last: the rotations published last ``(B, 3, 3)``; where they are NaN, or None, the reference stands in.
+        `results` are the hypotheses with score = confidence; a result's pose is that of the CAD origin. `bbox` is the
+        CAD bounding box in the pose of the first. An unknown position is zero, its variance -1.
         """
-        if not objects.ids:
-            return self._types[POSES_TYPE](header=header, detections=[])
-        count = settings.hypotheses or estimate.rotations.shape[1]
-        rotations = np.asarray(estimate.rotations, dtype=np.float64)
-        centres = self._centres[objects.object_index]
-        origins, boxes = _positions(rotations, centres, estimate.translations)
-        covariances = self._covariances(objects, rotations, estimate)[:, :count]
-        if settings.symmetric_representative != "any":
-            reference = np.tile(REFERENCES[settings.reference_orientation], (len(rotations), 1, 1))
-            if settings.symmetric_representative == "last" and last is not None:
-                reference = np.where(np.isnan(last), reference, last)
-            rotations, offsets = self._representatives(objects, rotations, reference)
-            if estimate.translations is not None:
-                origins = origins + offsets
-                boxes = origins[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
-        quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count])).numpy()
+        header = message_header(poses.stamp, poses.frame_id, self._types)
         # Numbers as Python's own, all at once: one at a time they cost more than the messages.
-        places, turns = origins[:, :count].tolist(), quaternions.tolist()
-        scores = np.asarray(estimate.confidences)[:, :count].tolist()
+        positions, centres = (np.nan_to_num(array).tolist() for array in (poses.positions, poses.centres))
+        quaternions, scores, extents = (
+            array.tolist() for array in (poses.quaternions, poses.confidences, poses.extents)
+        )
+        covariances = poses.covariances.reshape(*poses.covariances.shape[:2], 36)
         detections = []
-        for number, index in enumerate(objects.object_index):
-            rows = zip(places[number], turns[number], covariances[number], scores[number])
-            results = [self._result(objects.class_ids[number], *row) for row in rows]
+        for number, (name, class_id) in enumerate(zip(poses.ids, poses.class_ids)):
+            rows = zip(positions[number], quaternions[number], covariances[number], scores[number])
+            results = [self._result(class_id, *row) for row in rows]
             bbox = self._blank_bbox()
-            fill_pose(bbox.center, boxes[number].tolist(), turns[number][0])
-            bbox.size.x, bbox.size.y, bbox.size.z = self._extents[index]
+            _fill_pose(bbox.center, centres[number], quaternions[number][0])
+            bbox.size.x, bbox.size.y, bbox.size.z = extents[number]
             detections.append(
-                self._types["vision_msgs/msg/Detection3D"](
-                    header=header, results=results, bbox=bbox, id=objects.ids[number]
-                )
+                self._types["vision_msgs/msg/Detection3D"](header=header, results=results, bbox=bbox, id=name)
             )
         return self._types[POSES_TYPE](header=header, detections=detections)
 
-    def _covariances(self, objects: Objects, rotations: np.ndarray, estimate: Any) -> np.ndarray:
-        """Of each hypothesis, (B, n, 36): position and orientation, taken as independent."""
-        found = np.zeros((*rotations.shape[:2], 6, 6))
-        known = estimate.translations is not None
-        found[..., :3, :3] = estimate.position_covariances[:, None] if known else UNKNOWN * np.eye(3)
-        found[..., 3:, 3:] = orientation_covariance(
-            torch.from_numpy(rotations),
-            torch.from_numpy(np.asarray(estimate.confidences)),
-            torch.full((len(rotations),), self._deviation, dtype=torch.float64),
-            self._symmetries.take(torch.from_numpy(objects.object_index)),
-        ).numpy()
-        return found.reshape(*rotations.shape[:2], 36)
-
-    def _representatives(
-        self, objects: Objects, rotations: np.ndarray, reference: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Equivalent rotations (B, n, 3, 3) nearest to references (B, 3, 3), and how far origins move (B, n, 3)."""
-        table = self._symmetries.take(torch.from_numpy(objects.object_index))
-        motions = nearest_symmetry(torch.from_numpy(reference.swapaxes(1, 2)[:, None] @ rotations), table).numpy()
-        return rotations @ motions[..., :3, :3], (rotations @ motions[..., :3, 3:])[..., 0]
-
     def _result(
-        self, class_id: str, position: list[float], quaternion: list[float], covariance: np.ndarray, score: float
+        self,
+        class_id: str,
+        position: list[float],
+        quaternion: list[float],
+        covariance: NDArray[np.float64],
+        score: float,
     ) -> Any:
         result = self._blank_result()
         result.hypothesis.class_id, result.hypothesis.score = class_id, score
-        fill_pose(result.pose.pose, position, quaternion)
+        _fill_pose(result.pose.pose, position, quaternion)
         result.pose.covariance = covariance
         return result
 
 
-def published_rotations(message: Detection3DArray) -> np.ndarray:
-    """The rotation of each detection's first hypothesis, ``(B, 3, 3)`` float64."""
-    turns = [entry.results[0].pose.pose.orientation for entry in message.detections]
-    quaternions = torch.tensor([[q.x, q.y, q.z, q.w] for q in turns], dtype=torch.float64).reshape(-1, 4)
-    return rotation_from_quaternion(quaternions).numpy()
+def message_header(stamp: int, frame_id: str, types: Mapping[str, Any] | None = None) -> Header:
+    """A std_msgs/Header of a stamp in ns; ``types`` as those of ``PosesWriter``."""
+    types = types or ros_types()
+    seconds, nanoseconds = divmod(stamp, 10**9)
+    return types["std_msgs/msg/Header"](
+        stamp=types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds), frame_id=frame_id
+    )
 
 
-def published_estimate(message: Detection3DArray) -> PoseEstimate:
-    """The first hypothesis of each detection as an estimate with n = 1, unknown positions NaN: what pictures draw."""
-    first = [entry.results[0] for entry in message.detections]
-    confidences = np.array([[result.hypothesis.score] for result in first], dtype=np.float32).reshape(-1, 1)
-    places = [result.pose.pose.position for result in first]
-    positions = np.array([[p.x, p.y, p.z] for p in places], dtype=np.float32).reshape(-1, 3)
-    positions[[not position_known(result.pose) for result in first]] = np.nan
-    return PoseEstimate(published_rotations(message)[:, None].astype(np.float32), confidences, positions, False)
+def read_poses(message: Detection3DArray, most: int | None = None) -> PublishedPoses:
+    """The poses in a message, whichever library read it; all detections have as many results.
 
+    Args:
+        message: as ``PosesWriter.write`` writes it.
+        most: read only so many results of each detection.
 
-def position_known(pose: Any) -> bool:
-    """Whether a PoseWithCovariance states a position."""
-    return pose.covariance[0] != UNKNOWN
-
-
-def object_names(message: Detection3DArray) -> list[str]:
-    """A name for each detection, unique in the message: `<class_id>_<id>`, of letters, digits and underscores.
-
-    A detection without an id is numbered within its class (from 0, in the order of the array); a name that is taken
-    already gets a number behind it. So a tracked object keeps its name, and one without id may not.
+    Raises:
+        ValueError: a detection without results, or with another number of them than the first.
     """
-    names: list[str] = []
-    counts: Counter[str] = Counter()
-    for detection in message.detections:
-        class_id = detection.results[0].hypothesis.class_id
-        stem = re.sub(r"[^A-Za-z0-9_]", "_", f"{class_id}_{detection.id or counts[class_id]}")
-        counts[class_id] += 1
-        tries = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-        names.append(next(name for name in tries if name not in names))
-    return names
+    entries = message.detections
+    results = [list(entry.results)[:most] for entry in entries]
+    counts = {len(row) for row in results}
+    if counts - {0} != counts or len(counts) > 1:
+        raise ValueError(f"the detections have {sorted(counts)} results; all must have the same number, at least 1")
+    poses = [[result.pose.pose for result in row] for row in results]
+    count = counts.pop() if counts else 0
+    quaternions = _numbers([[_xyzw(pose.orientation) for pose in row] for row in poses], (-1, count, 4))
+    positions = _numbers([[_xyz(pose.position) for pose in row] for row in poses], (-1, count, 3))
+    covariances = _numbers([[result.pose.covariance for result in row] for row in results], (-1, count, 6, 6))
+    centres = _numbers([_xyz(entry.bbox.center.position) for entry in entries], (-1, 3))
+    unknown = covariances[..., 0, 0] == UNKNOWN
+    positions[unknown] = np.nan
+    centres[unknown.any(axis=1)] = np.nan
+    stamp, frame_id = image_key(message)
+    return PublishedPoses(
+        stamp=stamp,
+        frame_id=frame_id,
+        ids=[entry.id for entry in entries],
+        class_ids=[row[0].hypothesis.class_id for row in results],
+        rotations=rotation_from_quaternion(torch.from_numpy(quaternions)).numpy(),
+        quaternions=quaternions,
+        positions=positions,
+        confidences=_numbers([[result.hypothesis.score for result in row] for row in results], (-1, count)),
+        covariances=covariances,
+        centres=centres,
+        extents=_numbers([_xyz(entry.bbox.size) for entry in entries], (-1, 3)),
+    )
 
 
-def _positions(
-    rotations: np.ndarray, centres: np.ndarray, translations: Optional[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """CAD origins (B, n, 3) and bounding-box centres (B, 3) in metres, zero without translations."""
-    if translations is None:
-        return np.zeros(rotations.shape[:3]), np.zeros((len(rotations), 3))
-    offsets = np.einsum("bnij,bj->bni", rotations, centres)
-    boxes = np.asarray(translations, dtype=np.float64) + offsets[:, 0]
-    return boxes[:, None] - offsets, boxes
+def _numbers(values: Sequence[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    # With nothing in it, -1 would stand for any length.
+    return np.array(values, dtype=np.float64).reshape(shape if len(values) else (0, *shape[1:]))
+
+
+def _xyz(vector: Any) -> tuple[float, float, float]:
+    return vector.x, vector.y, vector.z
+
+
+def _xyzw(quaternion: Any) -> tuple[float, float, float, float]:
+    return quaternion.x, quaternion.y, quaternion.z, quaternion.w
+
+
+def vision_info_message(header: Header, metadata: BundleMetadata) -> VisionInfo:
+    """What the class ids of `~/poses` mean.
+
+    `method` names the bundle, `database_version` is its schema version and `database_location` holds JSON: for each
+    class_id its aliases, name, diameter, extents and centre (m) and symmetries.
+    """
+    from vision_msgs.msg import VisionInfo
+
+    objects = {
+        entry.class_id: {
+            "aliases": list(entry.aliases),
+            "name": entry.name,
+            "diameter": float(entry.diameter),
+            "extents": [float(value) for value in entry.extents],
+            "centre": [float(value) for value in entry.centre],
+            "symmetries": entry.symmetries,
+        }
+        for entry in metadata.objects
+    }
+    return VisionInfo(
+        header=header,
+        method=f"shared_pose_ros {metadata.name}",
+        database_location=json.dumps(objects, default=float),
+        database_version=int(metadata.schema_version),
+    )
+
+
+def _blank_makers(types: Mapping[str, Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Makers of an empty ObjectHypothesisWithPose and an empty BoundingBox3D, all their parts in place.
+
+    A ROS message class makes the default of each of its parts even when the part is given, so a message put together
+    from its parts makes every innermost message several times: 23 µs per hypothesis instead of 6 on one core.
+    `rosbags`' classes have no defaults; for them the parts are made here.
+
+    Args:
+        types: message classes by full name, rclpy's or `rosbags`'.
+    """
+    result = types["vision_msgs/msg/ObjectHypothesisWithPose"]
+    bbox = types["vision_msgs/msg/BoundingBox3D"]
+    try:
+        result(), bbox()
+    except TypeError:
+        return lambda: _empty_result(types), lambda: _empty_bbox(types)
+    return result, bbox
+
+
+def _fill_pose(pose: Any, position: list[float], quaternion: list[float]) -> None:
+    """Write metres and xyzw into a geometry_msgs/Pose."""
+    place, rotation = pose.position, pose.orientation
+    place.x, place.y, place.z = position
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion
+
+
+def _empty_pose(types: Mapping[str, Any]) -> Any:
+    return types["geometry_msgs/msg/Pose"](
+        position=types["geometry_msgs/msg/Point"](x=0.0, y=0.0, z=0.0),
+        orientation=types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+
+
+def _empty_result(types: Mapping[str, Any]) -> Any:
+    return types["vision_msgs/msg/ObjectHypothesisWithPose"](
+        hypothesis=types["vision_msgs/msg/ObjectHypothesis"](class_id="", score=0.0),
+        pose=types["geometry_msgs/msg/PoseWithCovariance"](pose=_empty_pose(types), covariance=None),
+    )
+
+
+def _empty_bbox(types: Mapping[str, Any]) -> Any:
+    return types["vision_msgs/msg/BoundingBox3D"](
+        center=_empty_pose(types), size=types["geometry_msgs/msg/Vector3"](x=0.0, y=0.0, z=0.0)
+    )

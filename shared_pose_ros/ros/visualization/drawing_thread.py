@@ -9,37 +9,36 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection3DArray
+from std_msgs.msg import Header
 
 from shared_pose_ros.drawing import draw_estimates
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
-from shared_pose_ros.ros.messages.poses import published_estimate
-from shared_pose_ros.ros.pipeline import Frame
+from shared_pose_ros.pipeline.frame import Frame
 
 
-class Painter:
-    """Calls `paint` in its own thread with what was shown latest; what came in between is skipped."""
+class DrawingThread:
+    """Calls `draw` in its own thread with what was shown latest; what came in between is skipped."""
 
     def __init__(
         self,
-        paint: Callable[..., None],
+        draw: Callable[..., None],
         report: Callable[[Exception], None],
         period: float = 0.0,
     ) -> None:
-        """Start the thread; errors of `paint` go to `report`. Painted is at most every `period` seconds."""
-        self._paint, self._report, self._period = paint, report, period
+        """Start the thread; errors of `draw` go to `report`. Drawn is at most every `period` seconds."""
+        self._draw, self._report, self._period = draw, report, period
         self._condition = threading.Condition()
-        self._next: Optional[tuple[Any, ...]] = None
+        self._next: tuple[Any, ...] | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="shared_pose painter")
+        self._thread = threading.Thread(target=self._run, name="shared_pose drawing")
         self._thread.start()
 
     def show(self, *what: Any) -> None:
-        """Have `paint(*what)` called; returns at once."""
+        """Have `draw(*what)` called; returns at once."""
         with self._condition:
             self._next = what
             self._condition.notify()
@@ -57,36 +56,34 @@ class Painter:
                 self._condition.wait_for(lambda: self._stopping or self._next is not None)
                 if self._stopping:
                     return
-                what, self._next = self._next, None
+                what, self._next = self._next or (), None
             started = time.monotonic()
-            # A picture is never worth the node's life.
+            # A drawing is never worth the node's life.
             try:
-                self._paint(*what)
+                self._draw(*what)
             except Exception as error:
                 self._report(error)
             with self._condition:
-                # The last frame is painted too, when its time has come.
+                # The last frame is drawn too, when its time has come.
                 self._condition.wait_for(lambda: self._stopping, max(0.0, started + self._period - time.monotonic()))
 
 
-def debug_image(
-    frame: Frame, poses: Detection3DArray, meshes: Sequence[DisplayMesh | None], latency: Optional[float] = None
-) -> np.ndarray:
+def debug_image(frame: Frame, meshes: Sequence[DisplayMesh | None], latency: float | None = None) -> np.ndarray:
     """Copy of the frame's image (H, W, 3) RGB with each object's first pose as published, class and confidence.
 
     Outlines of the bundle's `meshes` where K and position are known, else boxes and axes. In the corner the number of
     objects and the frame's `latency` (s).
     """
-    objects, note = frame.objects, f"{len(poses.detections)} objects"
+    detections, note = frame.detections, f"{len(frame.poses)} objects"
     if latency is not None:
         note += f"  {1e3 * latency:.0f} ms"
     return draw_estimates(
-        frame.image, objects.boxes, objects.class_ids, published_estimate(poses), objects.object_index, meshes,
+        frame.image, detections.boxes, detections.class_ids, frame.poses.first(), detections.object_index, meshes,
         frame.camera_matrix, note,
     )  # fmt: skip
 
 
-def image_message(header: Any, picture: np.ndarray) -> Image:
+def image_message(header: Header, picture: np.ndarray) -> Image:
     """sensor_msgs/Image, rgb8, of an RGB array (H, W, 3) uint8."""
     height, width = picture.shape[:2]
     return Image(

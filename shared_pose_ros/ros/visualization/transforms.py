@@ -1,13 +1,11 @@
-"""Poses as transforms on /tf: from the image's frame to one frame an object, for those whose position is known."""
+"""Poses as transforms on /tf: from the image's frame to one frame per object, for those whose position is known."""
 
 from __future__ import annotations
 
-from typing import Any
+from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 
-from geometry_msgs.msg import Transform, TransformStamped, Vector3
-from vision_msgs.msg import Detection3DArray
-
-from shared_pose_ros.ros.messages.poses import object_names, position_known
+from shared_pose_ros.pipeline.frame import PublishedPoses
+from shared_pose_ros.ros.messages.poses import message_header
 
 
 def transforms_type() -> type:
@@ -22,20 +20,17 @@ def transforms_type() -> type:
     return TFMessage
 
 
-def transforms(poses: Detection3DArray, node_name: str) -> list[TransformStamped]:
-    """The first hypothesis of each object: header the image's, child `<node_name>/<class_id>_<id>`, see `object_names`.
+def transforms(poses: PublishedPoses, node_name: str) -> list[TransformStamped]:
+    """The first hypothesis of each object: header the image's, child `<node_name>/<class_id>_<id>`.
 
-    X_image = R X_child + t, metres; the child frame is the CAD's.
+    X_image = R X_child + t, metres; the child frame is the CAD's. The names are those of ``PublishedPoses.names``.
     """
+    header = message_header(poses.stamp, poses.frame_id)
     found = []
-    for detection, name in zip(poses.detections, object_names(poses)):
-        result: Any = detection.results[0].pose
-        if position_known(result):
-            place = result.pose.position
-            transform = Transform(
-                translation=Vector3(x=place.x, y=place.y, z=place.z), rotation=result.pose.orientation
-            )
-            found.append(
-                TransformStamped(header=poses.header, child_frame_id=f"{node_name}/{name}", transform=transform)
-            )
+    for number, name in enumerate(poses.names):
+        if poses.located[number]:
+            x, y, z = poses.positions[number, 0].tolist()
+            i, j, k, w = poses.quaternions[number, 0].tolist()
+            transform = Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=i, y=j, z=k, w=w))
+            found.append(TransformStamped(header=header, child_frame_id=f"{node_name}/{name}", transform=transform))
     return found

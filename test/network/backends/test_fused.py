@@ -1,4 +1,4 @@
-"""The quick form of a network against its plain form."""
+"""The fused form of a network against its plain form."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,12 @@ from bundle_facts import make_metadata
 from shared_pose_ros.bundle import BundleError, export_bundle, load_bundle
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import noise_frame
-from shared_pose_ros.network.backends import fused
-from shared_pose_ros.network.backends.fused import QuickEncoder, QuickNetwork
+from shared_pose_ros.network.backends import fused, int8
+from shared_pose_ros.network.backends.fused import FusedEncoder, FusedNetwork
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES
 from shared_pose_ros.network.codebook_network import Codebook, CodebookNetwork
-from shared_pose_ros.network.encoder import Encoder
-from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 
 
 def trained(encoder):
@@ -35,7 +34,7 @@ def trained(encoder):
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(0)
-    return trained(Encoder("compact", 48))
+    return trained(CompactEncoder(48))
 
 
 def difference(found, expected):
@@ -44,10 +43,10 @@ def difference(found, expected):
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_quick_encoder_is_the_encoder(encoder, monkeypatch, packed, precision):
+def test_the_fused_encoder_is_the_encoder(encoder, monkeypatch, packed, precision):
     if not packed:
         monkeypatch.setattr(fused, "_can_pack", lambda device, precision: False)
-    fast = QuickEncoder(encoder.state_dict(), 48, precision).eval()
+    fast = FusedEncoder(encoder.state_dict(), 48, precision).eval()
     assert packed or not fast.packed
     with torch.no_grad():
         for count in (1, 3, 8, 20):
@@ -58,7 +57,7 @@ def test_the_quick_encoder_is_the_encoder(encoder, monkeypatch, packed, precisio
 
 
 def test_a_border_of_zeros_would_be_wrong(encoder):
-    fast = QuickEncoder(encoder.state_dict(), 48, "fp32").eval()
+    fast = FusedEncoder(encoder.state_dict(), 48, "fp32").eval()
     fast.borders = [torch.zeros_like(border) for border in fast.borders]
     crops = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -82,21 +81,21 @@ def test_networks_answer_alike(normalize):
     crops, index = torch.rand(5, 3, 32, 32), torch.tensor([0, 1, 2, 1, 0])
     with torch.no_grad():
         for one in (network, book.eval()):
-            fast = QuickNetwork(one, 32, "fp32").eval()
+            fast = FusedNetwork(one, 32, "fp32").eval()
             torch.testing.assert_close(fast(crops, index), one(crops, index), atol=1e-4, rtol=1e-4)
-            assert fused.can_be_quick(one)
+            assert fused.why_not_fused(one, crops) == ""
             # In parts: 2 + 2 + 1 crops.
             fast.at_once = 2
             torch.testing.assert_close(fast(crops, index), one(crops, index), atol=1e-4, rtol=1e-4)
             assert fast.code(crops[:0]).shape == (0, 128)
-    assert not fused.can_be_quick(torch.nn.Linear(2, 2))
+    assert fused.why_not_fused(torch.nn.Linear(2, 2), crops) == "its network has no encoder"
 
 
-def test_an_estimator_answers_as_the_graph_of_the_file(tiny_bundle):
-    graph = load_bundle(tiny_bundle).module
+def test_an_estimator_answers_as_the_network_of_the_file(tiny_bundle):
+    plain = load_bundle(tiny_bundle).module
     image, boxes, index = noise_frame(9, 3)
     with torch.no_grad():
-        rotations, confidences = graph(
+        rotations, confidences = plain(
             torch.from_numpy(image), torch.from_numpy(boxes).float(), torch.from_numpy(index)
         )
     for precision, limit in (("fp32", 1e-4), ("bf16", 0.05)):
@@ -112,30 +111,15 @@ def test_an_estimator_answers_as_the_graph_of_the_file(tiny_bundle):
         PoseEstimator.load(tiny_bundle, "cpu", "fp16")
 
 
-class Turned(PixelsToHypotheses):
-    """As of a version of the package with another convention."""
-
-    def forward(self, image, boxes, object_index):
-        """As PixelsToHypotheses, but for the rotations."""
-        rotations, confidences = super().forward(image, boxes, object_index)
-        return rotations.flip(-1), confidences
-
-
-def test_a_quick_form_that_computes_otherwise_is_refused(tiny_bundle, monkeypatch):
+def test_a_fused_form_that_computes_otherwise_is_not_taken(tiny_bundle, monkeypatch):
     monkeypatch.setitem(CODE_TOLERANCES, "bf16", 1e-6)
-    with pytest.raises(BundleError, match="other codes in bf16 than the graph.*limit 1e-06.*another precision"):
+    with pytest.raises(BundleError, match=r"cannot run in bf16: its latent codes would differ .*\(limit 1e-06\)"):
         load_bundle(tiny_bundle, "cpu", "bf16")
-    monkeypatch.setattr("shared_pose_ros.bundle.PixelsToHypotheses", Turned)
-    with pytest.raises(BundleError, match="this version of the package computes other poses"):
-        load_bundle(tiny_bundle, "cpu", "fp32")
-
-
-def test_a_bundle_without_the_parts_runs_as_it_was_exported(tiny_bundle, monkeypatch):
-    monkeypatch.setattr("shared_pose_ros.bundle.can_be_quick", lambda network: False)
+    monkeypatch.setattr(fused.FusedEncoder, "forward", lambda self, crops: torch.zeros(len(crops), 128))
+    monkeypatch.setattr(int8.Int8Encoder, "forward", lambda self, crops: torch.zeros(len(crops), 128))
     bundle = load_bundle(tiny_bundle, "cpu", "auto")
-    assert bundle.precision == "fp32" and "network.encoder.linear.weight" in bundle.module.state_dict()
-    with pytest.raises(BundleError, match="fp32 only; export it again"):
-        load_bundle(tiny_bundle, "cpu", "bf16")
+    assert bundle.precision == "fp32" and "not fused: its latent codes would differ by 1 of" in bundle.remark
+    assert "network.encoder.linear.weight" in bundle.module.state_dict()
 
 
 def test_half_storage_makes_the_round_trip(tiny_bundle, tmp_path):

@@ -11,11 +11,11 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import noise_frame
 from shared_pose_ros.network.backends import int8
 from shared_pose_ros.network.backends.folding import FoldedBlock
-from shared_pose_ros.network.backends.fused import QuickNetwork
+from shared_pose_ros.network.backends.fused import FusedNetwork
 from shared_pose_ros.network.backends.int8 import Int8Encoder, feature_range, round_kernel
 from shared_pose_ros.network.backends.precision import has_int8
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
-from shared_pose_ros.network.encoder import Encoder
+from shared_pose_ros.network.strided_encoder import CompactEncoder
 from shared_pose_ros.replay.bag_frames import read_frames
 
 MODELS = ROOT / "models"
@@ -79,7 +79,7 @@ def test_other_crops_of_a_call_change_nothing(network, crops):
 def test_norms_that_no_training_leaves_are_computed_too():
     """Channels that are off or reversed, means of 0, borders far from the features: finite, and near where trained."""
     torch.manual_seed(0)
-    encoder = Encoder("compact", 48)
+    encoder = CompactEncoder(48)
     dice = torch.Generator().manual_seed(1)
     for block in encoder.blocks:
         block.norm.momentum = None
@@ -152,7 +152,7 @@ def test_estimators_run_in_it_when_asked_and_where_auto_finds_the_same_codes(tin
     assert estimator.precision == "int8" and estimator.estimate(image, boxes, index).rotations.shape[0] == 5
     assert DEMO.read_bytes() == before and load_bundle(DEMO).precision == "fp32"
     # Norms that were never trained know nothing of the features.
-    with pytest.raises(BundleError, match="other codes in int8 than the graph.*choose another precision"):
+    with pytest.raises(BundleError, match="cannot run in int8: its latent codes would differ.*give precision auto"):
         PoseEstimator.load(tiny_bundle, "cpu", "int8")
     assert PoseEstimator.load(tiny_bundle, "cpu", "auto").precision in ("bf16", "fp32")
     monkeypatch.setattr("shared_pose_ros.network.backends.precision.has_int8", lambda *_: False)
@@ -163,7 +163,7 @@ def test_estimators_run_in_it_when_asked_and_where_auto_finds_the_same_codes(tin
 @needs_int8
 def test_crops_in_parts_are_the_crops_in_one(network, crops):
     images, index = crops
-    fast = QuickNetwork(network, 64, "int8").eval()
+    fast = FusedNetwork(network, 64, "int8").eval()
     with torch.no_grad():
         whole = fast.code(images)
         fast.at_once = 3

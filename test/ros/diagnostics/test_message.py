@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from shared_pose_ros.pipeline.statistics import STAGES, WINDOW, Statistics
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 from shared_pose_ros.ros.diagnostics.keys import LATENCIES, documented
 from shared_pose_ros.ros.diagnostics.message import CounterLog, status_message
 from shared_pose_ros.ros.diagnostics.reporter import device_reason, unknown_parameter
-from shared_pose_ros.ros.diagnostics.statistics import STAGES, WINDOW, Statistics
 
 
 def test_percentiles_are_those_of_the_latest_window() -> None:

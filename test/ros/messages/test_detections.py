@@ -13,15 +13,15 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from shared_pose_ros.pipeline.frame import Detections
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 from shared_pose_ros.ros.messages.detections import (
     LARGEST_BOX,
-    Objects,
     axis_aligned_box,
     camera_matrix_from_info,
     read_detections,
-    vision_info_message,
 )
+from shared_pose_ros.ros.messages.poses import vision_info_message
 
 SIZE = (480, 640)
 INDEX = {"bolt": 0, "7": 1}.get
@@ -48,7 +48,7 @@ def detection(box=(100.0, 80.0, 40.0, 30.0), results=(("bolt", 0.9),), identity=
     return message
 
 
-def read(*detections: Detection2D, threshold: float = 0.0) -> Objects:
+def read(*detections: Detection2D, threshold: float = 0.0) -> Detections:
     return read_detections(Detection2DArray(detections=list(detections)), INDEX, SIZE, threshold)
 
 

@@ -1,4 +1,4 @@
-"""Estimates as messages: hypotheses, positions, covariances."""
+"""Estimates selected and as messages: hypotheses, positions, covariances; and read back."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ import torch
 from geometry_msgs.msg import Pose
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
+from vision_msgs.msg import Detection3D, Detection3DArray
 
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.geometry.orientation_covariance import MEDIAN_ANGLE, orientation_covariance
 from shared_pose_ros.meshes.symmetries import Symmetries
-from shared_pose_ros.ros.messages.detections import Objects
-from shared_pose_ros.ros.messages.poses import (
-    REFERENCES,
-    UNMEASURED_ERROR,
-    PosesWriter,
-    hypothesis_deviation,
-    published_estimate,
-    published_rotations,
-)
-from shared_pose_ros.ros.parameters import BY_NAME, from_text
+from shared_pose_ros.pipeline.frame import Detections, Frame, PublishedPoses
+from shared_pose_ros.pipeline.parameters import PARAMETERS, NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import REFERENCES, UNMEASURED_ERROR, Selection, hypothesis_deviation
+from shared_pose_ros.ros.messages.poses import PosesWriter, read_poses
 
 FLIP = Symmetries.from_axes([{"axis": [0, 0, 1], "fold": 2, "offset": [0.01, 0, 0]}]).to_dict()
 METADATA = SimpleNamespace(
@@ -34,7 +29,7 @@ METADATA = SimpleNamespace(
     ),
     metrics={"validation": {"oracle_median": 9.0}},
 )
-WRITER = PosesWriter(METADATA)
+SELECTION, WRITER = Selection(METADATA), PosesWriter()
 COVARIANCES = np.float32([np.diag([1.0, 2.0, 3.0]), [[4.0, 0.5, 0.0], [0.5, 5.0, 0.0], [0.0, 0.0, 6.0]]])
 
 
@@ -46,14 +41,20 @@ def estimate(translations) -> SimpleNamespace:
     )
 
 
-OBJECTS = Objects(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1]), ["b", "7"], ["x", "y"], [])
+OBJECTS = Detections(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1]), ["b", "7"], ["x", "y"])
+IMAGE = np.zeros((2, 2, 3), np.uint8)
 HEADER = Header(frame_id="camera")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
 
 
-def write(objects: Objects, answer: SimpleNamespace, hypotheses: int = 0, representative: str = "any", **changes: str):
-    given = {"hypotheses": str(hypotheses), "symmetric_representative": representative, **changes}
-    return WRITER.write(HEADER, objects, answer, from_text(given))
+def select(answer: SimpleNamespace, last=None, detections: Detections = OBJECTS, **values) -> PublishedPoses:
+    """What is published of an estimate under the parameters of these values."""
+    frame = Frame(12 * 10**9 + 345, "camera", IMAGE, detections, estimate=answer, last=last)
+    return SELECTION(frame, NodeParameters(**{"symmetric_representative": "any", **values})).published
+
+
+def write(answer: SimpleNamespace, last=None, **values) -> Detection3DArray:
+    return WRITER.write(select(answer, last, **values))
 
 
 def arrays(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +64,7 @@ def arrays(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
 
 def test_poses_echo_the_input_and_sort_hypotheses() -> None:
     answer = estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]]))
-    message = write(OBJECTS, answer)
+    message = write(answer)
     assert message.header == HEADER and [entry.header for entry in message.detections] == [HEADER, HEADER]
     assert [entry.id for entry in message.detections] == ["x", "y"]
     for number, entry in enumerate(message.detections):
@@ -82,7 +83,7 @@ def test_poses_echo_the_input_and_sort_hypotheses() -> None:
 
 def test_every_hypothesis_keeps_the_bounding_box_centre() -> None:
     """X_cam of the CAD's box centre is the same under each hypothesis' pose, and bbox.center says it."""
-    message = write(OBJECTS, estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])))
+    message = write(estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])))
     for number, entry in enumerate(message.detections):
         expected, _ = arrays(entry.bbox.center)
         for result in entry.results:
@@ -98,7 +99,7 @@ def test_every_hypothesis_keeps_the_bounding_box_centre() -> None:
 
 
 def test_without_a_camera_positions_are_marked_unknown() -> None:
-    message = write(OBJECTS, estimate(None), hypotheses=1)
+    message = write(estimate(None), hypotheses=1)
     for entry in message.detections:
         [result] = entry.results
         np.testing.assert_array_equal(arrays(result.pose.pose)[0], 0)
@@ -107,8 +108,10 @@ def test_without_a_camera_positions_are_marked_unknown() -> None:
 
 
 def test_no_objects_give_an_empty_array_with_the_header() -> None:
-    empty = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [], [], [])
-    message = write(empty, estimate(None))
+    empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [], [])
+    nothing = estimate(None)
+    nothing.rotations, nothing.confidences = nothing.rotations[:0], nothing.confidences[:0]
+    message = write(nothing, detections=empty, symmetric_representative="reference")
     assert message.header == HEADER and message.detections == []
 
 
@@ -117,7 +120,7 @@ def test_no_objects_give_an_empty_array_with_the_header() -> None:
 def test_orientations_have_the_covariance_of_all_hypotheses(translations, hypotheses: int) -> None:
     """Each object by its own symmetries; without a camera too; also of hypotheses that are not published."""
     answer = estimate(translations)
-    message = write(OBJECTS, answer, hypotheses)
+    message = write(answer, hypotheses=hypotheses)
     for number, entry in enumerate(message.detections):
         assert len(entry.results) == (hypotheses or 3)
         expected = orientation_covariance(
@@ -133,7 +136,7 @@ def test_orientations_have_the_covariance_of_all_hypotheses(translations, hypoth
 def test_one_certain_hypothesis_has_the_error_of_the_validation() -> None:
     answer = estimate(None)
     answer.confidences[:] = [1.0, 0.0, 0.0]
-    result = write(OBJECTS, answer).detections[0].results[0]
+    result = write(answer).detections[0].results[0]
     sigma = math.radians(9.0) / MEDIAN_ANGLE
     np.testing.assert_allclose(result.pose.covariance.reshape(6, 6)[3:, 3:], sigma**2 * np.eye(3), atol=1e-9)
     lengths = np.linalg.norm(np.random.default_rng(0).normal(scale=sigma, size=(100_000, 3)), axis=1)
@@ -159,8 +162,8 @@ def matrices(message) -> np.ndarray:
 def test_the_representative_is_the_best_of_all_equivalent_poses(name: str) -> None:
     """Against a search, by rotation; the position follows, and so does the bounding box."""
     answer = estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]]))
-    before = matrices(write(OBJECTS, answer))
-    message = write(OBJECTS, answer, representative="reference", reference_orientation=name)
+    before = matrices(write(answer))
+    message = write(answer, symmetric_representative="reference", reference_orientation=name)
     after = matrices(message)
     np.testing.assert_array_equal(after[0], before[0])
     moved = 0
@@ -177,7 +180,7 @@ def test_the_representative_is_the_best_of_all_equivalent_poses(name: str) -> No
 
 def test_the_representative_changes_neither_covariances_nor_unknown_positions() -> None:
     answer = estimate(None)
-    before, after = write(OBJECTS, answer), write(OBJECTS, answer, representative="reference")
+    before, after = write(answer), write(answer, symmetric_representative="reference")
     assert not np.array_equal(matrices(before)[1], matrices(after)[1])
     for old, new in zip(before.detections, after.detections):
         for one, other in zip(old.results, new.results):
@@ -189,16 +192,15 @@ def test_the_representative_changes_neither_covariances_nor_unknown_positions() 
 def test_the_representative_nearest_to_the_last_pose(translations) -> None:
     """Of the two equivalent poses always the one that was published, position too; the reference where none was."""
     answer = estimate(translations)
-    settings = from_text({"symmetric_representative": "last"})
-    reference = WRITER.write(HEADER, OBJECTS, answer, from_text({"symmetric_representative": "reference"}))
+    reference = write(answer, symmetric_representative="reference")
     nothing = np.full((2, 3, 3), np.nan)
     for last in (None, nothing):
-        message = WRITER.write(HEADER, OBJECTS, answer, settings, last)
+        message = write(answer, last, symmetric_representative="last")
         np.testing.assert_array_equal(matrices(message), matrices(reference))
     half = np.diag([-1.0, -1.0, 1.0])
     for turned in (np.eye(3), half):
-        shown = published_rotations(reference) @ turned
-        found = matrices(WRITER.write(HEADER, OBJECTS, answer, settings, shown))
+        shown = read_poses(reference).rotations[:, 0] @ turned
+        found = matrices(write(answer, shown, symmetric_representative="last"))
         np.testing.assert_allclose(found[1, 0, :3, :3], shown[1], atol=1e-9)
         np.testing.assert_array_equal(found[0], matrices(reference)[0])
         member = np.eye(4)
@@ -210,23 +212,44 @@ def test_the_representative_nearest_to_the_last_pose(translations) -> None:
 
 
 def test_every_choice_of_reference_is_known() -> None:
-    assert set(BY_NAME["reference_orientation"].choices) == set(REFERENCES)
+    assert set(PARAMETERS["reference_orientation"].choices) == set(REFERENCES)
 
 
-def test_pictures_show_the_published_orientation() -> None:
-    message = write(OBJECTS, estimate(None), representative="reference")
-    shown = published_estimate(message)
-    assert np.isnan(shown.translations).all()
-    np.testing.assert_allclose(shown.rotations[:, 0], matrices(message)[:, 0, :3, :3], atol=1e-6)
+def test_drawings_show_the_published_orientation() -> None:
+    poses = select(estimate(None), symmetric_representative="reference")
+    shown = poses.first()
+    assert np.isnan(shown.translations).all() and not poses.located.any()
+    np.testing.assert_allclose(shown.rotations[:, 0], matrices(WRITER.write(poses))[:, 0, :3, :3], atol=1e-6)
     np.testing.assert_allclose(shown.confidences, [[0.7], [0.5]])
+
+
+@pytest.mark.parametrize("translations", [None, np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])], ids=["no K", "K"])
+def test_what_was_written_is_read(translations) -> None:
+    poses = select(estimate(translations), symmetric_representative="reference")
+    found = read_poses(WRITER.write(poses))
+    assert (found.key, found.ids, found.class_ids) == (poses.key, poses.ids, poses.class_ids)
+    for name in ("rotations", "quaternions", "positions", "confidences", "covariances", "centres", "extents"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(poses, name), err_msg=name)
+    assert found.located.tolist() == [translations is not None] * 2
+    np.testing.assert_array_equal(read_poses(WRITER.write(poses), most=1).rotations, found.rotations[:, :1])
+
+
+def test_reading_an_empty_array_or_ragged_results() -> None:
+    message = write(estimate(None))
+    message.detections[0].results.pop()
+    with pytest.raises(ValueError, match=r"\[2, 3\] results; all must have the same number"):
+        read_poses(message)
     message.detections = []
-    assert published_estimate(message).rotations.shape == (0, 1, 3, 3)
-    assert published_estimate(message).translations.shape == (0, 3)
+    assert read_poses(message).rotations.shape == (0, 0, 3, 3) and len(read_poses(message)) == 0
+    message.detections = [Detection3D()]
+    with pytest.raises(ValueError, match="at least 1"):
+        read_poses(message)
 
 
-def test_pictures_show_the_published_position_where_it_is_known() -> None:
-    message = write(OBJECTS, estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])), representative="reference")
-    message.detections[1].results[0].pose.covariance[0] = -1.0
-    shown = published_estimate(message)
+def test_an_object_with_an_unknown_position_is_read_as_such() -> None:
+    message = write(estimate(np.float32([[0.1, 0.2, 1.0], [0, 0, 2.0]])), symmetric_representative="reference")
+    for result in message.detections[1].results:
+        result.pose.covariance[0] = -1.0
+    shown = read_poses(message).first()
     np.testing.assert_allclose(shown.translations[0], matrices(message)[0, 0, :3, 3], atol=1e-6)
     assert np.isnan(shown.translations[1]).all()

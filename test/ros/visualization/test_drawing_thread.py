@@ -8,16 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection3DArray
 
 from shared_pose_ros.drawing import AXIS_COLOURS, object_colour
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
-from shared_pose_ros.ros.messages.detections import Objects
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import Selection
 from shared_pose_ros.ros.messages.images import rgb_from_image
-from shared_pose_ros.ros.messages.poses import PosesWriter
-from shared_pose_ros.ros.parameters import from_text
-from shared_pose_ros.ros.pipeline import Frame
-from shared_pose_ros.ros.visualization.drawing_thread import Painter, debug_image, image_message
+from shared_pose_ros.ros.visualization.drawing_thread import DrawingThread, debug_image, image_message
 
 HEADER = Header(frame_id="camera")
 METADATA = SimpleNamespace(
@@ -37,17 +35,14 @@ def frame(translations, box=(75.0, 80.0, 30.0, 20.0), camera=None) -> Frame:
         translations=translations,
         position_covariances=np.eye(3)[None],
     )
-    objects = Objects(np.float32([box]), np.array([0]), ["part"], ["id"], [])
-    return Frame(HEADER, np.zeros((160, 150, 3), np.uint8), objects, estimate, camera)
-
-
-def written(shown: Frame) -> Detection3DArray:
-    return PosesWriter(METADATA).write(HEADER, shown.objects, shown.estimate, from_text({}))
+    detections = Detections(np.float32([box]), np.array([0]), ["part"], ["id"])
+    shown = Frame(0, "camera", np.zeros((160, 150, 3), np.uint8), detections, camera, estimate=estimate)
+    return Selection(METADATA)(shown, NodeParameters())
 
 
 def test_without_a_camera_it_shows_box_and_axes_and_leaves_the_frame_alone() -> None:
     shown = frame(None)
-    picture = debug_image(shown, written(shown), [SQUARE])
+    picture = debug_image(shown, [SQUARE])
     assert not shown.image.any()
     assert tuple(picture[90, 65]) == object_colour(0) and tuple(picture[80, 87]) == AXIS_COLOURS[0]
     assert tuple(picture[92, 75]) == AXIS_COLOURS[1]
@@ -56,7 +51,7 @@ def test_without_a_camera_it_shows_box_and_axes_and_leaves_the_frame_alone() -> 
 
 def test_with_a_camera_it_shows_the_outline_where_the_pose_was_published() -> None:
     shown = frame(np.float32([[0.0, 0.0, 0.5]]), camera=CAMERA)
-    picture = debug_image(shown, written(shown), [SQUARE])
+    picture = debug_image(shown, [SQUARE])
     on = (picture == object_colour(0)).all(axis=2)
     # 0.05 m at 0.5 m and f = 200 are 20 pixels to each side of (75, 80); lines are two pixels wide at most.
     rows, columns = np.nonzero(on[75:])
@@ -66,61 +61,61 @@ def test_with_a_camera_it_shows_the_outline_where_the_pose_was_published() -> No
 
 def test_the_corner_tells_how_long_the_frame_took() -> None:
     shown = frame(None)
-    with_latency, without = (debug_image(shown, written(shown), [], latency) for latency in (0.044, None))
+    with_latency, without = (debug_image(shown, [], latency) for latency in (0.044, None))
     assert (with_latency[:30] != without[:30]).any()
     np.testing.assert_array_equal(with_latency[30:], without[30:])
 
 
 def test_a_wild_but_finite_box_does_not_fail() -> None:
     shown = frame(None, (75.0, 80.0, 1e9, 2e-9))
-    assert debug_image(shown, written(shown), []).shape == (160, 150, 3)
+    assert debug_image(shown, []).shape == (160, 150, 3)
 
 
-def test_painter_draws_the_latest_and_survives_errors() -> None:
+def test_thread_draws_the_latest_and_survives_errors() -> None:
     entered, gate, done = threading.Event(), threading.Event(), threading.Event()
-    painted, errors = [], []
+    drawn, errors = [], []
 
-    def paint(shown, poses) -> None:
+    def draw(shown, poses) -> None:
         entered.set()
         gate.wait(10)
         if shown == "first":
             raise ValueError("no ink")
-        painted.append(shown)
+        drawn.append(shown)
         done.set()
 
-    painter = Painter(paint, errors.append)
-    painter.show("first", None)
+    thread = DrawingThread(draw, errors.append)
+    thread.show("first", None)
     assert entered.wait(10)
     for name in ("skipped", "last"):
-        painter.show(name, None)
+        thread.show(name, None)
     gate.set()
     assert done.wait(10)
-    painter.stop()
-    assert painted == ["last"] and [str(error) for error in errors] == ["no ink"]
+    thread.stop()
+    assert drawn == ["last"] and [str(error) for error in errors] == ["no ink"]
 
 
-def test_a_painter_with_a_period_waits_and_still_paints_the_last() -> None:
-    painted, done = [], threading.Event()
+def test_a_thread_with_a_period_waits_and_still_paints_the_last() -> None:
+    drawn, done = [], threading.Event()
 
-    def paint(number: int) -> None:
-        painted.append((number, time.monotonic()))
+    def draw(number: int) -> None:
+        drawn.append((number, time.monotonic()))
         if number == 9:
             done.set()
 
-    painter = Painter(paint, lambda error: None, period=0.2)
+    thread = DrawingThread(draw, lambda error: None, period=0.2)
     for number in range(10):
-        painter.show(number)
+        thread.show(number)
         time.sleep(0.005)
     assert done.wait(10)
-    painter.stop()
-    numbers = [number for number, _ in painted]
+    thread.stop()
+    numbers = [number for number, _ in drawn]
     assert numbers == sorted(numbers) and numbers[-1] == 9
-    assert all(later - earlier >= 0.2 for (_, earlier), (_, later) in zip(painted, painted[1:]))
+    assert all(later - earlier >= 0.2 for (_, earlier), (_, later) in zip(drawn, drawn[1:]))
 
 
-def test_a_waiting_painter_stops_at_once() -> None:
-    painted = threading.Event()
-    painter = Painter(painted.set, lambda error: None, period=3600.0)
-    painter.show()
-    assert painted.wait(10)
-    painter.stop()
+def test_a_waiting_thread_stops_at_once() -> None:
+    drawn = threading.Event()
+    thread = DrawingThread(drawn.set, lambda error: None, period=3600.0)
+    thread.show()
+    assert drawn.wait(10)
+    thread.stop()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Quaternion
 from rclpy.serialization import deserialize_message
+from scipy.spatial.transform import Rotation
 from shapes import box, tetrahedron
-from std_msgs.msg import Header
-from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker, MarkerArray
 
 from shared_pose_ros.drawing import object_colour
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.ros.visualization.markers import DELETED_AGAIN, KINDS, MarkerWriter
 
 CLASSES = ("block", "spike", "bare")
@@ -22,20 +21,28 @@ MESHES = (
 )
 
 
-def detection(class_id: str, identity: str, z: float = 0.5, score: float = 0.75) -> Detection3D:
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id, result.hypothesis.score = class_id, score
-    result.pose.pose.position.z = z
-    result.pose.pose.orientation = Quaternion(x=0.6, w=0.8)
-    result.pose.covariance[0] = 0.01 if z else -1.0
-    message = Detection3D(id=identity, results=[result])
-    message.bbox.center.position.z = z + 0.01
-    message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = 0.06, 0.04, 0.02
-    return message
+def detection(class_id: str, identity: str, z: float = 0.5, score: float = 0.75) -> tuple[str, str, float, float]:
+    """Class, id, depth (0: unknown) and confidence of an object."""
+    return class_id, identity, z, score
 
 
-def poses(*detections: Detection3D) -> Detection3DArray:
-    return Detection3DArray(header=Header(frame_id="camera"), detections=list(detections))
+def poses(*detections: tuple[str, str, float, float], frame_id: str = "camera") -> PublishedPoses:
+    count = len(detections)
+    depths = np.array([[0.0, 0.0, z or np.nan] for _, _, z, _ in detections]).reshape(-1, 3)
+    rotations = np.tile(Rotation.from_quat([0.6, 0.0, 0.0, 0.8]).as_matrix(), (count, 1, 1, 1))
+    return PublishedPoses(
+        stamp=12 * 10**9,
+        frame_id=frame_id,
+        ids=[identity for _, identity, _, _ in detections],
+        class_ids=[class_id for class_id, _, _, _ in detections],
+        rotations=rotations,
+        quaternions=np.tile([0.6, 0.0, 0.0, 0.8], (count, 1, 1)),
+        positions=depths[:, None],
+        confidences=np.array([[score] for _, _, _, score in detections]),
+        covariances=np.zeros((count, 1, 6, 6)),
+        centres=depths + [0.0, 0.0, 0.01],
+        extents=np.tile([0.06, 0.04, 0.02], (count, 1)),
+    )
 
 
 def writer() -> MarkerWriter:
@@ -49,8 +56,7 @@ def read(data: bytes) -> list[Marker]:
 @pytest.mark.parametrize("frame_id", ["", "c", "cam", "camera", "camera_opt"])
 def test_meshes_are_put_into_the_message_whatever_stands_before_them(frame_id: str) -> None:
     # Strings of different lengths, so that the points are aligned in every way.
-    array = poses(*(detection(CLASSES[n % 3], "x" * n) for n in range(6)))
-    array.header.frame_id = frame_id
+    array = poses(*(detection(CLASSES[n % 3], "x" * n) for n in range(6)), frame_id=frame_id)
     markers = read(writer().write(array))
     assert markers[0].action == Marker.DELETEALL and len(markers) == 1 + 3 * 6
     solids = [marker for marker in markers[1:] if marker.ns == "mesh"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from std_msgs.msg import Header
 from test_markers import detection, poses
 
-from shared_pose_ros.ros.messages.poses import object_names
 from shared_pose_ros.ros.visualization.transforms import transforms, transforms_type
 
 
@@ -17,17 +15,18 @@ def test_names_are_unique_and_plain() -> None:
         detection("lever", "7"), detection("lever", ""), detection("lever", ""), detection("a/b c", "x:1"),
         detection("a_b", "c_x_1"), detection("lever", "7"), detection("a", "b_c_x_1"),
     )  # fmt: skip
-    names = object_names(array)
+    names = array.names
     assert names == ["lever_7", "lever_1", "lever_2", "a_b_c_x_1", "a_b_c_x_1_2", "lever_7_2", "a_b_c_x_1_3"]
-    assert object_names(poses()) == []
+    assert poses().names == []
 
 
 def test_only_known_positions_become_transforms_with_the_image_header() -> None:
     array = poses(detection("lever", "7", z=0.4), detection("block", "8", z=0.0))
-    array.header = Header(frame_id="camera")
-    array.header.stamp.sec = 12
     (found,) = transforms(array, "shared_pose_node")
-    assert found.header == array.header and found.child_frame_id == "shared_pose_node/lever_7"
+    assert (found.header.stamp.sec, found.header.frame_id) == (
+        12,
+        "camera",
+    ) and found.child_frame_id == "shared_pose_node/lever_7"
     assert (found.transform.translation.x, found.transform.translation.z) == (0.0, 0.4)
     assert (found.transform.rotation.x, found.transform.rotation.w) == (0.6, 0.8)
 
