@@ -40,7 +40,7 @@ def is_in(module: str, packages: tuple[str, ...]) -> bool:
 
 def lint_imports(folder: Path) -> str:
     """Output of import-linter on the package in `folder`, with this checkout's contracts."""
-    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"  # -c looks in `folder` first
     command = [sys.executable, "-c", code, "--no-cache", "--config", str(ROOT / ".importlinter")]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
