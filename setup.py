@@ -32,7 +32,7 @@ EXTRAS = {
     "train": TRAIN,
     "replay": REPLAY,
     # All that tests, linters and type checker need. `colcon test` runs pytest because it finds it under this name.
-    "test": [*TRAIN, *REPLAY, *CHECKS, "catkin-pkg>=1.0", "hypothesis>=6", "pytest>=7", "pytest-cov>=5"],
+    "test": [*TRAIN, *REPLAY, *CHECKS, "catkin-pkg>=1.0", "hypothesis>=6", "lxml>=4", "pytest>=7", "pytest-cov>=5"],
     # What benchmark/inference.py times the bundle against, and what draws the plots; nothing else uses them.
     "benchmark": ["matplotlib>=3.8", "onnx>=1.16", "onnxruntime>=1.18", "openvino>=2024.4"],
     # The reference renderer. This build loads with this torch alone, so it wants an environment of its own.

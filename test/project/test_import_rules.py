@@ -87,18 +87,21 @@ def import_without(blocked, modules):
     return result.stderr if result.returncode else ""
 
 
+@pytest.mark.slow
 def test_a_cell_runs_without_training_libraries():
     modules = [name for name in map(module_name, SOURCES) if is_in(name, listed("cell", "source_modules"))]
     assert len(modules) > 50
     assert import_without(listed("cell", "forbidden_modules"), modules) == ""
 
 
+@pytest.mark.slow
 def test_everything_but_ros_runs_without_ros():
     modules = [name for name in map(module_name, SOURCES) if not is_in(name, (*NEED_ROS, NEEDS_PYTORCH3D))]
     assert len(modules) > 100
     assert import_without(listed("ros", "forbidden_modules"), modules) == ""
 
 
+@pytest.mark.slow
 def test_the_blocked_import_does_block():
     assert import_without(["trimesh"], [f"{PACKAGE}.geometry.boxes"]) == ""
     assert "must not be imported here" in import_without(["numpy"], [f"{PACKAGE}.geometry.boxes"])

@@ -95,7 +95,7 @@ def test_the_books_are_said_in_words():
     )
     text = "\n".join(books_text(books, ["bag.mcap has no footer"]))
     for part in (
-        "Bag: bag_io.mcap has no footer.",
+        "Bag: bag.mcap has no footer.",
         "images 9, detection arrays 8",
         "depth 4 (3 used)",
         "poses 5 of 21 objects",

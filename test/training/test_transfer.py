@@ -98,6 +98,7 @@ def test_a_resized_linear_layer_gives_the_same_code_of_a_constant_map():
     torch.testing.assert_close(resized @ maps.repeat_interleave(16), before, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_another_at_another_crop_size(tmp_path, photographs):
     first = make_trainer(tmp_path / "first", photographs)
     first.train()
