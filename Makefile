@@ -4,7 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_PYTORCH3D ?= .venv-pytorch3d
+VENV_MINIMUM ?= .venv-minimum
 PYTEST_ARGS ?=
+COVERAGE_FLOOR ?= 90
 DEMO_ARGS ?=
 BENCHMARK_ARGS ?=
 SOAK_ARGS ?= --minutes 2 --json out/soak/soak.json
@@ -27,17 +29,23 @@ unexport ROS_LOCALHOST_ONLY ROS_STATIC_PEERS ROS_DISCOVERY_SERVER ROS_DISTRO RMW
 unexport AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME LD_LIBRARY_PATH
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: help setup setup-pytorch3d demo test parity soak lint lock docs clean distclean pages benchmark-packages tless-data photographs
+.PHONY: help setup setup-pytorch3d demo test test-fast coverage parity minimum soak lint types docs package lock clean distclean
+.PHONY: pages benchmark-packages tless-data photographs
 .PHONY: benchmarks benchmark-node benchmark-inference benchmark-soak benchmark-parts benchmark-renderers
 .PHONY: benchmark-tless benchmark-positions benchmark-tless-systems benchmark-three-parts
 
 help:
 	@echo "make demo       node, recorded camera stream and a report in out/demo (sets up $(VENV) first)"
 	@echo "make test       all tests; PYTEST_ARGS='-k pairing' for some of them"
+	@echo "make test-fast  those that need no DDS and are not slow"
+	@echo "make coverage   all tests, and which lines they ran; fails below the floor"
 	@echo "make parity     Warp against PyTorch3D, in $(VENV_PYTORCH3D) (sets it up first: 6 GB)"
 	@echo "make soak       two minutes of the node under random faults; SOAK_ARGS='--minutes 30' for longer"
-	@echo "make lint       ruff and the package manifest"
+	@echo "make minimum    the lowest versions of what a cell needs, in $(VENV_MINIMUM); PYTHON=python3.10"
+	@echo "make lint       ruff, spelling, the rules between the packages, the manifests"
+	@echo "make types      mypy"
 	@echo "make docs       the documentation as a site, in out/docs"
+	@echo "make package    wheel and sdist in out/dist, checked and installed"
 	@echo "make setup      only set up $(VENV)"
 	@echo "make lock       renew requirements/*.txt from setup.py and requirements/ros.in"
 	@echo "make clean      remove outputs and caches; make distclean: the environments too"
@@ -70,6 +78,12 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not ros and not slow' $(PYTEST_ARGS)
+
+coverage: setup
+	$(BIN)/python -m pytest --cov --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_ARGS)
 
 parity: setup-pytorch3d
 	$(VENV_PYTORCH3D)/bin/python -m pytest test/parity $(PYTEST_ARGS)
@@ -165,15 +179,43 @@ benchmark-three-parts: photographs setup
 
 lint: setup
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q test/test_linters.py test/test_import_rules.py test/test_package.py
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q test/project
+
+types: setup
+	$(BIN)/mypy
+
+# What a cell needs in its lowest versions, and the tests of what runs there. They compare with rendering and scipy.
+minimum:
+	$(PYTHON) -m venv --clear $(VENV_MINIMUM)
+	PIP_CONSTRAINT=requirements/minimum.txt $(VENV_MINIMUM)/bin/python -m pip install --disable-pip-version-check -e '.[replay]' \
+	    fast-simplification hypothesis kornia manifold3d pytest scipy tensorboard tqdm trimesh warp-lang
+	$(VENV_MINIMUM)/bin/python -m pytest -o addopts= test/geometry test/network test/test_bundle.py test/test_estimator.py \
+	    test/test_draw_estimates.py $(PYTEST_ARGS)
+	$(VENV_MINIMUM)/bin/shared_pose estimate --bundle models/demo_parts.pose.pt --image docs/images/demo.jpg \
+	    --camera 600,600,320,240 --detection lever:312,220,90,64 --json $(VENV_MINIMUM)/poses.json
+
+# Whoever installs the wheel has neither the checkout nor the environment: both stay out of sight.
+package:
+	rm -rf out/dist out/package
+	$(PYTHON) -m venv out/package/tools
+	out/package/tools/bin/python -m pip install --quiet --disable-pip-version-check build check-wheel-contents twine
+	out/package/tools/bin/python -m build --outdir out/dist
+	out/package/tools/bin/twine check --strict out/dist/*
+	out/package/tools/bin/check-wheel-contents out/dist/*.whl
+	$(PYTHON) -m venv out/package/venv
+	out/package/venv/bin/python -m pip install --quiet --disable-pip-version-check out/dist/*.whl
+	cd out/package && venv/bin/shared_pose --help
 
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/pip_ros/lock_requirements.py
 
 clean:
-	rm -rf out build install log *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf out build install log *.egg-info .pytest_cache .ruff_cache .mypy_cache .grimp_cache .hypothesis
 	find . -path './.venv*' -prune -o -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
 
 distclean: clean
-	rm -rf $(VENV) $(VENV).lock $(VENV_PYTORCH3D) $(VENV_PYTORCH3D).lock
+	rm -rf $(VENV) $(VENV).lock $(VENV_PYTORCH3D) $(VENV_PYTORCH3D).lock $(VENV_MINIMUM)

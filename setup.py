@@ -13,27 +13,32 @@ MANIFEST = ElementTree.parse(HERE / "package.xml").getroot()
 
 # What a cell needs. ROS itself comes from the ROS installation or from requirements/ros.txt: its wheels are not for
 # every machine. A ROS machine's own python3-opencv serves as well as the headless wheel; the plain opencv-python wheel
-# does not import on a machine without libGL.
-RUNTIME = ["numpy>=1.21", "opencv-python-headless>=4.5", "PyYAML>=5.4", "torch>=2.1"]
+# does not import on a machine without libGL. CI tries the minima with the versions of requirements/minimum.txt.
+RUNTIME = ["numpy>=1.21", "opencv-python-headless>=4.5.4", "PyYAML>=5.4", "torch>=2.2"]
+TRAIN = [
+    "fast-simplification>=0.1.7",
+    "kornia>=0.7.3",
+    "manifold3d>=3.5",
+    "scipy>=1.8",
+    "tensorboard>=2.20",
+    "torch>=2.9",  # torch.optim.Muon, the default optimiser
+    "tqdm>=4.60",
+    "trimesh>=4.6",
+    "warp-lang>=1.14",
+]
+REPLAY = ["rosbags>=0.10.11"]
+CHECKS = ["codespell>=2.3", "import-linter>=2.1", "mypy>=1.15", "ruff>=0.12", "types-PyYAML"]
 EXTRAS = {
-    "train": [
-        "fast-simplification>=0.1.7",
-        "kornia>=0.7.3",
-        "manifold3d>=3.0",
-        "scipy>=1.8",
-        "tensorboard>=2.14",
-        "tqdm>=4.60",
-        "trimesh>=4.0",
-        "warp-lang>=1.5",
-    ],
-    "replay": ["rosbags>=0.10"],
+    "train": TRAIN,
+    "replay": REPLAY,
+    # All that tests, linters and type checker need. `colcon test` runs pytest because it finds it under this name.
+    "test": [*TRAIN, *REPLAY, *CHECKS, "catkin-pkg>=1.0", "hypothesis>=6", "lxml>=4", "pytest>=7", "pytest-cov>=5"],
     # What benchmark/inference.py times the bundle against, and what draws the plots; nothing else uses them.
     "benchmark": ["matplotlib>=3.8", "onnx>=1.16", "onnxruntime>=1.18", "openvino>=2024.4"],
     # What `make docs` builds the site with.
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
     # The reference renderer. This build loads with this torch alone, so it wants an environment of its own.
     "pytorch3d": ["easypytorch3d==0.7.9.post1", "torch==2.12.0"],
-    "dev": ["hypothesis>=6", "lxml>=5", "pytest>=7", "ruff>=0.12"],
 }
 
 

@@ -37,7 +37,7 @@ def object_colour(object_index: int) -> Colour:
     """RGB of an object: bright, always the same, and far in hue from those with near indices (golden ratio)."""
     hue = (0.09 + 0.618034 * object_index) % 1.0
     colour = np.array(colorsys.hsv_to_rgb(hue, (0.85, 0.55)[object_index // 7 % 2], 1.0))
-    luminance = colour @ (0.299, 0.587, 0.114)
+    luminance = float(colour @ (0.299, 0.587, 0.114))
     # Blue and violet are dark: as much white is added as makes them readable on dark ground.
     white = max(0.0, (_LEAST_LUMINANCE - luminance) / (1.0 - luminance))
     red, green, blue = (255 * (colour + white * (1.0 - colour))).round().astype(int).tolist()
@@ -78,7 +78,7 @@ def draw_estimates(
         if mesh is not None and camera is not None and estimate.translations is not None:
             seen = visible_faces(mesh, rotation, estimate.translations[number], camera, image.shape[:2])
         box = boxes[number]
-        if seen is None:
+        if seen is None or mesh is None:
             cv2.rectangle(picture, *_corners(box), colour, labels.line)
             _draw_axes(picture, box, rotation, labels.line + 1)
         else:

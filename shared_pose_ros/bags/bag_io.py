@@ -281,6 +281,8 @@ def detections_2d_message(detections: Sequence[Detection], stamp: int, frame_id:
     types = message_types().types
     found = []
     for detection in detections:
+        if detection.box is None:
+            raise ValueError(f"detection {detection.id!r} has no box")
         cx, cy, w, h = (float(v) for v in detection.box)
         centre = types["vision_msgs/msg/Pose2D"](types["vision_msgs/msg/Point2D"](cx, cy), 0.0)
         box = types["vision_msgs/msg/BoundingBox2D"](centre, w, h)
@@ -294,6 +296,8 @@ def detections_3d_message(detections: Sequence[Detection], stamp: int, frame_id:
     types = message_types().types
     found = []
     for detection in detections:
+        if detection.rotation is None or detection.translation is None:
+            raise ValueError(f"detection {detection.id!r} has no pose")
         result = _hypothesis(detection.class_id, detection.score, detection.rotation, detection.translation)
         size = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
         box = types["vision_msgs/msg/BoundingBox3D"](result.pose.pose, size)

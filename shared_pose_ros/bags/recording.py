@@ -40,7 +40,8 @@ class Recording:
 
     def messages(self, topics: Collection[str]) -> Iterator[bag_io.BagMessage]:
         """The messages on these topics up to the first damage, which is noted in ``problems``, not raised."""
-        source = bag_io.read_bag(self.path, topics) if self.typestore is None else self._salvaged(topics)
+        store = self.typestore
+        source = bag_io.read_bag(self.path, topics) if store is None else self._salvaged(topics, store)
         count = 0
         try:
             for message in source:
@@ -55,19 +56,19 @@ class Recording:
         if self.typestore is None:
             source = bag_io.read_bag(self.path, [topic], time_ns, time_ns + 1)
         else:
-            source = (record for record in self._salvaged([topic]) if record.time_ns == time_ns)
+            source = (record for record in self._salvaged([topic], self.typestore) if record.time_ns == time_ns)
         for record in source:
             message = record.message()
             if accept(message):
                 return message
         raise bag_io.BagError(f"{self.path}: the message on {topic} at {time_ns} ns is not there any more")
 
-    def _salvaged(self, topics: Collection[str]) -> Iterator[bag_io.BagMessage]:
+    def _salvaged(self, topics: Collection[str], typestore: Typestore) -> Iterator[bag_io.BagMessage]:
         for file in self.files:
             try:
                 for raw in recovery.read_file(file):
                     if raw.topic in topics:
-                        yield bag_io.BagMessage(raw.topic, raw.type, raw.time_ns, raw.data, self.typestore)
+                        yield bag_io.BagMessage(raw.topic, raw.type, raw.time_ns, raw.data, typestore)
             except recovery.DamageError as damage:
                 self._note(str(damage))
 
@@ -133,17 +134,19 @@ def choose_topics(
     return BagTopics(
         image=chosen_image,
         detections=_topic(topics, "detections", (bag_io.DETECTIONS_2D,), detections),
-        camera_info=_topic(topics, "camera-info", (bag_io.CAMERA_INFO,), camera_info, optional=True),
-        truth=_topic(poses, "truth", (bag_io.DETECTIONS_3D,), truth, optional=True),
+        camera_info=_optional_topic(topics, "camera-info", bag_io.CAMERA_INFO, camera_info),
+        truth=_optional_topic(poses, "truth", bag_io.DETECTIONS_3D, truth),
         depth=chosen_depth,
     )
 
 
-def _topic(
-    topics: Mapping[str, str], role: str, kinds: Sequence[str], name: str | None, optional: bool = False
-) -> str | None:
-    if optional and name == NONE:
+def _optional_topic(topics: Mapping[str, str], role: str, kind: str, name: str | None) -> str | None:
+    if name == NONE or (name is None and kind not in topics.values()):
         return None
+    return _topic(topics, role, (kind,), name, f" (or {NONE})")
+
+
+def _topic(topics: Mapping[str, str], role: str, kinds: Sequence[str], name: str | None, or_none: str = "") -> str:
     found = sorted(topic for topic, kind in topics.items() if kind in kinds)
     wanted = " or ".join(kind.rpartition("/")[2] for kind in kinds)
     if name is not None:
@@ -154,10 +157,8 @@ def _topic(
     if len(found) == 1:
         return found[0]
     if found:
-        more = f" (or {NONE})" if optional else ""
-        raise bag_io.BagError(f"the bag has several {wanted} topics, {', '.join(found)}; name one with --{role}{more}")
-    if optional:
-        return None
+        several = f"the bag has several {wanted} topics, {', '.join(found)}; name one with --{role}{or_none}"
+        raise bag_io.BagError(several)
     listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(topics.items()))
     raise bag_io.BagError(f"the bag has no {wanted} topic; it holds {listed or 'nothing'}")
 

@@ -21,6 +21,7 @@ import torch
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.checkpoint import (
@@ -304,17 +305,14 @@ def learning_rate(config: TrainingConfig | EncoderConfig, step: int) -> float:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type that the encoder computes in, None for full precision; "auto" takes bfloat16 where hardware has it."""
+    """The type that the encoder computes in, None for full precision; "auto" takes bfloat16 where hardware has it.
+
+    Emulated, as on other processors, it is slower than full precision.
+    """
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else has_bf16()
         return torch.bfloat16 if fast else None
     return {"fp32": None, "bf16": torch.bfloat16}[precision]
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively; emulated, it is slower than full precision."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def difficulty(config: TrainingConfig, progress: float) -> float:

@@ -20,6 +20,7 @@ def fuzz():
     sys.modules.pop("fuzz", None)
 
 
+@pytest.mark.slow
 def test_nothing_escapes_and_everything_is_counted(fuzz) -> None:
     run = fuzz.Fuzz(seed=7)
     run.run(3000)

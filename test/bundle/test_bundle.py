@@ -252,6 +252,7 @@ def test_the_digest_sees_names_values_and_buffers():
     assert weights_sha256(network) != first
 
 
+@pytest.mark.slow
 def test_meshes_make_the_round_trip_and_can_be_added_later(tiny_network, tmp_path):
     plain, meshes = tmp_path / "plain.pose.pt", make_meshes()
     metadata = export_bundle(tiny_network, make_metadata(), plain)

@@ -56,6 +56,7 @@ def test_seeds_come_one_after_the_other_and_runs_find_each_other(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
     recipe, objects, out = tmp_path / "c.yaml", write_object_set(tmp_path / "cad", tiny_objects()), tmp_path / "runs"
     write(recipe, RECIPE)

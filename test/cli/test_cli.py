@@ -109,6 +109,7 @@ def test_from_cad_to_poses(object_folder, photographs, photograph, tmp_path, cap
     assert [pose["class_id"] for pose in poses] == ["spike"] and len(poses[0]["hypotheses"]) == 2
 
 
+@pytest.mark.slow
 def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs, photograph, tmp_path, capsys):
     old, new = tmp_path / "old.pose.pt", tmp_path / "new.pose.pt"
     assert train(tmp_path / "a", object_folder, photographs, "--samples", 16, "--subset", "spike") == 0
@@ -291,6 +292,7 @@ def mistake(capsys, status, *words):
         assert str(word) in lines[0], lines[0]
 
 
+@pytest.mark.slow
 def test_mistakes_in_estimate(tiny_bundle, photograph, object_folder, tmp_path, capsys):
     def run(*more, detection="part_1:60,50,40,30", bundle=tiny_bundle, image=photograph):
         return estimate(bundle, image, tmp_path, *more, detection=detection)

@@ -48,6 +48,7 @@ def tables(place, config, *more):
     return main([str(word) for word in (*words, "--device", "cpu", *more)])
 
 
+@pytest.mark.slow
 def test_every_system_is_in_both_tables(place, capsys):
     assert tables(place, CONFIG, "--seconds", 0) == 0
     printed = capsys.readouterr().out

@@ -114,6 +114,7 @@ def test_without_ros_the_remedy_is_named(tmp_path, capsys, monkeypatch, tiny_bun
     assert "make setup" in error and "docs/how-to/install.md" in error and len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_help_shows_examples_without_ros():
     result = subprocess.run(
         [sys.executable, "-m", "shared_pose_ros.cli.main", "demo", "--help"], cwd=ROOT, capture_output=True, text=True

@@ -70,6 +70,7 @@ def test_folders_without_a_usable_checkpoint_are_refused(tiny_run, tmp_path):
     assert not (tmp_path / "x.pose.pt").exists()
 
 
+@pytest.mark.slow
 def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
     shutil.copy(tiny_run / CHECKPOINT_NAME, tmp_path)
     state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
@@ -87,6 +88,7 @@ def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
     assert pack_meshes(load_bundle(tmp_path / "given.pose.pt").meshes) == pack_meshes(load_bundle(new).meshes)
 
 
+@pytest.mark.slow
 def test_cad_that_is_secret_is_left_out(tiny_run, tmp_path, capsys):
     """Of a training and of a bundle; the answers stay."""
     full, bare, emptied = (tmp_path / f"{name}.pose.pt" for name in ("full", "bare", "emptied"))

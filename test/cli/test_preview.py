@@ -20,6 +20,7 @@ def preview(object_folder, picture, *more):
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_a_grid_of_crops(object_folder, photographs, tmp_path, capsys):
     pictures = {}
     for name, more in {

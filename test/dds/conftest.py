@@ -10,6 +10,13 @@ import harness
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests of this folder (every conftest sees all items)."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.ros)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_domain():
     """Keep parallel test runs and other robots out."""

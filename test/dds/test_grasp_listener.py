@@ -29,7 +29,7 @@ def example():
 def part(class_id: str, score: float, known: bool = True, seed: int = 0) -> Detection3D:
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id, result.hypothesis.score = class_id, score
-    x, y, z, w = Rotation.random(rng=np.random.default_rng(seed)).as_quat().tolist()
+    x, y, z, w = Rotation.random(random_state=np.random.default_rng(seed)).as_quat().tolist()
     result.pose.pose = Pose(position=Point(x=0.1, y=-0.2, z=0.7), orientation=Quaternion(x=x, y=y, z=z, w=w))
     result.pose.covariance[0] = 0.01 if known else -1.0
     return Detection3D(results=[result])
@@ -59,7 +59,8 @@ def test_the_most_confident_part_with_a_position_is_chosen(example) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_grasp_is_the_product_of_part_and_grasp(example, seed: int) -> None:
     pose = part("a", 1.0, seed=seed).results[0].pose.pose
-    position, orientation = [0.01, -0.02, 0.05], Rotation.random(rng=np.random.default_rng(9 + seed)).as_quat().tolist()
+    position = [0.01, -0.02, 0.05]
+    orientation = Rotation.random(random_state=np.random.default_rng(9 + seed)).as_quat().tolist()
     found = matrix(example.compose(pose, position, orientation))
     np.testing.assert_allclose(found, matrix(pose) @ grasp_matrix(position, orientation), atol=1e-12)
 

@@ -1,11 +1,13 @@
 """Sizes counted by hand; timings are of the right cases (their speed is not a test's business)."""
 
+import pytest
 import torch
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, measure_size, measure_timings
 
 
+@pytest.mark.slow
 def test_sizes_are_those_of_the_network(tiny_network, tiny_bundle):
     size = measure_size(tiny_bundle)
     numbers = [*tiny_network.named_parameters(), *((n, b) for n, b in tiny_network.named_buffers() if "running" in n)]
@@ -16,6 +18,7 @@ def test_sizes_are_those_of_the_network(tiny_network, tiny_bundle):
     assert 4 * size.parameters < size.peak_bytes < 1e9
 
 
+@pytest.mark.slow
 def test_every_system_and_case_is_timed(tiny_bundle, monkeypatch):
     estimator = PoseEstimator.load(tiny_bundle, "cpu")
     calls = []

@@ -104,7 +104,7 @@ def slow_fuse(earlier, q, r, p, s, group):
 def test_against_a_slow_reference(name: str) -> None:
     """Scipy's mean of rotations is the chordal one too; a continuous group is searched in steps of 0.09 degrees."""
     group, generator = GROUPS[name], np.random.default_rng(3)
-    middle = Rotation.random(3, rng=generator)
+    middle = Rotation.random(3, random_state=generator)
     new = (Rotation.from_rotvec(generator.normal(0, 0.15, (3, 3))) * middle).as_matrix()
     old = (Rotation.from_rotvec(generator.normal(0, 0.15, (3, 3))) * middle).as_matrix()
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.7, 0.1])

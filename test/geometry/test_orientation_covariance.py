@@ -39,7 +39,7 @@ def about(axis: str, degrees: float, base: Rotation) -> np.ndarray:
     return (Rotation.from_euler(axis, degrees, degrees=True) * base).as_matrix()
 
 
-BASE = Rotation.random(rng=np.random.default_rng(5))
+BASE = Rotation.random(random_state=np.random.default_rng(5))
 
 
 @pytest.mark.parametrize("degrees", [1e-4, 5.0, 60.0, 89.99, 90.0])
@@ -87,9 +87,9 @@ def test_the_turn_about_a_continuous_axis_is_uniform_and_the_rest_as_ever() -> N
 
 
 def test_of_a_ball_nothing_is_known() -> None:
-    rotations = Rotation.random(3, rng=np.random.default_rng(0)).as_matrix()
+    rotations = Rotation.random(3, random_state=np.random.default_rng(0)).as_matrix()
     np.testing.assert_allclose(covariance(rotations, [1.0] * 3, 0.1, BALL), [FREE_VARIANCE * np.eye(3)] * 3)
-    vectors = Rotation.random(200_000, rng=np.random.default_rng(1)).as_rotvec()
+    vectors = Rotation.random(200_000, random_state=np.random.default_rng(1)).as_rotvec()
     np.testing.assert_allclose(vectors.T @ vectors / len(vectors), FREE_VARIANCE * np.eye(3), atol=0.01)
 
 

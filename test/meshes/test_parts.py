@@ -69,6 +69,7 @@ def test_part_is_closed_small_and_of_industrial_size(demo_parts, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_stated_symmetries_hold_and_no_other_turn_does(demo_parts, name):
     model = demo_parts[demo_parts.index(name)]
     stated = model.symmetries
@@ -122,6 +123,7 @@ def test_missing_manifold3d_is_named_with_its_package(monkeypatch):
         parts.part_arrays(parts.PARTS[0])
 
 
+@pytest.mark.slow
 def test_meshes_import_without_mesh_libraries():
     code = (
         "import sys; sys.modules.update(manifold3d=None, trimesh=None, fast_simplification=None)\n"

@@ -21,7 +21,11 @@ SOURCES = sorted((ROOT / "shared_pose_ros").rglob("*.py"))
 DISTRIBUTIONS = {"cv2": "opencv-python-headless", "pytorch3d": "easypytorch3d", "warp": "warp-lang", "yaml": "PyYAML"}
 # torch's own logger needs the tensorboard package, which nothing of ours imports by name.
 NEEDED_INDIRECTLY = {"tensorboard"}
-ROS_ONLY = {"cv_bridge"}
+# No distribution of Linux packages these, so rosdep could only call pip, which newer systems forbid.
+WHEELS_ONLY = {
+    *("codespell", "fast-simplification", "import-linter", "kornia", "manifold3d", "rosbags", "ruff", "tensorboard"),
+    *("trimesh", "types-PyYAML", "warp-lang"),
+}
 
 
 def normalized(name):
@@ -156,6 +160,21 @@ def test_nothing_is_required_in_vain(setup_arguments):
     assert declared - imported - NEEDED_INDIRECTLY == set()
 
 
+def test_the_minimum_versions_are_those_of_setup(setup_arguments):
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements" / "minimum.txt").read_text(), re.MULTILINE))
+    declared = dict(requirement.split(">=") for requirement in setup_arguments["install_requires"])
+    assert pinned.keys() == declared.keys()
+    # The pin is the first release of the series that setup.py names which has wheels or an apt package.
+    assert {name: pinned[name] for name in pinned if not f"{pinned[name]}.".startswith(f"{declared[name]}.")} == {}
+
+
+def test_the_manifest_has_the_test_requirements_that_are_no_wheels_only(setup_arguments):
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in setup_arguments["extras_require"]["test"]}
+    assert names > WHEELS_ONLY
+    in_manifest = {node.text for node in MANIFEST if node.tag == "test_depend"}
+    assert in_manifest == {f"python3-{name}" for name in names - WHEELS_ONLY - {"torch"}}
+
+
 def locked(use):
     """{distribution: versions} of one locked file."""
     versions = {}
@@ -175,7 +194,7 @@ def test_the_locked_files_cover_what_setup_asks_for(setup_arguments):
 
 def test_the_locked_files_agree():
     together = {}
-    for use in ("runtime", "ros", "train", "replay", "dev"):
+    for use in ("runtime", "ros", "train", "replay", "test"):
         for name, versions in locked(use).items():
             assert together.setdefault(name, versions) == versions, name
     assert together["torch"] == {"2.13.0"}

@@ -182,6 +182,7 @@ def test_the_tests_that_need_pytorch3d_wait_for_make_parity(pytestconfig):
     assert list(folder.glob("test_*.py")) and folder.name in pytestconfig.getini("norecursedirs")
 
 
+@pytest.mark.slow
 def test_edges_that_lie_along_a_row_of_pixels_draw_nothing_elsewhere(rasterizer):
     # The front of this box ends on a row's and a column's middle; turned by next to nothing, its edges cross the row
     # at columns that no integer holds.

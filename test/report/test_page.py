@@ -159,6 +159,7 @@ def working_browser(folder):
     return next((command for command in commands if seen_by(command, "<html><body>x</body></html>", folder)), None)
 
 
+@pytest.mark.slow
 def test_a_browser_shows_it(report, tmp_path):
     text = report.read_text(encoding="utf-8")
     page = checked(text)  # all that can be said on a machine without a browser

@@ -105,12 +105,14 @@ def test_classes_come_equally_often(frames):
     assert sorted(instance.class_id for instance in frames[0].instances) == ["1", "1", "2", "2"]
 
 
+@pytest.mark.slow
 def test_a_heap_that_cannot_be_seen_is_named():
     near = dataclasses.replace(SMALL, distance=(0.02, 0.021))
     with pytest.raises(ValueError, match="scene 0: no view shows even one part whole; take a greater distance"):
         next(generate_frames(objects(), near))
 
 
+@pytest.mark.slow
 def test_a_heap_that_does_not_fit_is_made_smaller():
     crowded = dataclasses.replace(SMALL, parts=(8, 8), views=1, radius=0.01, visibility=(0.99, 1.0))
     frame = next(generate_frames(objects(), crowded))

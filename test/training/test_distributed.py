@@ -40,6 +40,7 @@ def train(out, objects, processes, presets="compact", samples=960):
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_does(tmp_path):
     objects = write_object_set(tmp_path / "set", tiny_objects()).parent
     alone, together = (train(tmp_path / str(count), objects, count) for count in (1, 2))
@@ -52,6 +53,7 @@ def test_two_processes_learn_as_one_does(tmp_path):
     assert states[0]["step"] == states[1]["step"] == 60
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other_in_every_process(tmp_path):
     objects = write_object_set(tmp_path / "set", tiny_objects()).parent
     train(tmp_path / "run", objects, 2, presets="compact,compact_fine", samples=96)

@@ -48,6 +48,7 @@ def weights(trainer):
     return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_handful_of_images_is_learnt(tmp_path, photographs, monkeypatch):
     trainer = make_encoder_trainer(tmp_path, photographs, steps=80, crop_size=16)
     fixed = trainer.synthesizer.autoencoder_batch(2, torch.Generator().manual_seed(0))

@@ -29,6 +29,7 @@ def start(out, objects, *more):
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.37])
+@pytest.mark.slow
 def test_sigkill_leaves_a_whole_checkpoint(tmp_path, delay):
     objects = write_object_set(tmp_path / "set", tiny_objects()).parent
     checkpoint = tmp_path / "run" / "checkpoint.pt"

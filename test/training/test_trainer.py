@@ -43,6 +43,7 @@ def assert_equal(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_a_fixed_batch(tmp_path, photographs, monkeypatch):
     trainer = make_trainer(tmp_path, photographs, samples=480, hypotheses=4, loss=LossConfig(size=16, depth_start=0.5))
     fixed = trainer.synthesizer.batch(8, torch.Generator().manual_seed(0))
@@ -56,6 +57,7 @@ def test_the_loss_falls_on_a_fixed_batch(tmp_path, photographs, monkeypatch):
     assert depth[-1] < depth[30]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photographs):
     whole = make_trainer(tmp_path / "whole", photographs)
     whole.train()
@@ -152,6 +154,7 @@ def test_a_time_budget_ends_the_run_with_a_checkpoint(tmp_path, photographs):
     assert load_checkpoint(tmp_path / CHECKPOINT_NAME)["step"] * TINY.batch_size == trainer.samples
 
 
+@pytest.mark.slow
 def test_progress_counts_samples_and_estimates_the_time_left(tmp_path, photographs):
     seen = []
     make_trainer(tmp_path, photographs).train(report=seen.append)

@@ -56,6 +56,7 @@ def test_pictures_of_the_same_few_samples_every_time(tiny_run):
         assert {(image.width, image.height) for image in images} == {(4 * 96, 96 + 16)}
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_resume_leave_every_step_once(tmp_path, photographs):
     trainer = make_trainer(tmp_path, photographs)
 
@@ -102,6 +103,7 @@ def test_a_training_without_a_checkpoint_begins_its_log_anew(tmp_path, photograp
     assert record["samples"] == 16 and "old" not in record
 
 
+@pytest.mark.slow
 def test_watching_changes_nothing_about_the_training(tmp_path, photographs):
     weights = []
     for name, every in (("often", 8), ("once", 48)):

@@ -89,6 +89,7 @@ def test_what_is_no_pre_trained_encoder_is_named(tmp_path, tiny_run):
         encoder_of_checkpoint(tiny_run / "checkpoint.pt")
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_another_at_another_crop_size(tmp_path, photographs):
     first = make_trainer(tmp_path / "first", photographs)
     first.train()

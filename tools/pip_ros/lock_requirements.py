@@ -24,18 +24,15 @@ USES = {
     "runtime": ("what a cell needs beside ROS", ["setup.py"]),
     "train": ("training and evaluation", ["setup.py", "--extra", "train"]),
     "replay": ("reading and writing bags", ["setup.py", "--extra", "replay"]),
-    "dev": ("tests and linters", ["setup.py", "--extra", "dev"]),
+    "test": ("tests, linters and the type checker, with all that they use", ["setup.py", "--extra", "test"]),
     "benchmark": ("what the benchmarks compare with and draw with", ["setup.py", "--extra", "benchmark"]),
     "docs": ("building the documentation", ["setup.py", "--extra", "docs"]),
     "ros": ("ROS 2 Jazzy from wheels, and what builds vision_msgs", ["requirements/ros.in"]),
 }
-EXTRAS = ("train", "replay", "dev", "benchmark", "docs")
+EXTRAS = ("train", "replay", "test", "benchmark", "docs")
 TOGETHER = ["setup.py", *(word for extra in EXTRAS for word in ("--extra", extra)), "requirements/ros.in"]
 # Not in USES: its torch is that of setup.py's extra.
-REFERENCE = (
-    "PyTorch3D beside training and tests",
-    ["setup.py", "--extra", "train", "--extra", "dev", "--extra", "pytorch3d"],
-)
+REFERENCE = ("PyTorch3D beside training and tests", ["setup.py", "--extra", "test", "--extra", "pytorch3d"])
 TORCH = "torch==2.13.0"
 OWNED_BY_TORCH = re.compile(r"^(triton|nvidia-[\w-]+|cuda-[\w-]+)==")
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(__file__).resolve().parent
-USES = ("runtime", "ros", "train", "replay", "dev")
+USES = ("runtime", "ros", "test")
 LOCKED = tuple(ROOT / "requirements" / f"{use}.txt" for use in USES)
 LOCKED_PYTORCH3D = (ROOT / "requirements" / "pytorch3d.txt",)
 RECORD = "setup.json"

@@ -34,7 +34,8 @@ COVARIANCES = np.float32([np.diag([1.0, 2.0, 3.0]), [[4.0, 0.5, 0.0], [0.5, 5.0,
 
 
 def estimate(translations) -> SimpleNamespace:
-    rotations = Rotation.random(6, rng=np.random.default_rng(0)).as_matrix().reshape(2, 3, 3, 3).astype(np.float32)
+    drawn = Rotation.random(6, random_state=np.random.default_rng(0))
+    rotations = drawn.as_matrix().reshape(2, 3, 3, 3).astype(np.float32)
     confidences = np.float32([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])
     return SimpleNamespace(
         rotations=rotations, confidences=confidences, translations=translations, position_covariances=COVARIANCES
