@@ -116,7 +116,8 @@ def _read_yaml(name_or_path: str) -> dict[str, Any]:
     if not isinstance(values, dict) or not isinstance(values.get("runs"), dict):
         raise ValueError(f"campaign {path} has no runs; see those in {folder}")
     if "turns" in values:
-        warnings.warn(f"{path}: turns is now called tta_rotations; the old name will go", FutureWarning, stacklevel=3)
+        said = f"{path}: turns is now tta_rotations; the old name goes in the next release"
+        warnings.warn(said, FutureWarning, stacklevel=3)
         values["tta_rotations"] = values.pop("turns")
     unknown = sorted(set(values) - _KEYS)
     if unknown:

@@ -300,7 +300,8 @@ def _present_names(values: Mapping[str, Any], warn: bool = False, prefix: str = 
 def _present_name(key: str, warn: bool) -> str:
     name = RENAMED.get(key, key)
     if warn and name != key:
-        warnings.warn(f"training setting {key} is now called {name}; the old name will go", FutureWarning, stacklevel=3)
+        said = f"training setting {key} is now {name}; the old name goes in the next release"
+        warnings.warn(said, FutureWarning, stacklevel=3)
     return name
 
 

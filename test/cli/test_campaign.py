@@ -90,7 +90,7 @@ def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
 
 def test_an_older_key_is_read_with_a_warning(tmp_path):
     older = {("turns" if key == "tta_rotations" else key): value for key, value in RECIPE.items()}
-    with pytest.warns(FutureWarning, match="turns is now called tta_rotations"):
+    with pytest.warns(FutureWarning, match="turns is now tta_rotations"):
         jobs = read_campaign(write(tmp_path / "c.yaml", older), tmp_path, {})
     assert [job.tta_rotations for job in jobs] == [None, None, 1, 1, 1]
 

@@ -31,7 +31,7 @@ FUNCTION, ENTRY = shown("A new metric")
 def tilt(monkeypatch):
     """The documented metric."""
     names = {**vars(pose_metrics), **defined(FUNCTION, metrics)}
-    (metric,) = eval(f"({ENTRY})", names)
+    metric = eval(ENTRY, names)
     monkeypatch.setitem(METRICS, metric.name, metric)
     return metric
 

@@ -266,9 +266,9 @@ def test_older_names_are_read_with_a_warning(tmp_path):
     expected = dataclasses.replace(LossConfig(), diversity_weight=2.0, auxiliary_weight=3.0, warm_up_end=0.7)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(OLDER))
-    with pytest.warns(FutureWarning, match=r"loss\.spread_weight is now called loss\.diversity_weight"):
+    with pytest.warns(FutureWarning, match=r"loss\.spread_weight is now loss\.diversity_weight"):
         assert load_preset(str(path)).loss == expected
-    with pytest.warns(FutureWarning, match=r"loss\.mixture_end is now called loss\.warm_up_end"):
+    with pytest.warns(FutureWarning, match=r"loss\.mixture_end is now loss\.warm_up_end"):
         assert override(TrainingConfig(), "loss.mixture_end", 0.7).loss.warm_up_end == 0.7
     # What a program wrote is read in silence.
     with warnings.catch_warnings():
