@@ -25,7 +25,7 @@ from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.boxes import box_iou
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
-from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
+from shared_pose_ros.pipeline.pose_pipeline import Estimator, PosePipeline
 
 EVALUATED = NodeParameters(max_batch=256, symmetric_representative="any")
 """All hypotheses as the network gives them: a score takes symmetries into account itself."""
@@ -72,7 +72,7 @@ def evaluate_bundle(
             image = frame.image()
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
-            found = [item for item in chosen if item[2] is not None]
+            found = [(truth, visible, given) for truth, visible, given in chosen if given is not None]
             candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
             place = (frame.scene_id, frame.image_id)
             for truth, _, _ in chosen:
@@ -106,7 +106,7 @@ def evaluate_bundle(
     )
 
 
-def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
+def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int | None:
     """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
     index = scorer.objects.index(class_id)
     labels: tuple[str, ...] = (class_id,)
@@ -182,7 +182,7 @@ def _estimate(
             continue
         at, own = places[str(truth.gt_id)]
         seen = Candidates(located.rotations[at], located.positions[at, :1], float(located.confidences[at, 0]))
-        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        centre = scorer.objects.model(truth.class_id).centre
         rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
         translations = translations_about(centre, seen, rotations)
         candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)
