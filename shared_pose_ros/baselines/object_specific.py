@@ -29,5 +29,6 @@ def combine_networks(networks: Sequence[PoseNetwork]) -> PoseNetwork:
                 f"object-specific networks 0 and {number} have different encoders and cannot share one; train them "
                 "with --tuning frozen on the same --encoder, or export each folder by itself"
             )
-    first.head = SeparateHeads([network.head for network in networks])
+    heads = SeparateHeads([network.head for network in networks])
+    first.head = heads  # type: ignore[assignment]  # it has a head's interface
     return first

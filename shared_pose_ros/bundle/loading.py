@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from shared_pose_ros.network.backends.fused import FusedNetwork, why_not_fused
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, usable_precisions
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.inference_module import PixelsToHypotheses
+from shared_pose_ros.network.pose_network import PoseNetwork
 
 SUFFIX = ".pose.pt"
 # Crops that tell a StridedEncoder from another encoder with its weights.
@@ -173,7 +175,7 @@ def _fastest(path: Path, bundle: Bundle, precisions: Sequence[str], computed: An
         computed: what the network computes for the example.
         unfused: where there is none, take the network as it is; else that is a BundleError.
     """
-    metadata, network = bundle.metadata, getattr(bundle.module, "network", bundle.module)
+    metadata, network = bundle.metadata, cast(PoseNetwork, getattr(bundle.module, "network", bundle.module))
     # A few crops tell: those of thirty objects would take as long as all of the warming up.
     image, boxes, _ = example_input(len(metadata.objects), computed[0].device)
     with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ def rebuild(metadata: BundleMetadata, weights: Mapping[str, Tensor]) -> PixelsTo
 
 def inference_module(network: nn.Module, metadata: BundleMetadata) -> PixelsToHypotheses:
     """The network behind the crop and before the merging that the metadata state."""
-    return PixelsToHypotheses(network, metadata.crop_pad, metadata.crop_size, metadata.tta_rotations)
+    return PixelsToHypotheses(cast(PoseNetwork, network), metadata.crop_pad, metadata.crop_size, metadata.tta_rotations)
 
 
 def _network(metadata: BundleMetadata, weights: Mapping[str, Tensor]) -> PoseNetwork | CodebookNetwork:
@@ -56,12 +57,13 @@ def _network(metadata: BundleMetadata, weights: Mapping[str, Tensor]) -> PoseNet
     objects, hypotheses = len(metadata.objects), metadata.hypotheses
     width, size = metadata.encoder_width, metadata.crop_size
     if _CODES in weights:
-        views = (torch.empty_like(weights[name], device="meta") for name in (_CODES, _VIEWS))
-        return CodebookNetwork(encoder_class(width)(size), Codebook(*views, hypotheses))
+        codes, views = (torch.empty_like(weights[name], device="meta") for name in (_CODES, _VIEWS))
+        return CodebookNetwork(encoder_class(width)(size), Codebook(codes, views, hypotheses))
     network = PoseNetwork(objects, hypotheses, width, size, metadata.normalize_code)
     if any(name.startswith(_HEADS) for name in weights):
         latent = network.encoder.latent_size
-        network.head = SeparateHeads([PoseHead(1, hypotheses, latent) for _ in range(objects)])
+        heads = SeparateHeads([PoseHead(1, hypotheses, latent) for _ in range(objects)])
+        network.head = heads  # type: ignore[assignment]  # it has a head's interface
     return network
 
 

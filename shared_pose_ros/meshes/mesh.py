@@ -62,7 +62,7 @@ class Mesh:
         return np.asarray(self.bounds.mean(axis=0))
 
 
-def metres_per_unit(unit: str | float | bool) -> float:
+def metres_per_unit(unit: object) -> float:
     """Length of one file unit in metres.
 
     Args:

@@ -65,7 +65,7 @@ class StridedEncoder(Encoder):
 
     def first_layer(self) -> nn.Module:
         """See ``Encoder.first_layer``."""
-        return self.blocks[0].convolution
+        return self.blocks[0].get_submodule("convolution")
 
     def last_layer(self) -> nn.Module:
         """See ``Encoder.last_layer``."""

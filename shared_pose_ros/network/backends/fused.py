@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from shared_pose_ros.network.backends.folding import LAYOUT_BATCH, as_matrix, fo
 from shared_pose_ros.network.backends.int8 import Int8Encoder
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, has_bf16
 from shared_pose_ros.network.strided_encoder import StridedEncoder
+
+if TYPE_CHECKING:
+    from shared_pose_ros.network.pose_network import PoseNetwork
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 # A call's largest maps, bytes, beyond which its crops are computed in parts: in a processor's cache, and memory that is
@@ -97,7 +101,7 @@ class FusedNetwork(nn.Module):
         precision: "fp32", "bf16", "fp16" or "int8".
     """
 
-    def __init__(self, network: nn.Module, crop_size: int, precision: str) -> None:
+    def __init__(self, network: PoseNetwork, crop_size: int, precision: str) -> None:
         super().__init__()
         self.network = network
         self.head = network.head  # PixelsToHypotheses asks it for n
@@ -141,14 +145,15 @@ def why_not_fused(network: nn.Module, crops: Tensor) -> str:
     missing = [name for name in ("encoder", "head", "hypotheses", "_finish") if not hasattr(network, name)]
     if missing or not isinstance(network.encoder, nn.Module):
         return f"its network has no {missing[0] if missing else 'encoder'}"
-    weights = network.encoder.state_dict()
+    trained = cast("PoseNetwork", network)
+    weights = trained.encoder.state_dict()
     plain = _strided_like(weights, crops.shape[-1])
     expected = {} if plain is None else {name: tensor.shape for name, tensor in plain.state_dict().items()}
     if plain is None or expected != {name: tensor.shape for name, tensor in weights.items()}:
         return "its encoder is no StridedEncoder"
     plain.load_state_dict(weights, assign=True)
     with torch.no_grad():
-        codes, same = network.encoder(crops), plain.eval()(crops)
+        codes, same = trained.encoder(crops), plain.eval()(crops)
     difference = float((same - codes).abs().max() / codes.abs().max())
     if not difference <= CODE_TOLERANCES["fp32"]:  # a NaN is not
         return f"its encoder has a StridedEncoder's weights but other latent codes (difference {difference:.2g})"
@@ -157,9 +162,10 @@ def why_not_fused(network: nn.Module, crops: Tensor) -> str:
 
 def _strided_like(weights: Mapping[str, Tensor], crop_size: int) -> StridedEncoder | None:
     """A ``StridedEncoder`` of those widths without memory; None where there are none."""
-    biases = [weights.get(f"blocks.{number}.convolution.bias") for number in range(4)]
-    if any(bias is None for bias in biases) or "linear.bias" not in weights:
+    names = [f"blocks.{number}.convolution.bias" for number in range(4)]
+    if not {*names, "linear.bias"} <= weights.keys():
         return None
+    biases = [weights[name] for name in names]
     sizes = {"channels": tuple(bias.numel() for bias in biases), "latent_size": weights["linear.bias"].numel()}
     with torch.device("meta"):
         return type("Like", (StridedEncoder,), sizes)(crop_size)
