@@ -156,7 +156,7 @@ def trained_weights(path: Path) -> TrainedWeights:
 
 
 def _bundle_weights(bundle: Bundle) -> TrainedWeights:
-    facts, weights = bundle.metadata, bundle.module.network.state_dict()
+    facts, weights = bundle.metadata, bundle.module.get_submodule("network").state_dict()
     if "head.output.weight" not in weights:
         raise ValueError(f"bundle {facts.name} holds a codebook or separate heads; give one of a shared network")
     return TrainedWeights(

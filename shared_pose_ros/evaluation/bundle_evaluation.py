@@ -72,8 +72,8 @@ def evaluate_bundle(
             image = frame.image()
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
-            found = [item for item in chosen if item[2] is not None]
-            candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
+            found = [(truth, visible, given) for truth, visible, given in chosen if given is not None]
+            candidates = [_estimate(estimator, pipeline, scorer, image, frame, found, on) for on in corrected]
             place = (frame.scene_id, frame.image_id)
             for truth, _, _ in chosen:
                 own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
@@ -151,6 +151,7 @@ def _usable(
 
 
 def _estimate(
+    estimator: PoseEstimator,
     pipeline: PosePipeline,
     scorer: PoseScorer,
     image: np.ndarray,
@@ -163,7 +164,7 @@ def _estimate(
         return {}
     detections = Detections(
         boxes=np.stack([given for _, _, given in found]).astype(np.float32),
-        object_index=np.array([known_index(pipeline.estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
+        object_index=np.array([known_index(estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
         class_ids=[truth.class_id for truth, _, _ in found],
         ids=[str(truth.gt_id) for truth, _, _ in found],
     )
@@ -182,7 +183,7 @@ def _estimate(
             continue
         at, own = places[str(truth.gt_id)]
         seen = Candidates(located.rotations[at], located.positions[at, :1], float(located.confidences[at, 0]))
-        centre = scorer.objects[scorer.objects.index(truth.class_id)].centre
+        centre = scorer.objects[scorer.objects.place(truth.class_id)].centre
         rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
         translations = translations_about(centre, seen, rotations)
         candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)

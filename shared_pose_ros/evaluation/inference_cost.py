@@ -65,7 +65,7 @@ def measure_size(path: str | Path, device: str = "cpu", precision: str = "auto")
         device: where its memory is measured.
         precision: that its encoder runs in there.
     """
-    network = load_bundle(path).module.network
+    network = load_bundle(path).module.get_submodule("network")
     counts = {name: tensor.numel() for name, tensor in network.state_dict().items() if "num_batches" not in name}
     without = sum(count for name, count in counts.items() if not name.startswith("encoder."))
     command = [sys.executable, "-m", "shared_pose_ros.evaluation.inference_cost", str(path), device, precision]
