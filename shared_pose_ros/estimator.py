@@ -157,7 +157,7 @@ class PoseEstimator:
         )
 
 
-def _image_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+def _image_tensor(image: object) -> torch.Tensor:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}".strip()
         raise ValueError(f"image is {got}; give uint8 RGB of shape (H, W, 3)")

@@ -138,5 +138,7 @@ def _models(path: Path, estimator: PoseEstimator, class_ids: Sequence[str]) -> l
         index = objects.index(class_id)
         if index is None:
             raise ValueError(f"{path} has no object {class_id!r}; it has {', '.join(objects.class_ids)}")
-        meshes[estimator.object_index(class_id)] = display_mesh(objects[index].mesh)
+        place = estimator.object_index(class_id)
+        if place is not None:
+            meshes[place] = display_mesh(objects[index].mesh)
     return meshes

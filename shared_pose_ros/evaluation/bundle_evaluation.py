@@ -25,7 +25,7 @@ from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.boxes import box_iou
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
-from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
+from shared_pose_ros.pipeline.pose_pipeline import Estimator, PosePipeline
 
 EVALUATED = NodeParameters(max_batch=256, symmetric_representative="any")
 """All hypotheses as the network gives them: a score takes symmetries into account itself."""
@@ -73,7 +73,7 @@ def evaluate_bundle(
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
             found = [(truth, visible, given) for truth, visible, given in chosen if given is not None]
-            candidates = [_estimate(estimator, pipeline, scorer, image, frame, found, on) for on in corrected]
+            candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
             place = (frame.scene_id, frame.image_id)
             for truth, _, _ in chosen:
                 own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
@@ -106,7 +106,7 @@ def evaluate_bundle(
     )
 
 
-def known_index(estimator: PoseEstimator, scorer: PoseScorer, class_id: str) -> int | None:
+def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int | None:
     """object_index that the bundle gives an object of the data, by any of the object's names; None if it has none."""
     index = scorer.objects.index(class_id)
     labels: tuple[str, ...] = (class_id,)
@@ -151,7 +151,6 @@ def _usable(
 
 
 def _estimate(
-    estimator: PoseEstimator,
     pipeline: PosePipeline,
     scorer: PoseScorer,
     image: np.ndarray,
@@ -164,7 +163,7 @@ def _estimate(
         return {}
     detections = Detections(
         boxes=np.stack([given for _, _, given in found]).astype(np.float32),
-        object_index=np.array([known_index(estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
+        object_index=np.array([known_index(pipeline.estimator, scorer, t.class_id) for t, _, _ in found], np.int64),
         class_ids=[truth.class_id for truth, _, _ in found],
         ids=[str(truth.gt_id) for truth, _, _ in found],
     )
@@ -183,7 +182,7 @@ def _estimate(
             continue
         at, own = places[str(truth.gt_id)]
         seen = Candidates(located.rotations[at], located.positions[at, :1], float(located.confidences[at, 0]))
-        centre = scorer.objects[scorer.objects.place(truth.class_id)].centre
+        centre = scorer.objects.model(truth.class_id).centre
         rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
         translations = translations_about(centre, seen, rotations)
         candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)

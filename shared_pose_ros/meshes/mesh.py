@@ -62,7 +62,7 @@ class Mesh:
         return np.asarray(self.bounds.mean(axis=0))
 
 
-def metres_per_unit(unit: str | float) -> float:
+def metres_per_unit(unit: str | float | bool) -> float:
     """Length of one file unit in metres.
 
     Args:
@@ -75,11 +75,9 @@ def metres_per_unit(unit: str | float) -> float:
         if unit not in UNITS:
             raise MeshError(f"unknown unit '{unit}': use one of {', '.join(UNITS)} or a number of metres per unit")
         return UNITS[unit]
-    given: object = unit  # of a file, so of any type
-    number = float(given) if isinstance(given, (int, float)) and not isinstance(given, bool) else math.nan
-    if not 0.0 < number < math.inf:
+    if isinstance(unit, bool) or not isinstance(unit, (int, float)) or not (0.0 < unit < float("inf")):
         raise MeshError(f"unit is {unit!r}: use one of {', '.join(UNITS)} or a positive number of metres per unit")
-    return number
+    return float(unit)
 
 
 def load_mesh(path: str | Path, unit: str | float) -> Mesh:

@@ -98,6 +98,10 @@ class ObjectSet:
         """Class ids in the network's order."""
         return tuple(model.class_id for model in self.objects)
 
+    def model(self, class_id: str) -> ObjectModel:
+        """The object of a class id or alias; ObjectSetError when the set has no such object."""
+        return self.objects[self.place(class_id)]
+
     def index(self, class_id: str) -> int | None:
         """object_index of a class id or alias; None when the set has no such object."""
         for position, model in enumerate(self.objects):

@@ -6,6 +6,8 @@ Convention: batches are object-major, the same number m of images of each of the
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ class UpConvolution(nn.Module):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size=5, padding=2)
+        self.taps: Tensor
         taps = torch.tensor(_TAPS, dtype=torch.float32)
         # (25, 36): from a 5×5 filter to its four 3×3 ones. One matrix product: an einsum of three spends more time on
         # the weights than the convolution on a small batch.
@@ -43,7 +46,7 @@ class UpConvolution(nn.Module):
         channels_out, channels_in = weight.shape[:2]
         phases = (weight.flatten(2) @ self.taps).reshape(channels_out, channels_in, 4, 3, 3).transpose(1, 2)
         # (4·C', C, 3, 3), the four side by side, as pixel_shuffle takes them apart.
-        fine = F.conv2d(features, phases.flatten(0, 1), bias.repeat_interleave(4), padding=1)
+        fine = F.conv2d(features, phases.flatten(0, 1), cast(Tensor, bias).repeat_interleave(4), padding=1)
         return F.pixel_shuffle(fine, 2)
 
 

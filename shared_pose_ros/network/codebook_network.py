@@ -29,6 +29,8 @@ class Codebook(nn.Module):
         self.hypotheses = hypotheses
         # Only the order of cosines means something; this spreads those of a good and a poor match over the softmax.
         self.sharpness = 50.0
+        self.codes: Tensor
+        self.rotations: Tensor
         self.register_buffer("codes", codes)
         self.register_buffer("rotations", rotations)
 

@@ -44,6 +44,9 @@ class Estimator(Protocol):
 
     metadata: BundleMetadata
 
+    def object_index(self, class_id: str) -> int | None:
+        """The network's index of a class id, as ``PoseEstimator.object_index``."""
+
     def estimate(
         self,
         image: NDArray[np.uint8],

@@ -38,8 +38,13 @@ class PackedMeshes:
 
     def to(self, device: torch.device | str) -> PackedMeshes:
         """The same meshes on another device."""
-        moved = (tensor.to(device) for tensor in (self.vertices, self.faces, self.face_offsets, self.normals))
-        return PackedMeshes(*moved, largest=self.largest)
+        return PackedMeshes(
+            self.vertices.to(device),
+            self.faces.to(device),
+            self.face_offsets.to(device),
+            self.normals.to(device),
+            self.largest,
+        )
 
 
 class Rasterizer(Protocol):
@@ -54,7 +59,7 @@ class Rasterizer(Protocol):
         camera: Tensor,
         size: tuple[int, int],
     ) -> Tensor:
-        """Draw one object an image.
+        """Draw one object per image.
 
         Args:
             meshes: the pack, on the device of the poses.
@@ -87,13 +92,13 @@ def pack_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.d
             raise ValueError(f"mesh {index} has {len(vertices)} vertices and {len(faces)} faces; it needs both")
     starts = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
     counts = [len(faces) for _, faces in meshes]
-    vertices = torch.from_numpy(np.concatenate([v for v, _ in meshes]).astype(np.float32))
-    faces = torch.from_numpy(np.concatenate([f + start for (_, f), start in zip(meshes, starts)]).astype(np.int32))
-    a, b, c = vertices[faces.long()].double().unbind(1)
+    corners = torch.from_numpy(np.concatenate([v for v, _ in meshes]).astype(np.float32))
+    rows = torch.from_numpy(np.concatenate([f + start for (_, f), start in zip(meshes, starts)]).astype(np.int32))
+    a, b, c = corners[rows.long()].double().unbind(1)
     normals = torch.linalg.cross(b - a, c - a)
     normals = normals / normals.norm(dim=-1, keepdim=True).clamp(min=1e-20)
     offsets = torch.from_numpy(np.cumsum([0] + counts).astype(np.int32))
-    return PackedMeshes(vertices, faces, offsets, normals.float(), largest=max(counts)).to(device)
+    return PackedMeshes(corners, rows, offsets, normals.float(), max(counts)).to(device)
 
 
 def make_rasterizer(name: str = "warp") -> Rasterizer:

@@ -48,10 +48,10 @@ def settings_for(objects: ObjectSet, defaults: SceneSettings, size: tuple[int, i
     return dataclasses.replace(
         defaults,
         radius=defaults.radius * scale,
-        distance=tuple(value * scale for value in defaults.distance),
+        distance=(defaults.distance[0] * scale, defaults.distance[1] * scale),
         tray=defaults.tray if scale <= _LARGEST_IN_TRAY else 0.0,
         size=size,
-        camera=(fx * zoom, fy * zoom, *middle),
+        camera=(fx * zoom, fy * zoom, middle[0], middle[1]),
     )
 
 

@@ -254,7 +254,8 @@ def _tray_mesh(tray: Tray) -> tuple[np.ndarray, np.ndarray]:
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     triangles = np.array([(a, b, c) for a, b, c, _ in quads] + [(a, c, d) for a, _, c, d in quads], dtype=np.int32)
-    vertices, faces = [], []
+    vertices: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
     for low, high in (
         ((-outer, -outer), (outer, -inner)),
         ((-outer, inner), (outer, outer)),

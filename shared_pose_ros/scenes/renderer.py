@@ -190,7 +190,8 @@ class Studio:
         receivers = points + _SHADOW_OFFSET * (flat + grain)
         count = self.lights.positions.shape[1]
         for number, (samples, light) in enumerate(zip(self.lights.positions, self.lights.colours)):
-            lit = sum(self._reached(receivers, number * count + i) for i in range(count)) / count
+            reached = [self._reached(receivers, number * count + i) for i in range(count)]
+            lit = sum(reached[1:], reached[0]) / count
             middle = samples.mean(dim=0)
             towards = middle - points
             distance = towards.norm(dim=-1, keepdim=True)
@@ -216,7 +217,7 @@ class Studio:
         noise = self._texture[:, :1] / self._texture[:, :1].mean() - 1
         sides = [(points[:, list(axes)] * 1.7)[None, :, None] for axes in ((0, 1), (1, 2), (2, 0))]
         layers = [F.grid_sample(noise, side, padding_mode="reflection", align_corners=False) for side in sides]
-        return sum(layers)[0, 0]
+        return sum(layers[1:], layers[0])[0, 0]
 
     def _smooth_normals(self, face: Tensor, points: Tensor) -> Tensor:
         corners = self.meshes.vertices[self.meshes.faces[face].long()]

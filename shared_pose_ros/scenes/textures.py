@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,7 +132,7 @@ def _noise(generator: np.random.Generator, rows: int, columns: int) -> np.ndarra
     return (fine - fine.mean()) / fine.std()
 
 
-def _either(generator: np.random.Generator, *choices: tuple) -> tuple:
+def _either(generator: np.random.Generator, *choices: tuple[Any, ...]) -> tuple[Any, ...]:
     return choices[generator.integers(len(choices))]
 
 
