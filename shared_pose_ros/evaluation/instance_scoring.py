@@ -184,7 +184,7 @@ def score_instance(
     random = baseline.rotations(*place, truth.gt_id) if known is None else np.zeros((0, 3, 3))
     rotations = [*(s.rotations for s in settings), random]
     # Random rotations under an estimated translation keep the CAD's centre where the first setting saw it.
-    model = scorer.objects[scorer.objects.place(truth.class_id)]
+    model = scorer.objects.model(truth.class_id)
     anchor = translations_about(model.centre, settings[0], random)
     translations = [*(s.translations for s in settings), anchor]
     if given:
@@ -248,7 +248,7 @@ def missed_instance(
     scorer: PoseScorer, view: View, truth: Instance, place: tuple[int, int], protocol: Protocol
 ) -> InstanceResult:
     """The result of an instance that the detector did not find, as wrong as ``InstanceResult`` says."""
-    model = scorer.objects[scorer.objects.place(truth.class_id)]
+    model = scorer.objects.model(truth.class_id)
     worst = {m.name: m.worst(model, float(view.size[1])) for m in METRICS.values() if not m.on_request}
     compared = {f"{kind}_{m.name}": worst[m.name] for m in table_metrics() for kind in ("oracle", "chance")}
     return InstanceResult(

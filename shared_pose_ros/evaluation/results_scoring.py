@@ -226,7 +226,7 @@ class _Run:
 
     def _poses(self, frame: BopFrame, class_id: str, own: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
         """The E estimates and then the random draws about their centres: ``(sets·E, 3, 3)`` and ``(sets·E, 3)``."""
-        sets, centre = len(self.groups), self.scorer.objects[self.scorer.objects.place(class_id)].centre
+        sets, centre = len(self.groups), self.scorer.objects.model(class_id).centre
         rotations, translations = np.empty((sets, len(own), 3, 3)), np.empty((sets, len(own), 3))
         for i, (_, item) in enumerate(own):
             pose = Candidates(item.rotation[None], item.translation[None], item.score)

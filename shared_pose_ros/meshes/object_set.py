@@ -99,11 +99,8 @@ class ObjectSet:
         return tuple(model.class_id for model in self.objects)
 
     def model(self, class_id: str) -> ObjectModel:
-        """The object of a class id or alias; ValueError when the set has none."""
-        index = self.index(class_id)
-        if index is None:
-            raise ValueError(f"no object {class_id!r}; there are {', '.join(self.class_ids)}")
-        return self.objects[index]
+        """The object of a class id or alias; ObjectSetError when the set has no such object."""
+        return self.objects[self.place(class_id)]
 
     def index(self, class_id: str) -> int | None:
         """object_index of a class id or alias; None when the set has no such object."""

@@ -106,7 +106,7 @@ def random_rotation_recall(
     if not classes or any(objects.index(class_id) is None for class_id in classes):
         return []
     weights = [sum(r.class_id == class_id and r.detected for r in results) / len(results) for class_id in classes]
-    shares = [random_recall(objects[objects.place(class_id)].symmetries, degrees) for class_id in classes]
+    shares = [random_recall(objects.model(class_id).symmetries, degrees) for class_id in classes]
     return [float(share) for share in np.array(weights) @ np.array(shares)]
 
 

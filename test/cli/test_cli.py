@@ -273,7 +273,7 @@ def test_evaluate_scores_a_bop_scene(tmp_path, capsys):
     assert status == 0 and "baseline" in out and "correction on" in out and "correction off" in out
     assert json.loads((tmp_path / "figures.json").read_text())
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Worst cases" in page and "Confused views" in page and f"report: {tmp_path / 'report'}" in out
+    assert "Worst cases" in page and "Ambiguous views" in page and f"report: {tmp_path / 'report'}" in out
     # CAD that does not hold the bundle's objects.
     again = ("evaluate", "--bundle", tmp_path / "b.pose.pt", "--bop", root, "--json", tmp_path / "x.json")
     write_object_set(tmp_path / "other", tiny_objects())

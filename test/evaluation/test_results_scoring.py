@@ -98,7 +98,7 @@ def test_impossible_estimates_are_wrong_but_scored(root, scorer, translation):
             i for f in dataset.frames if f.image_id == pair.im_id for i in f.instances if i.gt_id == pair.gt_id
         )
         assert min(pair.vsd) > 0.9
-        model = scorer.objects[scorer.objects.place(truth.class_id)]
+        model = scorer.objects.model(truth.class_id)
         shape = model.mesh.vertices, model.symmetries.transforms()
         seen = compared(estimate.rotation[None], [translation], truth.rotation, truth.translation, *shape)
         assert pair.metrics["mssd"] == pytest.approx(1e3 * mssd(seen).item())
