@@ -26,7 +26,7 @@ TRAIN = [
     "trimesh>=4.6",
     "warp-lang>=1.14",
 ]
-REPLAY = ["rosbags>=0.10.11"]
+REPLAY = ["rosbags>=0.11.7"]
 CHECKS = ["codespell>=2.3", "import-linter>=2.1", "mypy>=1.15", "ruff>=0.12", "types-PyYAML"]
 EXTRAS = {
     "train": TRAIN,

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from checkout import ROOT
+from checkout import ROOT, made_by_make
 
 import shared_pose_ros
 
@@ -208,6 +208,7 @@ def test_the_locked_files_agree():
     }
 
 
+@made_by_make
 def test_this_environment_is_the_locked_one():
     assert metadata.version("torch").split("+")[0] in locked("runtime")["torch"]
     assert metadata.version("numpy") in locked("runtime")["numpy"]
