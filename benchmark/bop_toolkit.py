@@ -1,6 +1,6 @@
-"""Our VSD, MSSD, MSPD, ADD, ADI and average recalls beside bop_toolkit's, on rendered heaps of the demo parts.
+"""Our VSD, MSSD, MSPD, ADD, ADI and average recalls beside bop_toolkit's, on rendered scenes of the demo parts.
 
-    python benchmark/bop_toolkit.py --toolkit DIR [--heaps 1] [--views 2] [--json OUT]
+    python benchmark/bop_toolkit.py --toolkit DIR [--scenes 1] [--views 2] [--json OUT]
 
 DIR is a checkout of https://github.com/thodan/bop_toolkit; of it numpy and scipy alone are needed. Its functions
 (pose_error.py, visibility.py, pose_matching.py, score.py) get depth images of our rasteriser over the whole image, the
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Render, compare, print; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--toolkit", type=Path, required=True, help="a checkout of bop_toolkit")
-    parser.add_argument("--heaps", type=int, default=1, help="scenes (default: 1)")
+    parser.add_argument("--scenes", type=int, default=1, help="scenes (default: 1)")
     parser.add_argument("--views", type=int, default=2, help="images of each (default: 2)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--objects", str(PARTS), "--heaps", str(options.heaps), "--views", str(options.views), "--out", folder]
+        words = ["--objects", str(PARTS), "--scenes", str(options.scenes), "--views", str(options.views), "--out", folder]
         if shared_pose(["render-bop", *words]) != 0:
             return 2
         result = compare(toolkit, Path(folder))

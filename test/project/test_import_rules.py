@@ -16,7 +16,8 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 NEED_ROS = tuple(f"{PACKAGE}.{name}" for name in ("ros", "replay.player", "replay.live", "replay.demo_live"))
 # PyTorch3D is absent from the usual environment; `make parity` imports this one.
 NEEDS_PYTORCH3D = f"{PACKAGE}.rendering.pytorch3d_rasterizer"
-TORCH_JIT = re.compile(r"\btorch\.jit\b|\bfrom torch import\b.*\bjit\b")
+# Not in quotes: a TorchScript archive's own pickle holds the name.
+TORCH_JIT = re.compile(r"""(?<!["`])\btorch\.jit\b|\bfrom torch import\b.*\bjit\b""")
 LONGEST_FILE = 450
 LONGEST_MEDIAN_FILE = 180
 
@@ -114,7 +115,7 @@ def test_the_torch_jit_rule_sees_every_spelling(line):
 
 def test_only_the_bundle_names_torch_jit():
     sources = {path.relative_to(ROOT / PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
-    assert [name for name, text in sources.items() if TORCH_JIT.search(text)] == ["bundle.py"]
+    assert [name for name, text in sources.items() if TORCH_JIT.search(text)] == ["bundle/torchscript.py"]
 
 
 def test_files_stay_short():
