@@ -29,9 +29,11 @@ def example_input(objects: int, device: torch.device | str = "cpu") -> tuple[Ten
 def answer(module: nn.Module, objects: int, device: torch.device | str = "cpu", count: int | None = None) -> Answer:
     """What a module on the device answers to the example, or to its first ``count`` boxes."""
     image, boxes, object_index = example_input(objects, device)
+    # In parts: a wide encoder's maps of thirty crops would be most of the memory that a bundle ever takes.
+    parts = zip(boxes[:count].split(BOXES), object_index[:count].split(BOXES))
     with torch.no_grad():
-        rotations, confidences = module(image, boxes[:count], object_index[:count])
-    return rotations, confidences
+        rotations, confidences = zip(*(module(image, *part) for part in parts))
+    return torch.cat(rotations), torch.cat(confidences)
 
 
 def pack_answer(given: Answer) -> bytes:

@@ -80,6 +80,7 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision:
     module, computed, remark = _verified(path, archive, metadata, device)
     meshes = _verified_meshes(path, archive.extra.get("meshes.npz", b""), len(metadata.objects))
     bundle = Bundle(module, metadata, meshes, "fp32", remark)
+    del archive  # it holds the weights as they were stored
     if precision is None:
         return bundle
     return _fastest(path, bundle, usable_precisions(precision, device), computed, precision in ("auto", "fp32"))
