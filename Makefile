@@ -192,7 +192,7 @@ minimum:
 	$(PYTHON) -m venv --clear $(VENV_MINIMUM)
 	PIP_CONSTRAINT=requirements/minimum.txt $(VENV_MINIMUM)/bin/python -m pip install --disable-pip-version-check -e '.[replay]' \
 	    fast-simplification hypothesis kornia manifold3d pytest scipy tensorboard tqdm trimesh warp-lang
-	$(VENV_MINIMUM)/bin/python -m pytest -o addopts= test/geometry test/network test/bundle test/test_estimator.py \
+	$(VENV_MINIMUM)/bin/python -m pytest test/geometry test/network test/bundle test/test_estimator.py \
 	    test/test_draw_estimates.py $(PYTEST_ARGS)
 	$(VENV_MINIMUM)/bin/shared_pose estimate --bundle models/demo_parts.pose.pt --image docs/images/demo.jpg \
 	    --camera 600,600,320,240 --detection lever:312,220,90,64 --json $(VENV_MINIMUM)/poses.json

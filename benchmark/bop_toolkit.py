@@ -265,7 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        words = ["--objects", str(PARTS), "--scenes", str(options.scenes), "--views", str(options.views), "--out", folder]
+        sizes = ["--scenes", str(options.scenes), "--views", str(options.views)]
+        words = ["--objects", str(PARTS), *sizes, "--out", folder]
         if shared_pose(["render-bop", *words]) != 0:
             return 2
         result = compare(toolkit, Path(folder))
