@@ -11,7 +11,7 @@ from shared_pose_ros.bundle import SUFFIX
 from shared_pose_ros.bundle_export import export_folder
 from shared_pose_ros.cli.common import parse_duration
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.training.campaign import (
+from shared_pose_ros.training.campaign_jobs import (
     RESUMABLE,
     Job,
     Record,

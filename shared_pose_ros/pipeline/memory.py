@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import Optional
 
 import torch
 
@@ -54,7 +53,7 @@ def release_cached(cycles: bool = False) -> None:
         torch.cuda.empty_cache()
 
 
-def resident_mib() -> Optional[float]:
+def resident_mib() -> float | None:
     """Memory of this process that is in RAM; None where the system does not tell (no /proc)."""
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
@@ -63,7 +62,7 @@ def resident_mib() -> Optional[float]:
         return None
 
 
-def thread_count() -> Optional[int]:
+def thread_count() -> int | None:
     """Threads of this process, also those of torch and the middleware; None where the system does not tell."""
     try:
         return len(os.listdir("/proc/self/task"))
@@ -71,7 +70,7 @@ def thread_count() -> Optional[int]:
         return None
 
 
-def gpu_mib(device: Optional[torch.device]) -> tuple[Optional[float], Optional[float]]:
+def gpu_mib(device: torch.device | None) -> tuple[float | None, float | None]:
     """(allocated by tensors, reserved by torch) on a CUDA device; (None, None) for the CPU or no device."""
     if device is None or device.type != "cuda":
         return None, None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from typing import Optional
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class Statistics:
         with self._lock:
             self._batches.append(size)
 
-    def batches(self) -> tuple[Optional[int], Optional[float], Optional[int]]:
+    def batches(self) -> tuple[int | None, float | None, int | None]:
         """(latest, mean, greatest) batch size over the latest `WINDOW` runs; None before the first."""
         with self._lock:
             sizes = list(self._batches)

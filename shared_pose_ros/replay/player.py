@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -75,7 +75,7 @@ class Player(Node):
         """(when it came, serialised Detection3DArray) of each response."""
         self.active = False
         """The node has announced its classes, so it was activated."""
-        self.status: Optional[DiagnosticStatus] = None
+        self.status: DiagnosticStatus | None = None
         self.status_time = 0.0
         self.node, self.poses_topic = node.strip("/"), f"/{node.strip('/')}/poses"
         self._kinds = dict(outlets)

@@ -30,7 +30,7 @@ from shared_pose_ros.pipeline.frame import Frame
 from shared_pose_ros.pipeline.memory import release_cached
 from shared_pose_ros.pipeline.pose_pipeline import load_estimator
 from shared_pose_ros.pipeline.statistics import Statistics
-from shared_pose_ros.ros import parameters
+from shared_pose_ros.ros import rclpy_parameters
 from shared_pose_ros.ros.diagnostics.reporter import Condition, Reporter, device_reason, unknown_parameter
 from shared_pose_ros.ros.message_pipeline import MessagePipeline
 from shared_pose_ros.ros.messages.detections import image_key
@@ -54,11 +54,11 @@ class SharedPoseNode(LifecycleNode):
     def __init__(self) -> None:
         """Declare the parameters and start the diagnostics; raises for a parameter override that cannot be taken."""
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True)
-        self._unknown = parameters.take_back_unknown(self)
+        self._unknown = rclpy_parameters.take_back_unknown(self)
         for name, nearest in self._unknown.items():
             self.get_logger().warning(unknown_parameter(name, nearest))
-        parameters.declare(self)
-        self._values = parameters.read(self)
+        rclpy_parameters.declare(self)
+        self._values = rclpy_parameters.read(self)
         self._pipeline: MessagePipeline | None = None
         self._visualization: Visualization | None = None
         self._writer = PosesWriter()
@@ -71,7 +71,7 @@ class SharedPoseNode(LifecycleNode):
         self._reporter = Reporter(self, self._worker, self._statistics, self._condition)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self.add_on_set_parameters_callback(self._judge_parameters)
-        self.add_post_set_parameters_callback(lambda _: setattr(self, "_values", parameters.read(self)))
+        self.add_post_set_parameters_callback(lambda _: setattr(self, "_values", rclpy_parameters.read(self)))
 
     # Lifecycle
 
@@ -242,7 +242,7 @@ class SharedPoseNode(LifecycleNode):
     # Parameters and diagnostics
 
     def _judge_parameters(self, changes: list[Any]) -> SetParametersResult:
-        problem = parameters.problem_with_change(
+        problem = rclpy_parameters.problem_with_change(
             [(change.name, change.value) for change in changes], configured=self._pipeline is not None
         )
         return SetParametersResult(successful=problem is None, reason=problem or "")

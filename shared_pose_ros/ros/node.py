@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from shared_pose_ros.resources import set_dds_profile
 
@@ -23,7 +23,7 @@ LARGEST_COMPRESSED = 2**28
 """Pixels; OpenCV's own limit of 2**30 would let one damaged header take 3 GiB."""
 
 
-def main(args: Optional[list[str]] = None) -> int:
+def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
     _end_at_once_on_signals()
     # torch's threads spin while they wait for each other. Where camera and detector want the same cores, that makes a

@@ -9,7 +9,7 @@ from shapes import tiny_objects, write_object_set
 from shared_pose_ros.bundle import load_bundle
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.resources import share_folder
-from shared_pose_ros.training.campaign import RECORD_NAME, read_campaign
+from shared_pose_ros.training.campaign_jobs import RECORD_NAME, read_campaign
 
 RECIPE = {
     "seeds": [0, 1],

@@ -12,7 +12,7 @@ from shared_pose_ros.pipeline.parameters import PARAMETERS, NodeParameters
 from shared_pose_ros.ros import parameter_pages
 from shared_pose_ros.ros.diagnostics.counters import COUNTERS
 from shared_pose_ros.ros.pairing import PairingLimits
-from shared_pose_ros.ros.parameters import problem_with_change
+from shared_pose_ros.ros.rclpy_parameters import problem_with_change
 
 
 def test_defaults_are_valid() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Optional
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -46,7 +45,7 @@ def status_message(
     counters: Mapping[str, int],
     before: Mapping[str, int],
     values: Mapping[str, object],
-    reasons: Optional[Mapping[str, str]] = None,
+    reasons: Mapping[str, str] | None = None,
 ) -> DiagnosticStatus:
     """One DiagnosticStatus with `values` first, then each counter of `COUNTERS` as `counter/<name>`, also when zero.
 
@@ -67,7 +66,7 @@ def status_message(
     return status
 
 
-def diagnostic_array(status: DiagnosticStatus, stamp: Optional[object] = None) -> DiagnosticArray:
+def diagnostic_array(status: DiagnosticStatus, stamp: object | None = None) -> DiagnosticArray:
     """The status alone in an array, with a builtin_interfaces/Time stamp."""
     array = DiagnosticArray(status=[status])
     if stamp is not None:
