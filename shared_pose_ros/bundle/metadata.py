@@ -43,7 +43,10 @@ class BundleObject:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BundleObject:
         """Of plain values, as JSON has them."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**plain)
 
 
 @dataclass(frozen=True)

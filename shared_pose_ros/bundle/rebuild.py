@@ -56,8 +56,8 @@ def _network(metadata: BundleMetadata, weights: Mapping[str, Tensor]) -> PoseNet
     objects, hypotheses = len(metadata.objects), metadata.hypotheses
     width, size = metadata.encoder_width, metadata.crop_size
     if _CODES in weights:
-        views = (torch.empty_like(weights[name], device="meta") for name in (_CODES, _VIEWS))
-        return CodebookNetwork(encoder_class(width)(size), Codebook(*views, hypotheses))
+        codes, views = (torch.empty_like(weights[name], device="meta") for name in (_CODES, _VIEWS))
+        return CodebookNetwork(encoder_class(width)(size), Codebook(codes, views, hypotheses))
     network = PoseNetwork(objects, hypotheses, width, size, metadata.normalize_code)
     if any(name.startswith(_HEADS) for name in weights):
         latent = network.encoder.latent_size

@@ -53,6 +53,13 @@ def test_seeds_come_one_after_the_other_and_runs_find_each_other(tmp_path):
     ]
 
 
+def test_the_old_name_of_tta_rotations_is_read_with_a_warning(tmp_path, capsys):
+    recipe = {("turns" if key == "tta_rotations" else key): value for key, value in RECIPE.items()}
+    jobs = read_campaign(write(tmp_path / "c.yaml", recipe), tmp_path, {"objects": "cad"})
+    assert [job.tta_rotations for job in jobs] == [None, None, 1, 1, 1]
+    assert "c.yaml: turns is now tta_rotations" in capsys.readouterr().err
+
+
 def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
     recipe, objects, out = tmp_path / "c.yaml", write_object_set(tmp_path / "cad", tiny_objects()), tmp_path / "runs"
     write(recipe, RECIPE)

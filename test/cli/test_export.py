@@ -87,6 +87,20 @@ def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
     assert pack_meshes(load_bundle(tmp_path / "given.pose.pt").meshes) == pack_meshes(load_bundle(new).meshes)
 
 
+def test_the_old_name_of_an_option_is_taken_with_a_warning(tiny_run, tmp_path, capsys):
+    for option, out in (("--tta-rotations", "new.pose.pt"), ("--turns", "old.pose.pt")):
+        assert main(["export", str(tiny_run), option, "1", "--out", str(tmp_path / out)]) == 0
+        assert load_bundle(tmp_path / out).metadata.tta_rotations == 1
+        warned = "--turns is now --tta-rotations; the old name goes in the next release" in capsys.readouterr().err
+        assert warned == (option == "--turns")
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "--turns" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export", str(tiny_run), "--turns", "3", "--out", str(tmp_path / "x.pose.pt")])
+    assert "invalid choice: 3" in capsys.readouterr().err
+
+
 def test_cad_that_is_secret_is_left_out(tiny_run, tmp_path, capsys):
     """Of a training and of a bundle; the answers stay."""
     full, bare, emptied = (tmp_path / f"{name}.pose.pt" for name in ("full", "bare", "emptied"))
