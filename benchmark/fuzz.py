@@ -218,7 +218,7 @@ def answering_estimator() -> PoseEstimator:
 
     metadata = SimpleNamespace(name="answers", objects=objects, metrics={})
     return PoseEstimator(
-        SimpleNamespace(module=module, metadata=metadata, meshes=(), precision="fp32"), torch.device("cpu")
+        SimpleNamespace(module=module, metadata=metadata, meshes=(), precision="fp32", remark=""), torch.device("cpu")
     )
 
 

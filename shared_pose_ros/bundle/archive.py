@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,10 +104,7 @@ def _weights(entries: zipfile.ZipFile, root: str) -> dict[str, Tensor]:
                 raise pickle.UnpicklingError(f"storage {key} has {entry.file_size} bytes for {count} numbers")
             storages[key] = torch.empty(count, dtype=dtype)
             if count:
-                buffer = storages[key].view(torch.uint8).numpy().data
-                with cast(zipfile.ZipExtFile, entries.open(entry)) as stream:
-                    if stream.readinto(buffer) != len(buffer) or stream.read(1):
-                        raise zipfile.BadZipFile(f"storage {key} is cut short")
+                storages[key].view(torch.uint8).numpy().data[:] = entries.read(entry)
         return storages[key]
 
     tree = _TreeUnpickler(entries.read(root + "data.pkl"), storage).load()

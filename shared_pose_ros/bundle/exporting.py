@@ -71,7 +71,7 @@ def export_bundle(
         weights_sha256=weights_sha256(scripted),
         schema_version=SCHEMA_VERSION,
     )
-    extra: dict[str, str | bytes] = {"metadata.json": metadata.to_json(), "example.pt": pack_answer(expected)}
+    extra = {"metadata.json": metadata.to_json().encode(), "example.pt": pack_answer(expected)}
     extra |= _packed(meshes, len(metadata.objects))
     _write(path, lambda partial: torchscript.save(scripted, partial, extra))
     return metadata

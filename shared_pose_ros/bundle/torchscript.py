@@ -27,7 +27,7 @@ def script_if_possible(module: nn.Module) -> tuple[nn.Module, str]:
         return module, f"TorchScript cannot compile it ({type(error).__name__}: {first_line(error)})"
 
 
-def save(module: nn.Module, path: Path, extra: Mapping[str, str | bytes]) -> None:
+def save(module: nn.Module, path: Path, extra: Mapping[str, bytes]) -> None:
     """Write a compiled module and extra entries; raises OSError or RuntimeError."""
     torch.jit.save(module, str(path), _extra_files=dict(extra))
 

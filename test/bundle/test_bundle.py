@@ -126,6 +126,7 @@ def test_quarter_rotations_are_part_of_the_graph(tiny_network, tmp_path):
     export_bundle(tiny_network, metadata, tmp_path / "t.pose.pt")
     bundle = load_bundle(tmp_path / "t.pose.pt")
     assert bundle.metadata.tta_rotations == 4
+    assert metadata_of(tmp_path / "t.pose.pt")["turns"] == 4  # the name in every file of this schema
     image = torch.randint(0, 256, (50, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     boxes, index = torch.tensor([[20.0, 30.0, 25.0, 20.0], [40.0, 20.0, 50.0, 30.0]]), torch.tensor([1, 0])
     with torch.no_grad():

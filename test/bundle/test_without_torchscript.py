@@ -85,6 +85,7 @@ def test_an_old_bundle_is_the_graph_that_it_holds(path, request):
     request.getfixturevalue("no_torchscript")
     bundle = load_bundle(path)
     assert bundle.module.state_dict().keys() == expected.keys() and bundle.remark == ""
+    assert bundle.metadata.tta_rotations == 4
     assert all(torch.equal(tensor, expected[name]) for name, tensor in bundle.module.state_dict().items())
     # T-LESS's CAD may not be given away.
     assert [mesh is not None for mesh in bundle.meshes] == [path is OLD[0]] * len(bundle.metadata.objects)
