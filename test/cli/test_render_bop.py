@@ -12,6 +12,8 @@ from shared_pose_ros.cli.common import cad_shown
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.evaluation.bop import load_bop
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

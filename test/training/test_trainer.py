@@ -75,6 +75,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photograph
             assert torch.equal(value, second["optimizer"][0]["state"][key][name])
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path, photographs):
     runs = []
     for name, seed in (("a", 1), ("b", 2)):

@@ -92,6 +92,7 @@ def test_networks_answer_alike(normalize):
     assert not fused.can_be_quick(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 def test_an_estimator_answers_as_the_graph_of_the_file(tiny_bundle):
     graph = load_bundle(tiny_bundle).module
     image, boxes, index = noise_frame(9, 3)
@@ -121,6 +122,7 @@ class Turned(PixelsToHypotheses):
         return rotations.flip(-1), confidences
 
 
+@pytest.mark.slow
 def test_a_quick_form_that_computes_otherwise_is_refused(tiny_bundle, monkeypatch):
     monkeypatch.setitem(CODE_TOLERANCES, "bf16", 1e-6)
     with pytest.raises(BundleError, match="other codes in bf16 than the graph.*limit 1e-06.*another precision"):
@@ -138,6 +140,7 @@ def test_a_bundle_without_the_parts_runs_as_it_was_exported(tiny_bundle, monkeyp
         load_bundle(tiny_bundle, "cpu", "bf16")
 
 
+@pytest.mark.slow
 def test_half_storage_makes_the_round_trip(tiny_bundle, tmp_path):
     torch.manual_seed(0)
     network = PoseNetwork(3, 4, "compact", 32).eval()
