@@ -146,6 +146,7 @@ def test_bad_inputs_are_refused_by_name(estimator, changes, message):
         estimator.estimate(**values)
 
 
+@pytest.mark.slow
 def test_where_there_is_a_mesh_it_fills_the_box(tiny_network, tiny_bundle, tmp_path):
     export_bundle(tiny_network, make_metadata(), tmp_path / "plain.pose.pt")
     camera = np.array([[300.0, 0.0, 80.0], [0.0, 310.0, 60.0], [0.0, 0.0, 1.0]])

@@ -32,6 +32,7 @@ def build(encoder, rotations, **options):
 
 
 @pytest.mark.parametrize(("viewpoints", "count"), [(12, 12), (13, 42), (162, 162), (2562, 2562)])
+@pytest.mark.slow
 def test_views_are_rotations_an_icosphere_times_the_turns(viewpoints, count):
     views = view_rotations(viewpoints, 36)
     assert views.shape == (36 * count, 3, 3)
@@ -49,6 +50,7 @@ def test_no_rotation_is_far_from_a_view():
     assert nearest.max() < 15 and nearest.median() < 10
 
 
+@pytest.mark.slow
 def test_a_view_finds_itself_first(encoder):
     rotations = random_rotations(40, torch.Generator().manual_seed(1))
     network = build(encoder, rotations, hypotheses=3)
@@ -60,6 +62,7 @@ def test_a_view_finds_itself_first(encoder):
     torch.testing.assert_close(logits[:, 0], torch.full((2,), 50.0))
 
 
+@pytest.mark.slow
 def test_the_nearest_are_those_of_a_full_sort():
     generator = torch.Generator().manual_seed(0)
     codes = F.normalize(torch.randn(3, 50, 128, generator=generator), dim=2)
@@ -80,6 +83,7 @@ def test_more_hypotheses_than_views_are_refused():
 
 
 @pytest.mark.parametrize("half", [False, True])
+@pytest.mark.slow
 def test_a_codebook_is_a_bundle_like_any_other(encoder, tmp_path, half):
     network = build(encoder, view_rotations(12, 4), hypotheses=4, half=half)
     metadata = dataclasses.replace(make_metadata(objects=2), normalize_code=True)

@@ -46,6 +46,7 @@ def summary(median, p90):
     return {"median": median, "p90": p90, "turns": 9}
 
 
+@pytest.mark.slow
 def test_systems_take_turns_and_the_first_turn_is_left_out(tiny_bundle, monkeypatch):
     systems, order = [PoseEstimator.load(tiny_bundle, "cpu") for _ in range(2)], []
     for number, system in enumerate(systems):
@@ -55,6 +56,7 @@ def test_systems_take_turns_and_the_first_turn_is_left_out(tiny_bundle, monkeypa
     assert order == [0, 0, 1, 1] * 4
 
 
+@pytest.mark.slow
 def test_random_networks_get_norms_that_know_their_features():
     torch.manual_seed(0)
     network = PoseNetwork(2, 3, "compact", 32)
@@ -103,6 +105,7 @@ def test_crop_by_crop_is_the_batch():
     assert np.ptp(first.rotations[0]) > 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta_rotations", [1, 4])
 def test_every_installed_system_answers_as_the_eager_network(tiny_network, tmp_path, tta_rotations, monkeypatch):
     def absent(*arguments):

@@ -176,6 +176,7 @@ def test_without_matplotlib_the_tables_are_written_and_the_remedy_is_said(tree, 
     assert "node died" in (tree / "docs" / "benchmarks" / "node.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_score_on_tless_keeps_no_instances_and_no_paths(tmp_path, tiny_bundle, monkeypatch):
     for part in ("models_cad", "frames/test"):
         (tmp_path / part).mkdir(parents=True)

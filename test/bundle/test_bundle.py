@@ -200,6 +200,7 @@ def test_changed_weights_are_noticed(tiny_bundle, tmp_path):
         load_bundle(repack(tiny_bundle, tmp_path / "x.pose.pt", change=nudge))
 
 
+@pytest.mark.slow
 def test_an_example_that_comes_out_differently_is_noticed(tiny_bundle, tmp_path):
     extra = {"example.pt": ""}
     torch.jit.load(str(tiny_bundle), _extra_files=extra)
@@ -224,6 +225,7 @@ def test_an_example_that_comes_out_differently_is_noticed(tiny_bundle, tmp_path)
             load_bundle(repack(tiny_bundle, path, example=broken))
 
 
+@pytest.mark.slow
 def test_metadata_that_do_not_fit_are_named(tiny_bundle, tmp_path):
     path, known = tmp_path / "x.pose.pt", metadata_of(tiny_bundle)
     four = {**known, "objects": [*known["objects"], known["objects"][0]]}

@@ -91,6 +91,7 @@ def test_objects_lists_and_draws(tmp_path, capsys):
     assert (tiles > 60).all()
 
 
+@pytest.mark.slow
 def test_from_cad_to_poses(object_folder, photographs, photograph, tmp_path, capsys):
     run, bundle = tmp_path / "run", tmp_path / "mine.pose.pt"
     assert train(run, object_folder, photographs, "--samples", 16, "--tuning", "full", "--seed", 3) == 0
@@ -131,6 +132,7 @@ def test_an_extended_bundle_knows_old_and_new_objects(object_folder, photographs
     assert before.metadata.weights_sha256 in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_several_presets_are_stages_of_one_training(object_folder, photographs, tmp_path, capsys):
     presets = ("--preset", "compact,compact_fine")
     # A budget that is spent at once stops in the first stage; the rest waits for --resume.
@@ -147,6 +149,7 @@ def test_several_presets_are_stages_of_one_training(object_folder, photographs, 
     assert (tmp_path / "1-compact" / "checkpoint.pt").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_separate_networks_are_trainings_of_one_object_each(object_folder, photographs, tmp_path, capsys):
     presets = ("--preset", "compact,compact_fine", "--samples", 16)
     assert train(tmp_path, object_folder, photographs, *presets, "--separate") == 0
@@ -157,6 +160,7 @@ def test_separate_networks_are_trainings_of_one_object_each(object_folder, photo
         assert (tmp_path / name / "1-compact" / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_a_bundle(object_folder, photographs, tmp_path):
     bundle = tmp_path / "one.pose.pt"
     assert train(tmp_path / "a", object_folder, photographs, "--samples", 8) == 0
@@ -165,6 +169,7 @@ def test_a_training_starts_from_a_bundle(object_folder, photographs, tmp_path):
     assert load_checkpoint(tmp_path / "b" / "checkpoint.pt")["earlier_samples"] == 8
 
 
+@pytest.mark.slow
 def test_a_time_budget_leaves_a_run_that_can_go_on(object_folder, photographs, tmp_path, capsys):
     assert train(tmp_path, object_folder, photographs, "--time-budget", "0.2s") == 0
     assert "go on with --resume" in capsys.readouterr().out
@@ -178,6 +183,7 @@ def train_encoder(out, object_folder, photographs, *more):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_from_a_pre_trained_encoder_to_a_bundle(object_folder, photographs, tmp_path, capsys):
     encoder, run, bundle = tmp_path / "encoder", tmp_path / "run", tmp_path / "frozen.pose.pt"
     assert train_encoder(encoder, object_folder, photographs, "--steps", 2) == 0
@@ -254,6 +260,7 @@ def test_without_a_camera_there_is_no_translation(tiny_bundle, photograph, tmp_p
     assert result["ray_corrected"] is False and result["poses"][0]["translation"] is None
 
 
+@pytest.mark.slow
 def test_evaluate_scores_a_bop_scene(tmp_path, capsys):
     parts = scene_objects()
     root = tmp_path / "two_boxes"

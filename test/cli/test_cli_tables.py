@@ -63,6 +63,7 @@ def test_every_system_is_in_both_tables(place, capsys):
     assert len({summary["rotation_error_deg_median"] for summary in summaries}) == 3
 
 
+@pytest.mark.slow
 def test_the_cost_can_be_left_out(place, capsys):
     assert tables(place, CONFIG, "--no-cost") == 0
     assert "crop, ms" not in capsys.readouterr().out
@@ -79,6 +80,7 @@ def test_the_cost_can_be_left_out(place, capsys):
         ({"oracle": "x"}, "oracle of 'x': no such system"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_named(place, change, complaint, capsys):
     assert tables(place, {**CONFIG, **change}, "--no-cost") == 2
     assert complaint in capsys.readouterr().err

@@ -122,6 +122,7 @@ def test_help_shows_examples_without_ros():
     assert result.returncode == 0 and "shared_pose demo --out out/demo" in result.stdout
 
 
+@pytest.mark.slow
 def test_offline_is_the_node_s_inside(tmp_path, tiny_bundle):
     """Two frames of the demo's topics; the tiny bundle knows the parts "1" and "2" by alias."""
     recorded = write_two_frames(tmp_path / "bag")

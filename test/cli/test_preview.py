@@ -42,6 +42,7 @@ def test_a_grid_of_crops(object_folder, photographs, tmp_path, capsys):
     assert (tiles.max(axis=(1, 3, 4)) == 255).all() and (tiles.min(axis=(1, 3, 4)) == 0).all()
 
 
+@pytest.mark.slow
 def test_a_jpeg(object_folder, tmp_path):
     assert preview(object_folder, tmp_path / "batch.jpg") == 0
     assert (tmp_path / "batch.jpg").read_bytes()[:2] == b"\xff\xd8"
@@ -57,6 +58,7 @@ def test_a_jpeg(object_folder, tmp_path):
         ("batch.png", ("--preset", "huge"), "no preset 'huge'"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes(object_folder, tmp_path, capsys, picture, more, word):
     assert preview(object_folder, tmp_path / picture, *more) == 2
     error = capsys.readouterr().err.strip().splitlines()

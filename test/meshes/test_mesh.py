@@ -178,6 +178,7 @@ def test_simplified_ball_keeps_box_and_surface(ball):
     assert volume(small) == pytest.approx(volume(ball), rel=0.03)
 
 
+@pytest.mark.slow
 def test_simplify_keeps_more_faces_rather_than_lose_the_box(ball):
     tiny = simplify(ball, 4)
     assert len(tiny.faces) > 4

@@ -86,6 +86,7 @@ def test_stated_symmetries_hold_and_no_other_turn_does(demo_parts, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_search_about_the_axes_of_inertia_finds_the_stated_symmetries(demo_parts, name):
     model = demo_parts[demo_parts.index(name)]
     found = detect_symmetries(model.mesh, 1.5 * MILLIMETRE)
@@ -98,6 +99,7 @@ def test_parts_run_from_asymmetric_to_rotational(demo_parts):
     assert len(demo_parts) == 10 and {(1, 0), (2, 0), (3, 0), (6, 0), (1, 1)} == set(kinds)
 
 
+@pytest.mark.slow
 def test_socket_hides_its_turn_from_behind(demo_parts):
     """Seen along +z from below, every turn looks the same; the inside shows that it is none."""
     mesh = demo_parts[demo_parts.index("socket")].mesh

@@ -103,6 +103,7 @@ def event_message(kind, number):
 
 @trial(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(EVENTS, max_size=14))
+@pytest.mark.slow
 def test_every_message_ends_in_an_output_or_a_counter(run, events):
     timed = sorted(events, key=lambda event: event[2])
     messages = [(*event_message(kind, number), made.START + when) for kind, number, when in timed]

@@ -28,6 +28,7 @@ def summary(out):
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("share", [1.0, 0.7])
+@pytest.mark.slow
 def test_whole_and_cut_bags_end_well(tmp_path, tiny_bundle, capsys, storage, share):
     recorded = made.ordinary(tmp_path / "bag", frames=10, storage=storage, transport="jpeg")
     made.cut(recorded, share)
@@ -59,6 +60,7 @@ def test_a_bag_without_pairs_is_reported_not_fatal(tmp_path, tiny_bundle, capsys
     assert "unmatched_image 3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
     """Images and visible boxes of a dataset as a bag; its object 1 is the bundle's part_1 by its alias."""
     scorer = PoseScorer(objects())

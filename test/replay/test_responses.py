@@ -64,6 +64,7 @@ def test_left_out_objects_second_loops_and_strangers(replayed):
     np.testing.assert_array_equal(matched.frames[0].boxes, replies[3].frame.detections.boxes[kept])
 
 
+@pytest.mark.slow
 def test_several_detectors_on_one_image(tiny_bundle, tmp_path):
     """Arrays of one stamp that begin alike: the second answer belongs to the second array."""
     first, second = made.found(3)[:2], [made.found(1)[0], made.found(3)[2]]

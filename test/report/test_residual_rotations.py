@@ -128,6 +128,7 @@ def test_probability_of_an_axis_is_the_share_of_random_axes():
     assert share == pytest.approx(probability_of_an_axis(), abs=0.005)
 
 
+@pytest.mark.slow
 def test_probability_of_a_name_is_the_share_of_random_rotations():
     namer = RotationNamer(Symmetries())
     drawn = random_rotations(20_000).double().numpy()

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +153,7 @@ class Accounting:
     st.sampled_from([500, 3000, 10**6]),
     st.integers(0, 200),
 )
+@pytest.mark.slow
 def test_every_message_is_answered_pending_or_named(
     frames: list[dict], slop: float, max_count: int, max_bytes: int, busy_ms: int
 ) -> None:
@@ -188,6 +190,7 @@ PLAIN = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(PLAIN, max_size=30))
+@pytest.mark.slow
 def test_a_free_worker_answers_every_array_whose_image_came(frames: list[dict]) -> None:
     """Exact stamps, latency below image_buffer_seconds, any order: none is lost but those without an image."""
     accounting = Accounting(PairingLimits())

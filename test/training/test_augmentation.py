@@ -117,6 +117,7 @@ def test_zoom_enlarges_about_the_centre_within_its_range():
     assert (zoomed[:, 0, 12].mean(dim=1) - 0.5).abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_the_coarse_pair_is_two_of_five():
     # On mid-grey, black and white blocks, grey cut-outs and untouched pixels tell which of the five a sample has.
     grey = torch.full((300, 3, 128, 128), 100 / 255)

@@ -146,6 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, photographs):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_a_pose_training_begins_with_the_encoder_and_remembers_it(tmp_path, photographs, tiny_encoder_run):
     source = encoder_of_checkpoint(tiny_encoder_run)
     assert (source.width, source.crop_size, source.source["step"]) == ("compact", 32, 6)

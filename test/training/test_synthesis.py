@@ -81,6 +81,7 @@ def test_a_detectors_noise_moves_and_scales_the_window_within_its_limits(photogr
     assert min(sides) > 1 / 1.08 - 0.06 and max(sides) < 1 / 0.92 + 0.06
 
 
+@pytest.mark.slow
 def test_the_rotation_is_the_one_that_is_rendered(photographs):
     # The slow z-buffer draws the object at the returned rotation into the window of the crop: silhouettes must agree,
     # and the surface target must be the model points that it sees.

@@ -76,6 +76,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photograph
             assert torch.equal(value, second["optimizer"][0]["state"][key][name])
 
 
+@pytest.mark.slow
 def as_an_older_version_wrote_it(path):
     """A checkpoint and its log with the names and without the settings that version 0.1 had in the beginning."""
     state = load_checkpoint(path)

@@ -86,6 +86,7 @@ def test_a_crash_and_a_resume_leave_every_step_once(tmp_path, photographs):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_an_end_between_validations_is_recorded_and_resumed_from(tmp_path, photographs):
     first = make_trainer(tmp_path, photographs, samples=24)
     first.train()

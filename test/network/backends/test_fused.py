@@ -91,6 +91,7 @@ def test_networks_answer_alike(normalize):
     assert fused.why_not_fused(torch.nn.Linear(2, 2), crops) == "its network has no encoder"
 
 
+@pytest.mark.slow
 def test_an_estimator_answers_as_the_network_of_the_file(tiny_bundle):
     plain = load_bundle(tiny_bundle).module
     image, boxes, index = noise_frame(9, 3)
@@ -111,6 +112,7 @@ def test_an_estimator_answers_as_the_network_of_the_file(tiny_bundle):
         PoseEstimator.load(tiny_bundle, "cpu", "fp16")
 
 
+@pytest.mark.slow
 def test_a_fused_form_that_computes_otherwise_is_not_taken(tiny_bundle, monkeypatch):
     monkeypatch.setitem(CODE_TOLERANCES, "bf16", 1e-6)
     with pytest.raises(BundleError, match=r"cannot run in bf16: its latent codes would differ .*\(limit 1e-06\)"):
@@ -122,6 +124,7 @@ def test_a_fused_form_that_computes_otherwise_is_not_taken(tiny_bundle, monkeypa
     assert "network.encoder.linear.weight" in bundle.module.state_dict()
 
 
+@pytest.mark.slow
 def test_half_storage_makes_the_round_trip(tiny_bundle, tmp_path):
     torch.manual_seed(0)
     network = PoseNetwork(3, 4, "compact", 32).eval()

@@ -145,6 +145,7 @@ def test_rounding_keeps_what_neighbours_share():
 
 
 @needs_int8
+@pytest.mark.slow
 def test_estimators_run_in_it_when_asked_and_where_auto_finds_the_same_codes(tiny_bundle, monkeypatch):
     before = DEMO.read_bytes()
     estimator = PoseEstimator.load(DEMO, "cpu", "int8")
