@@ -89,6 +89,11 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def last_line(error: Exception) -> str:
+    """The same of the other end: TorchScript puts its own stack before the cause."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
 def _weights(entries: zipfile.ZipFile, root: str) -> dict[str, Tensor]:
     names = set(entries.namelist())
     # Archives from before torch 2.1 do not say; nobody wrote them on big-endian machines.

@@ -51,6 +51,7 @@ def unpack_answer(data: bytes) -> Answer:
 
 def disagreement(expected: Answer, found: Answer) -> str:
     """How two answers differ by more than processors do; empty if they do not."""
+    found = found[0].to(expected[0].device), found[1].to(expected[0].device)
     shapes = [tuple(tensor.shape for tensor in pair) for pair in (expected, found)]
     if shapes[0] != shapes[1]:
         return f"shapes {shapes[1]}, not {shapes[0]}"
