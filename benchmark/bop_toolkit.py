@@ -31,7 +31,7 @@ from shared_pose_ros.cli.main import main as shared_pose
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance, load_bop
 from shared_pose_ros.evaluation.bop_models import file_vertices
 from shared_pose_ros.evaluation.bop_results import Estimate
-from shared_pose_ros.evaluation.instance_scoring import Chance
+from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import MSPD_WIDTH, PoseScorer
 from shared_pose_ros.evaluation.protocols import STEPS, Protocol, get_protocol
 from shared_pose_ros.evaluation.results_scoring import PairErrors, Scoring, score_results
@@ -215,7 +215,7 @@ def compare(toolkit: Toolkit, root: Path, seed: int = 0) -> dict[str, Any]:
     infos = json.loads((root / "models" / "models_info.json").read_text(encoding="utf-8"))
     protocol = get_protocol("bop19")
     estimates = make_estimates(dataset, objects, np.random.default_rng(seed))
-    ours = score_results(estimates, dataset, scorer, protocol, Chance(1), average_distances=True)
+    ours = score_results(estimates, dataset, scorer, protocol, RandomRotationBaseline(1), average_distances=True)
     theirs = list(_pairs(toolkit, dataset, scorer, estimates, ours, protocol, infos))
     greatest = dict.fromkeys(LIMITS, 0.0)
     for pair, errors in theirs:
