@@ -232,12 +232,11 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def check_comparable(conditions: Sequence[str], may_differ: Sequence[str] = ()) -> None:
+def check_comparable(conditions: Sequence[str]) -> None:
     """Refuse to put figures of different protocols side by side; call it before several go into one table.
 
     Args:
         conditions: of the evaluations, their ``protocol_line``.
-        may_differ: names of conditions that the table is about, see ``condition_fields``.
 
     Raises:
         ValueError: conditions differ; the message names each with its values.
@@ -247,7 +246,7 @@ def check_comparable(conditions: Sequence[str], may_differ: Sequence[str] = ()) 
     differing = []
     for name in names:
         values = dict.fromkeys(known.get(name, "not stated") for known in fields)
-        if name not in may_differ and len(values) > 1:
+        if len(values) > 1:
             differing.append(f"{name} ({' / '.join(values)})")
     if differing:
         raise ValueError(

@@ -58,7 +58,7 @@ class BagFrame:
         boxes: box ``(4,)`` by id, of the detected parts.
         truth: every part of the scene by id.
         load: decodes the image, ``(H, W, 3)`` uint8 RGB.
-        place: (scene, image) number, of results and of the chance row.
+        place: (scene, image) number, of results and of the random rotations.
         depth: reads the sensor's depth ``(H, W)`` in metres; without it, or where it gives None, the truth is rendered.
         messages: the image's, camera_info's and detections' messages as recorded, by topic.
     """
@@ -89,7 +89,7 @@ class BagFrame:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a protocol line must say of a bag.
+    """What evaluation conditions must say of a bag.
 
     Attributes:
         corrected: whether orientations are corrected for the viewing ray.
@@ -195,7 +195,7 @@ def score_frames(
         scorer: the CAD.
         protocol: with the translation from ground truth, the hypotheses' own are not looked at.
         system: what was evaluated.
-        data: the bag's name, for the protocol line.
+        data: the bag's name, for the evaluation conditions.
         baseline: the random rotations; 20 per instance by default.
         progress: called with (frames done, frames).
         conditions: where boxes and ids come from; those of a demo bag by default.

@@ -104,12 +104,12 @@ def summary(recording: Recording, evaluation: Evaluation) -> dict[str, Any]:
 def text_table(recording: Recording, evaluation: Evaluation) -> str:
     """What the demo prints: one row per object, mean, random-rotation baseline, conditions, latencies, counters."""
     mean = summary_row(evaluation)
-    lines = [_cells("object", "instances", f"{evaluation.score_name} %", "rotation error, median °", "chance %")]
+    lines = [_cells("object", "instances", f"{evaluation.score_name} %", "rotation error, median °", "baseline %")]
     lines += [_row(row) for row in object_rows(evaluation)]
     lines.append(_row(mean))
-    chance_angle = f"{mean.chance_rotation_error_deg_median:.1f}"
-    lines.append(_cells("chance", str(mean.instances), f"{100 * mean.chance_score:.1f}", chance_angle, ""))
-    lines += ["", f"Protocol: {evaluation.protocol_line}.", ""]
+    angle = f"{mean.chance_rotation_error_deg_median:.1f}"
+    lines.append(_cells("baseline", str(mean.instances), f"{100 * mean.chance_score:.1f}", angle, ""))
+    lines += ["", f"Evaluation conditions: {evaluation.protocol_line}.", ""]
     lines += notes(recording)
     return "\n".join(lines)
 

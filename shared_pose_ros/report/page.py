@@ -63,7 +63,7 @@ def write_report(
         pictures: whole frames (``gallery``).
         notes: further paragraphs, such as latencies and counters.
         cases: zoomed pictures of the first evaluation by kind (``report_cases.case_pictures``).
-        objects: the CAD's symmetries, for the confusion and for the chance of a rotation error; both are left out
+        objects: the CAD's symmetries, for the confusion and for the baseline of the rotation error; both are left out
             without them.
 
     Returns:

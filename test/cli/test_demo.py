@@ -84,14 +84,14 @@ def test_summary_has_what_others_read(evaluation):
     assert (content["bundle"], content["weights_sha256"]) == ("net", "abc123")
 
 
-def test_the_table_names_objects_mean_chance_latency_and_every_counter(evaluation):
+def test_the_table_names_objects_mean_baseline_latency_and_every_counter(evaluation):
     text = text_table(recording(), evaluation)
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line}
     assert rows["bolt"] == ["1", "90.0", "4.0", "20.0"]
     assert rows["ring"] == ["2", "60.0", "14.0", "30.0"]
     assert rows["mean"] == ["3", "75.0", "8.0", "25.0"]
-    assert rows["chance"] == ["3", "25.0", "100.0"]
-    assert "p50 20.0 ms, p99 29.8 ms" in text and "Protocol: protocol paper; δ 15 mm" in text
+    assert rows["baseline"] == ["3", "25.0", "100.0"]
+    assert "p50 20.0 ms, p99 29.8 ms" in text and "Evaluation conditions: protocol paper; δ 15 mm" in text
     assert all(f"{name} 0" in text for name in COUNTERS)
 
 

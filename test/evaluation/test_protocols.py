@@ -103,7 +103,6 @@ def test_figures_of_one_protocol_may_be_compared():
     check_comparable([])
     check_comparable([some_line(), some_line()])
     both = [some_line(corrected=True), some_line(corrected=False)]
-    check_comparable(both, may_differ=["allocentric-to-egocentric correction"])
     with pytest.raises(ValueError, match=r"differ in allocentric-to-egocentric correction \(on / off\); evaluate all"):
         check_comparable(both)
 
