@@ -29,7 +29,8 @@ class PoseEstimate:
         confidences: ``(B, n)`` float32, rows sum to 1.
         translations: ``(B, 3)`` float32 metres, the CAD origin in the camera frame for the first hypothesis, from box,
             mesh and depth (``geometry.positions``); None without a camera matrix.
-        ray_corrected: rotations include the viewing-ray correction; false without a camera matrix.
+        ray_corrected: rotations include the allocentric-to-egocentric correction (along the viewing ray); false without
+            a camera matrix.
         position_covariances: ``(B, 3, 3)`` float32 m² of the centre of the CAD's box; None without a camera matrix.
         depth_problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
     """
@@ -114,7 +115,7 @@ class PoseEstimator:
             image: ``(H, W, 3)`` uint8 RGB.
             boxes: ``(B, 4)`` (cx, cy, w, h) in pixels, finite, w and h positive.
             object_index: ``(B,)`` in 0…k−1.
-            camera_matrix: K ``(3, 3)``, or None: no viewing-ray correction, no translation.
+            camera_matrix: K ``(3, 3)``, or None: no allocentric-to-egocentric correction, no translation.
             depth: ``(h, w)`` metres along z, 0 where nothing was measured: the same view as the image, maybe of another
                 size. Refines the translations; None, or no camera matrix: they come from the boxes.
 

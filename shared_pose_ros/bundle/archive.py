@@ -1,6 +1,6 @@
 """Reads a bundle's file, a TorchScript archive, without TorchScript: its weights by name, and its extra entries.
 
-The archive is a zip of uncompressed entries below one folder. ``data.pkl`` is the tree of modules as a pickle of
+The archive is a zip with everything below one folder. ``data.pkl`` is the tree of modules as a pickle of
 protocol 2: a module is an object of a class ``__torch__.…`` with its attributes as a dict, and a tensor names a
 storage. ``data/KEY`` are the bytes of a storage, ``byteorder`` is that of their numbers, ``extra/NAME`` are the
 entries that were added, and ``code/…`` is the graph, which is not looked at. The pickle may name nothing but such

@@ -93,7 +93,7 @@ def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[Disp
             extra = archive_root(old) + EXTRA
             for entry in old.infolist():
                 if entry.filename != extra + _MESHES:
-                    new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry))
+                    new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), entry.compress_type)
             for name, data in packed.items():
                 new.writestr(zipfile.ZipInfo(extra + name), data)
 
