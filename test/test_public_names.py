@@ -49,6 +49,7 @@ def test_another_name_is_an_attribute_error() -> None:
     assert set(NAMES) <= set(dir(sp))
 
 
+@pytest.mark.slow
 def test_the_import_loads_no_library_and_the_estimator_none_of_the_training() -> None:
     assert not {"torch", "numpy", "cv2", "yaml"} & loaded("import shared_pose_ros")
     names = loaded("import shared_pose_ros as sp; sp.PoseEstimator, sp.PoseEstimate, sp.BundleError, sp.draw_estimates")
@@ -60,6 +61,7 @@ def test_the_docstring_s_example_runs() -> None:
     assert result.attempted > 8 and result.failed == 0
 
 
+@pytest.mark.slow
 def test_the_example_prints_and_draws_the_poses_of_an_image(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "examples" / "estimate_image.py", "--picture", tmp_path / "poses.png"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

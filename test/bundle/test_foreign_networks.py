@@ -127,6 +127,7 @@ def network_with(encoder):
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_encoder_runs_as_it_was_exported(kind, tmp_path):
     torch.manual_seed(0)

@@ -58,6 +58,7 @@ def answer(module, frame):
         return module(torch.from_numpy(image), torch.from_numpy(boxes).float(), torch.from_numpy(index))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [shared, separate, codebook])
 @pytest.mark.parametrize(("storage", "rotations"), [("fp32", 4), ("fp16", 1)])
 def test_a_new_bundle_is_the_eager_network_to_the_bit(make, storage, rotations, tmp_path, request):
@@ -95,6 +96,7 @@ def test_an_old_bundle_is_the_graph_that_it_holds(path, request):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", OLD, ids=lambda path: path.name)
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
 def test_an_estimator_without_it_answers_to_the_bit_as_with_it(path, precision, request):

@@ -92,6 +92,7 @@ def as_an_older_version_wrote_it(path):
     log.write_text(log.read_text().replace("loss/diversity", "loss/spread").replace("loss/auxiliary", "loss/surface"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_version_goes_on(tmp_path, photographs):
     whole = make_trainer(tmp_path / "whole", photographs)
     whole.train()
