@@ -42,120 +42,124 @@ class Part:
     note: str = ""
 
 
-def _solid() -> type[Manifold]:
+def manifold_class() -> type[Manifold]:
+    """Class of solids; MeshError without manifold3d."""
     try:
         from manifold3d import Manifold
     except ImportError as error:
-        raise MeshError("building the demo parts needs manifold3d: pip install manifold3d") from error
+        raise MeshError("building parts needs manifold3d: pip install manifold3d") from error
     return Manifold
 
 
-def _box(low: Sequence[float], high: Sequence[float]) -> Manifold:
+def box(low: Sequence[float], high: Sequence[float]) -> Manifold:
     """Box between two corners, mm."""
     size = [b - a for a, b in zip(low, high, strict=True)]
-    return _solid().cube(size).translate(low)
+    return manifold_class().cube(size).translate(low)
 
 
-def _rod(start: Sequence[float], direction: str, length: float, radius: float, end_radius: float = -1.0) -> Manifold:
-    """Cylinder or cone of ``length`` from ``start`` along +x, +y or +z, mm."""
-    rod = _solid().cylinder(length, radius, end_radius, SEGMENTS)
-    angles = {"x": (0.0, 90.0, 0.0), "y": (-90.0, 0.0, 0.0), "z": (0.0, 0.0, 0.0)}[direction]
-    return rod.rotate(angles).translate(start)
+def rod(
+    start: Sequence[float], axis: str, length: float, radius: float, end_radius: float = -1, segments: int = SEGMENTS
+) -> Manifold:
+    """Cylinder or cone (towards ``end_radius``) of ``length`` from ``start`` along +x, +y or +z, mm."""
+    upright = manifold_class().cylinder(length, radius, end_radius, segments)
+    angles = {"x": (0.0, 90.0, 0.0), "y": (-90.0, 0.0, 0.0), "z": (0.0, 0.0, 0.0)}[axis]
+    return upright.rotate(angles).translate(start)
 
 
-def _prism(outline: Sequence[tuple[float, float]], low: float, high: float) -> Manifold:
+def prism(outline: Sequence[tuple[float, float]], low: float, high: float) -> Manifold:
     """Polygon in x, y (counter-clockwise), extruded from z = low to z = high, mm."""
     from manifold3d import CrossSection
 
-    return _solid().extrude(CrossSection([outline]), high - low).translate((0.0, 0.0, low))
+    return manifold_class().extrude(CrossSection([outline]), high - low).translate((0.0, 0.0, low))
 
 
-def _turned(profile: Sequence[tuple[float, float]]) -> Manifold:
+def turned(profile: Sequence[tuple[float, float]], segments: int = SEGMENTS) -> Manifold:
     """Solid of revolution about z from a closed profile of (radius, z), counter-clockwise, mm."""
     from manifold3d import CrossSection
 
-    return _solid().revolve(CrossSection([profile]), SEGMENTS)
+    return manifold_class().revolve(CrossSection([profile]), segments)
 
 
-def _hull(*solids: Manifold) -> Manifold:
-    return _solid().batch_hull(list(solids))
+def hull(*solids: Manifold) -> Manifold:
+    """Convex hull of solids."""
+    return manifold_class().batch_hull(list(solids))
 
 
 def bracket() -> Manifold:
     """Angle bracket: long leg along x, short leg along z at x = 0, rib on one side; origin in the inner corner."""
-    corner = _box((-12, -24, -12), (0, 24, 0))
-    long_leg = _hull(corner, _box((80, -24, -12), (100, 2, 0)), _box((60, 14, -12), (76, 24, 0)))
-    short_leg = _hull(corner, _rod((-12, 0, 36), "x", 12, 24))
-    rib = _prism([(0, 0), (46, 0), (0, 40)], 0, 12).rotate((90, 0, 0)).translate((0, -12, 0))
-    slot = _hull(_rod((48, -2, -20), "z", 30, 9), _rod((76, -10, -20), "z", 30, 9))
-    return long_leg + short_leg + rib - slot - _rod((-20, 2, 36), "x", 30, 12)
+    corner = box((-12, -24, -12), (0, 24, 0))
+    long_leg = hull(corner, box((80, -24, -12), (100, 2, 0)), box((60, 14, -12), (76, 24, 0)))
+    short_leg = hull(corner, rod((-12, 0, 36), "x", 12, 24))
+    rib = prism([(0, 0), (46, 0), (0, 40)], 0, 12).rotate((90, 0, 0)).translate((0, -12, 0))
+    slot = hull(rod((48, -2, -20), "z", 30, 9), rod((76, -10, -20), "z", 30, 9))
+    return long_leg + short_leg + rib - slot - rod((-20, 2, 36), "x", 30, 12)
 
 
 def shaft() -> Manifold:
     """Stepped shaft along z with a flange off its middle; origin in the flange's face."""
     below = [(0, -36), (8, -36), (10, -34), (10, 0)]
     above = [(27, 0), (27, 9), (15, 9), (15, 50), (11, 50), (11, 80), (9, 84), (0, 84)]
-    return _turned(below + above)
+    return turned(below + above)
 
 
 def hex_bolt() -> Manifold:
     """Bolt along z, hexagon head below z = 0, round shank above; origin under the head."""
     hexagon = [(30 * math.cos(k * math.pi / 3), 30 * math.sin(k * math.pi / 3)) for k in range(6)]
-    head = _prism(hexagon, -22, 0)
-    return head + _turned([(0, -1), (13, -1), (13, 60), (9, 66), (0, 66)])
+    head = prism(hexagon, -22, 0)
+    return head + turned([(0, -1), (13, -1), (13, 60), (9, 66), (0, 66)])
 
 
 def socket() -> Manifold:
     """Round socket along z, open at the top; a bridge and an eccentric pin inside, hidden from behind."""
-    shell = _turned([(0, 0), (17, 0), (17, 30), (25, 34), (25, 84), (20, 84), (20, 38), (0, 38)])
-    pin = _rod((9, 0, 37), "z", 40, 7)
-    bridge = _box((-21, -4, 37), (9, 4, 72)) ^ _rod((0, 0, 30), "z", 60, 20.5)
+    shell = turned([(0, 0), (17, 0), (17, 30), (25, 34), (25, 84), (20, 84), (20, 38), (0, 38)])
+    pin = rod((9, 0, 37), "z", 40, 7)
+    bridge = box((-21, -4, 37), (9, 4, 72)) ^ rod((0, 0, 30), "z", 60, 20.5)
     return shell + pin + bridge
 
 
 def clevis() -> Manifold:
     """Fork head along z: round shank below, two prongs above, pin hole along y; two-fold about z."""
-    body = _hull(_box((-16, -22, 0), (16, 22, 40)), _rod((0, -22, 46), "y", 44, 16))
-    slot = _box((-30, -10, 14), (30, 10, 80))
-    return body - slot - _rod((0, -30, 46), "y", 60, 8) + _rod((0, 0, -52), "z", 53, 11)
+    body = hull(box((-16, -22, 0), (16, 22, 40)), rod((0, -22, 46), "y", 44, 16))
+    slot = box((-30, -10, 14), (30, 10, 80))
+    return body - slot - rod((0, -30, 46), "y", 60, 8) + rod((0, 0, -52), "z", 53, 11)
 
 
 def tee() -> Manifold:
     """Pipe tee: run along x with collars, narrower branch along z; two-fold about z."""
-    outer = _rod((-55, 0, 0), "x", 110, 16) + _rod((0, 0, 0), "z", 60, 12)
-    collars = _rod((-55, 0, 0), "x", 14, 22) + _rod((41, 0, 0), "x", 14, 22) + _rod((0, 0, 48), "z", 12, 17)
-    bores = _rod((-60, 0, 0), "x", 120, 11) + _rod((0, 0, 0), "z", 70, 8)
+    outer = rod((-55, 0, 0), "x", 110, 16) + rod((0, 0, 0), "z", 60, 12)
+    collars = rod((-55, 0, 0), "x", 14, 22) + rod((41, 0, 0), "x", 14, 22) + rod((0, 0, 48), "z", 12, 17)
+    bores = rod((-60, 0, 0), "x", 120, 11) + rod((0, 0, 0), "z", 70, 8)
     return outer + collars - bores
 
 
 def handle() -> Manifold:
     """Three-armed handle in the x, y plane with a long stem along −z; three-fold about z."""
-    arm = _hull(_rod((0, 0, 0), "z", 13, 11), _rod((40, 0, 2), "z", 11, 8))
+    arm = hull(rod((0, 0, 0), "z", 13, 11), rod((40, 0, 2), "z", 11, 8))
     arms = arm + arm.rotate((0, 0, 120)) + arm.rotate((0, 0, 240))
-    return arms + _rod((0, 0, -46), "z", 56, 12) + _rod((0, 0, 10), "z", 8, 14, 11) - _rod((0, 0, -60), "z", 44, 7)
+    return arms + rod((0, 0, -46), "z", 56, 12) + rod((0, 0, 10), "z", 8, 14, 11) - rod((0, 0, -60), "z", 44, 7)
 
 
 def block() -> Manifold:
     """Machined block: step at one end, pocket in the top, boss on the step, hole from the side; asymmetric."""
-    body = _box((0, 0, 0), (104, 56, 34)) - _box((66, -1, 15), (110, 60, 40)) - _box((-1, -1, -1), (30, 18, 40))
-    pocket = _hull(_rod((20, 38, 14), "z", 30, 10), _rod((50, 38, 14), "z", 30, 10))
-    boss = _rod((86, 38, 14), "z", 30, 13) - _rod((86, 38, 20), "z", 30, 7)
-    wedge = _prism([(0, 0), (30, 0), (0, 24)], -1, 60).rotate((0, 0, 90)).translate((104, 0, 0))
-    return body - pocket + boss - wedge - _rod((46, -5, 16), "y", 26, 9)
+    body = box((0, 0, 0), (104, 56, 34)) - box((66, -1, 15), (110, 60, 40)) - box((-1, -1, -1), (30, 18, 40))
+    pocket = hull(rod((20, 38, 14), "z", 30, 10), rod((50, 38, 14), "z", 30, 10))
+    boss = rod((86, 38, 14), "z", 30, 13) - rod((86, 38, 20), "z", 30, 7)
+    wedge = prism([(0, 0), (30, 0), (0, 24)], -1, 60).rotate((0, 0, 90)).translate((104, 0, 0))
+    return body - pocket + boss - wedge - rod((46, -5, 16), "y", 26, 9)
 
 
 def lever() -> Manifold:
     """Cam lever: hub along z at the origin, bent arm in the x, y plane, peg on its end; asymmetric."""
-    hub = _hull(_rod((0, 0, 0), "z", 30, 18), _rod((-14, 14, 0), "z", 30, 8))
-    arm = _hull(_rod((0, 0, 4), "z", 12, 13), _rod((54, -10, 4), "z", 12, 9))
-    tip = _hull(_rod((54, -10, 4), "z", 12, 9), _rod((80, 26, 4), "z", 12, 9))
-    peg = _rod((80, 26, 4), "z", 44, 9)
-    return hub + arm + tip + peg - _rod((0, 0, -5), "z", 40, 10)
+    hub = hull(rod((0, 0, 0), "z", 30, 18), rod((-14, 14, 0), "z", 30, 8))
+    arm = hull(rod((0, 0, 4), "z", 12, 13), rod((54, -10, 4), "z", 12, 9))
+    tip = hull(rod((54, -10, 4), "z", 12, 9), rod((80, 26, 4), "z", 12, 9))
+    peg = rod((80, 26, 4), "z", 44, 9)
+    return hub + arm + tip + peg - rod((0, 0, -5), "z", 40, 10)
 
 
 def ring() -> Manifold:
     """Flanged bush about z: wide thin flange, conical collar, through bore; rotational."""
-    return _turned([(15, 0), (40, 0), (42, 2), (42, 9), (26, 9), (21, 36), (15, 36)])
+    return turned([(15, 0), (40, 0), (42, 2), (42, 9), (26, 9), (21, 36), (15, 36)])
 
 
 PARTS: tuple[Part, ...] = (
