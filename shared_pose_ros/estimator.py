@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
 from shared_pose_ros.geometry.depth_window import same_view
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.mesh_points import mesh_points
 from shared_pose_ros.geometry.positions import estimate_positions
 
@@ -33,6 +34,8 @@ class PoseEstimate:
             a camera matrix.
         position_covariances: ``(B, 3, 3)`` float32 m² of the centre of the CAD's box; None without a camera matrix.
         depth_problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
+        deviations: ``(B,)`` radians, the standard deviation of one component of the rotation vector by which a refined
+            hypothesis misses its own pose; NaN for those not refined, None where none is.
     """
 
     rotations: NDArray[np.float32]
@@ -41,6 +44,7 @@ class PoseEstimate:
     ray_corrected: bool
     position_covariances: NDArray[np.float32] | None = None
     depth_problems: tuple[str, ...] = ()
+    deviations: NDArray[np.float64] | None = None
 
 
 class PoseEstimator:
@@ -54,8 +58,6 @@ class PoseEstimator:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self._module, self.device = bundle.module, device
         self.metadata: BundleMetadata = bundle.metadata
-        self.meshes = bundle.meshes or (None,) * len(bundle.metadata.objects)
-        """For pictures and positions: a DisplayMesh, or None, for each object."""
         self.precision, self.remark = bundle.precision, bundle.remark
         """Of the encoder; and why the network runs slower than it could, empty if it does not."""
         self._index = {
@@ -65,7 +67,12 @@ class PoseEstimator:
         self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
         self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
         self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
-        self._points = mesh_points(self.meshes, self._centres)
+        self.use_meshes(bundle.meshes or (None,) * len(bundle.metadata.objects))
+
+    def use_meshes(self, meshes: tuple[DisplayMesh | None, ...]) -> None:
+        """Take these meshes, one or None for each object, for pictures, positions and refinement from now on."""
+        self.meshes = meshes
+        self._points = mesh_points(meshes, self._centres)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> PoseEstimator:

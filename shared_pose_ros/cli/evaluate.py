@@ -14,7 +14,8 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
-from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import add_meshes, evaluate_bundle
+from shared_pose_ros.evaluation.depth_noise import DepthNoise
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, DetectionNoise, get_protocol
 from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
@@ -38,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corrected = "allocentric to egocentric, along the viewing ray (default: both)"
     parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
     _add_noise_arguments(parser)
+    parser.add_argument("--depth", choices=("on", "off"), default="off", help="align the poses to the images' depth")
+    parser.add_argument(
+        "--depth-noise", type=float, default=0.0, metavar="MM", help="σ at 0.7 m of a camera that measures the depth"
+    )
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
     parser.add_argument(
         "--report",
@@ -65,15 +70,18 @@ def run(options: argparse.Namespace) -> int:
     protocol = get_protocol(options.protocol)
     protocol = protocol.changed(options.translation, _detection_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
+    depth = _depth_camera(options)
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
+    if depth is not None:
+        add_meshes(estimator, scorer.objects)
     if options.results:  # its times shall be those of a running cell
         sizes = {count for frame in dataset.frames for count in range(1, len(frame.instances) + 1)}
         estimator.warm_up(dataset.frames[0].image().shape[:2], sorted(sizes))
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
             estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
-            progress=lambda done, _: bar.update(done - bar.n),
+            progress=lambda done, _: bar.update(done - bar.n), depth=depth,
         )  # fmt: skip
     for evaluation in evaluations:
         print(markdown_table(evaluation))
@@ -90,6 +98,17 @@ def run(options: argparse.Namespace) -> int:
         path = options.results / results_name(method, dataset)
         print(f"poses: {write_results(path, evaluation_estimates(evaluation, dataset))}")
     return 0
+
+
+def _depth_camera(options: argparse.Namespace) -> DepthNoise | None:
+    """What measures the depth that poses are aligned to; None where they are not."""
+    if options.depth_noise < 0.0:
+        raise ValueError(f"--depth-noise is {options.depth_noise}; give 0 (exact) or more millimetres")
+    if options.depth == "on":
+        return DepthNoise(sigma=options.depth_noise / 1e3)
+    if options.depth_noise > 0.0:
+        raise ValueError("--depth-noise changes nothing without --depth on")
+    return None
 
 
 def _detection_noise(options: argparse.Namespace, given: DetectionNoise | None) -> DetectionNoise | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
+from shared_pose_ros.evaluation.depth_noise import DepthNoise
 from shared_pose_ros.evaluation.instance_scoring import (
     Candidates,
     Evaluation,
@@ -23,6 +24,8 @@ from shared_pose_ros.evaluation.instance_scoring import (
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.boxes import box_iou
+from shared_pose_ros.meshes.display import display_mesh
+from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import Estimator, PosePipeline
@@ -41,6 +44,7 @@ def evaluate_bundle(
     corrected: Sequence[bool] = (True,),
     baseline: RandomRotationBaseline | None = None,
     progress: Callable[[int, int], None] | None = None,
+    depth: DepthNoise | None = None,
 ) -> tuple[Evaluation, ...]:
     """Evaluate a bundle on a dataset; one batch of crops per image.
 
@@ -52,6 +56,7 @@ def evaluate_bundle(
         corrected: settings of the allocentric-to-egocentric correction to evaluate.
         baseline: the random rotations; 20 per instance by default.
         progress: called with (images done, images).
+        depth: what the poses are aligned to: the images' depth, as such a camera measures it; None for none.
 
     Returns:
         One evaluation per setting of ``corrected``.
@@ -73,8 +78,9 @@ def evaluate_bundle(
             view, source = frame_view(frame, image.shape[:2], scorer)
             depth_sources[source] += 1
             found = [(truth, visible, given) for truth, visible, given in chosen if given is not None]
-            candidates = [_estimate(pipeline, scorer, image, frame, found, on) for on in corrected]
             place = (frame.scene_id, frame.image_id)
+            measured = None if depth is None else depth.measured(view.depth, *place)
+            candidates = [_estimate(pipeline, scorer, image, frame, found, on, measured) for on in corrected]
             for truth, _, _ in chosen:
                 own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
                 if len(own) == len(corrected):
@@ -91,13 +97,15 @@ def evaluate_bundle(
             "the bundle's class ids, the object set and the dataset's object numbers must agree"
         )
     data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(depth_sources.values())} images"
-    depth = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
+    sources = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
+    if depth is not None:
+        sources += f"; poses aligned to it, {depth}"
     return tuple(
         Evaluation(
             system=estimator.metadata.name,
             protocol=protocol.name,
             score_name=protocol.score,
-            protocol_line=protocol.conditions(data, on, depth, scorer.cad, str(baseline)),
+            protocol_line=protocol.conditions(data, on, sources, scorer.cad, str(baseline)),
             corrected=on,
             instances=tuple(kept),
             skipped=dict(skipped),
@@ -115,6 +123,16 @@ def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int 
         model = scorer.objects[index]
         labels = (model.class_id, *model.aliases)
     return next((known for label in labels if (known := estimator.object_index(label)) is not None), None)
+
+
+def add_meshes(estimator: PoseEstimator, objects: ObjectSet) -> None:
+    """Give the estimator the CAD of objects that the bundle has no mesh of, as `export --objects` would."""
+    meshes = list(estimator.meshes)
+    for place, item in enumerate(estimator.metadata.objects):
+        known = next((i for label in (item.class_id, *item.aliases) if (i := objects.index(label)) is not None), None)
+        if meshes[place] is None and known is not None:
+            meshes[place] = display_mesh(objects[known].mesh)
+    estimator.use_meshes(tuple(meshes))
 
 
 def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
@@ -157,6 +175,7 @@ def _estimate(
     frame: BopFrame,
     found: Sequence[tuple[Instance, np.ndarray, np.ndarray]],
     corrected: bool,
+    depth: np.ndarray | None,
 ) -> dict[int, Candidates]:
     """Hypotheses of the detected instances by gt_id; translations need the camera even where the correction is off."""
     if not found:
@@ -167,7 +186,7 @@ def _estimate(
         class_ids=[truth.class_id for truth, _, _ in found],
         ids=[str(truth.gt_id) for truth, _, _ in found],
     )
-    shown = Frame(0, "", image, detections, frame.camera)
+    shown = Frame(0, "", image, detections, frame.camera, depth)
     start = time.perf_counter()
     located = pipeline.run(shown, EVALUATED).poses
     seconds = time.perf_counter() - start

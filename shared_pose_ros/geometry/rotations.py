@@ -150,6 +150,21 @@ def axis_angle_rotation(axis: Tensor, angle: Tensor) -> Tensor:
     return rotation_from_quaternion(torch.cat([vector, torch.cos(half).expand(*vector.shape[:-1], 1)], dim=-1))
 
 
+def rotation_from_vector(vector: Tensor) -> Tensor:
+    """Rotation by |v| about v: the exponential map (Rodrigues' formula), exact at zero too.
+
+    Args:
+        vector: ``(..., 3)`` radians.
+
+    Returns:
+        ``(..., 3, 3)``.
+    """
+    angle = vector.norm(dim=-1, keepdim=True)
+    # sin(a/2)/a by sinc: no division by zero.
+    scaled = 0.5 * torch.sinc(angle / (2.0 * math.pi)) * vector
+    return rotation_from_quaternion(torch.cat([scaled, torch.cos(0.5 * angle)], dim=-1))
+
+
 def random_rotations(
     count: int,
     generator: torch.Generator | None = None,

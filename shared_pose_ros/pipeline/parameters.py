@@ -121,7 +121,8 @@ class NodeParameters:
     )
     use_depth: bool = parameter(
         False,
-        "Take positions from the depth images on `depth`, which must be registered to the colour image.",
+        "Align the poses to the depth images on `depth`, which must be registered to the colour image: orientations "
+        "and positions come from them, of objects whose mesh the bundle has.",
         read_only=True,
     )
     pairing_slop_seconds: float = parameter(

@@ -1,4 +1,4 @@
-"""PosePipeline: estimate, temporal filter, select. Node, offline replay, evaluation and benchmarks build it here.
+"""PosePipeline: estimate, refine, temporal filter, select. Node, offline replay, evaluation and benchmarks build it here.
 
 A stage takes a frame and the parameters of the moment and returns the frame with its part filled in. Frames enter as
 arrays (the node decodes its messages in ros/message_pipeline.py) and leave as ``PublishedPoses``, which ros/messages
@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import BundleMetadata
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_symmetry
 from shared_pose_ros.geometry.orientation_covariance import MEDIAN_ANGLE, orientation_covariance
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
 from shared_pose_ros.pipeline.frame import Frame, PublishedPoses
 from shared_pose_ros.pipeline.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.refinement import Refinement
 from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.pipeline.temporal_filter import TemporalFilter
 
@@ -43,6 +45,7 @@ class Estimator(Protocol):
     """What estimates: ``estimator.PoseEstimator``, or a stand-in."""
 
     metadata: BundleMetadata
+    meshes: tuple[DisplayMesh | None, ...]
 
     def object_index(self, class_id: str) -> int | None:
         """The network's index of a class id, as ``PoseEstimator.object_index``."""
@@ -81,9 +84,11 @@ class PosePipeline:
         statistics = statistics or Statistics()
         self.estimator = estimator
         self.estimation = Estimation(estimator, statistics, max_batch)
+        self.refinement = Refinement(estimator.metadata, estimator.meshes, statistics)
         self.temporal_filter = TemporalFilter(estimator.metadata, statistics)
         self.stages: tuple[Stage, ...] = (
             self.estimation,
+            self.refinement,
             self.temporal_filter,
             Selection(estimator.metadata),
             self.temporal_filter.remember,
@@ -294,10 +299,13 @@ class Selection:
         found[..., :3, :3] = UNKNOWN * np.eye(3)
         if estimate.translations is not None and estimate.position_covariances is not None:
             found[..., :3, :3] = estimate.position_covariances[:, None]
+        deviations = np.full(len(rotations), self._deviation)
+        if estimate.deviations is not None:
+            deviations = np.where(np.isnan(estimate.deviations), deviations, estimate.deviations)
         found[..., 3:, 3:] = orientation_covariance(
             torch.from_numpy(rotations),
             torch.from_numpy(np.asarray(estimate.confidences)),
-            torch.full((len(rotations),), self._deviation, dtype=torch.float64),
+            torch.from_numpy(deviations),
             table,
         ).numpy()
         return found

@@ -60,8 +60,11 @@ class MessagePipeline:
         self._class_ids = tuple(entry.class_id for entry in estimator.metadata.objects)
 
     def prepare(self) -> None:
-        """Warm what a changed max_batch needs; the worker calls it between frames, so that none pays for it."""
-        self.poses.estimation.prepare(self._parameters().max_batch)
+        """Warm what the parameters need; the worker calls it between frames, so that none pays for it."""
+        parameters = self._parameters()
+        self.poses.estimation.prepare(parameters.max_batch)
+        if parameters.use_depth:
+            self.poses.refinement.prepare()
 
     def run(self, image: Image | CompressedImage, detections: Detection2DArray, depth: Image | None = None) -> Frame:
         """The poses for one image and one array; objects and depth that cannot be used are counted, not raised.

@@ -158,6 +158,16 @@ COUNTERS: Mapping[str, CounterInfo] = {
         "object with too few depths in its box's middle, or depths that contradict its box: position from the box",
         normal=True,
     ),
+    "alignment_rejected": CounterInfo(
+        "note",
+        "object that the depth image shows in none of its hypotheses: orientation as the network gave it",
+        normal=True,
+    ),
+    "no_mesh": CounterInfo(
+        "note",
+        "object without a mesh in the bundle: not aligned to depth",
+        "add its CAD: shared_pose export BUNDLE --objects CAD",
+    ),
     "track_contradicted": CounterInfo(
         "note",
         "an object's new hypotheses contradicted those before (smoothing): its track began anew",

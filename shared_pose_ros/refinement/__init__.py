@@ -1,0 +1,1 @@
+"""Poses made better after the estimate: aligned to a depth image, scored and refined by rendering."""

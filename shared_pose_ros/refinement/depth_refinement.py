@@ -1,0 +1,128 @@
+"""From a network's hypotheses and a depth image to a few aligned ones: many starts, a coarse pass, a fine one.
+
+Convention: metres; rotations are R_m2c in the camera's frame (with the viewing-ray correction); centres are those of
+the CAD's boxes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared_pose_ros.refinement.depth_alignment import GATES, Alignment, DepthView, Starts, align
+from shared_pose_ros.refinement.visible_points import VisiblePoints
+
+COARSE_STEPS, FINE_STEPS = 5, 5
+COARSE_SHARE = 2
+"""Every so many-th point takes part in the coarse pass."""
+FINE = 4
+"""Hypotheses of each object that the fine pass goes on with."""
+COARSE_GATES = (GATES[0], 0.1)
+SAME_POSE = 0.26
+"""Radians: aligned hypotheses that are nearer than this to a better one are the same."""
+TEMPERATURE = 0.08
+"""Of the softmax that turns scores into confidences."""
+NO_SCORE = -2.0
+"""Of what is no hypothesis: below all scores."""
+LEAST_SCORE = 0.25
+"""Below this the depth image does not show the object where any hypothesis has it: the network's answer stays."""
+HALF_TURNS = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
+"""Diagonals of the identity and the half turns about the axes of the CAD's box: the other way round is the network's
+commonest error on parts that look alike from both ends."""
+
+
+@dataclass(frozen=True)
+class DepthRefinement:
+    """B objects with n aligned hypotheses, best first.
+
+    Attributes:
+        rotations: ``(B, n, 3, 3)`` R_m2c.
+        centres: ``(B, n, 3)`` metres.
+        scores: ``(B, n)`` in −1…1, see ``Alignment.scores``; ``NO_SCORE`` where there are fewer distinct hypotheses,
+            which repeats the best.
+        confidences: ``(B, n)``, rows sum to 1.
+    """
+
+    rotations: Tensor
+    centres: Tensor
+    scores: Tensor
+    confidences: Tensor
+
+    @property
+    def accepted(self) -> Tensor:
+        """``(B,)`` bool: the depth image shows the object where the best hypothesis has it."""
+        return self.scores[:, 0] >= LEAST_SCORE
+
+
+def refine_with_depth(
+    view: DepthView,
+    object_index: Tensor,
+    rotations: Tensor,
+    centres: Tensor,
+    diameters: Tensor,
+    points: VisiblePoints,
+    fine: int = FINE,
+) -> DepthRefinement:
+    """Align every hypothesis and its half turns, keep the best that differ, align these finely.
+
+    Args:
+        view: the depth image.
+        object_index: ``(B,)``.
+        rotations: ``(B, n, 3, 3)`` float32, n hypotheses of each object.
+        centres: ``(B, 3)`` float32 metres, where they all start.
+        diameters: ``(B,)`` metres.
+        points: of all objects' meshes.
+        fine: hypotheses of each object that are aligned finely; the n returned are these and coarse ones.
+    """
+    batch, count = rotations.shape[:2]
+    turns = torch.diag_embed(torch.tensor(HALF_TURNS, device=rotations.device))
+    tried = (rotations[:, None] @ turns[None, :, None]).flatten(1, 2)
+    many = tried.shape[1]
+    starts = Starts(
+        object_index.repeat_interleave(many),
+        tried.flatten(0, 1),
+        centres.repeat_interleave(many, dim=0),
+        diameters.repeat_interleave(many),
+    )
+    coarse = align(view, starts, points.every(COARSE_SHARE), COARSE_STEPS, COARSE_GATES)
+    chosen, distinct = _best_distinct(coarse, batch, count)
+    fine = min(fine, count)
+    places = chosen[:, :fine].flatten()
+    starts = Starts(starts.index[places], coarse.rotations[places], coarse.centres[places], starts.diameters[places])
+    final = align(view, starts, points, FINE_STEPS, (COARSE_GATES[1], GATES[1]))
+    missing = torch.full((), NO_SCORE)
+    first = torch.where(distinct[:, :fine], final.scores.reshape(batch, fine), missing)
+    # Coarse scores come from fewer points: those hypotheses stay behind the finely aligned.
+    rest = torch.where(distinct[:, fine:], coarse.scores[chosen[:, fine:]], missing)
+    rest = torch.minimum(rest, first.amin(dim=1, keepdim=True))
+    order = torch.cat([first.argsort(dim=1, descending=True), torch.arange(fine, count).expand(batch, -1)], dim=1)
+    rows = torch.arange(batch)[:, None]
+    scores = torch.cat([first, rest], dim=1)[rows, order]
+    found, at = coarse.rotations[chosen], coarse.centres[chosen]
+    found[:, :fine], at[:, :fine] = final.rotations.reshape(batch, fine, 3, 3), final.centres.reshape(batch, fine, 3)
+    return DepthRefinement(found[rows, order], at[rows, order], scores, torch.softmax(scores / TEMPERATURE, dim=1))
+
+
+def _best_distinct(aligned: Alignment, batch: int, count: int) -> tuple[Tensor, Tensor]:
+    """Rows of the ``count`` best hypotheses of each object that are no other's neighbour, ``(B, count)``, best first.
+
+    And whether there was one, ``(B, count)``: where there are fewer, the best is repeated.
+    """
+    rotations = aligned.rotations.reshape(batch, -1, 3, 3)
+    scores = aligned.scores.reshape(batch, -1).clone()
+    chosen, distinct = [], []
+    for _ in range(count):
+        best = scores.argmax(dim=1)
+        left = scores.gather(1, best[:, None])[:, 0] > NO_SCORE
+        best = torch.where(left, best, chosen[0]) if chosen else best
+        chosen.append(best)
+        distinct.append(left)
+        # Not by acos: of cosines near 1 only the order matters.
+        own = rotations.gather(1, best[:, None, None, None].expand(-1, 1, 3, 3))
+        cosine = ((rotations * own).sum(dim=(2, 3)) - 1.0) / 2.0
+        scores = scores.masked_fill(cosine > math.cos(SAME_POSE), NO_SCORE)
+    places = torch.stack(chosen, dim=1) + torch.arange(batch)[:, None] * rotations.shape[1]
+    return places, torch.stack(distinct, dim=1)
