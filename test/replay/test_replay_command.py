@@ -140,7 +140,7 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
     album, none = frame_overlays.Album(()), np.zeros((0, 4), np.float32)
-    poses = PublishedPoses(7, "camera", [], [], *(np.zeros((0, 1, 1)) for _ in range(7)))
+    poses = PublishedPoses(7, "camera", [], [], np.zeros((0, 1, 4)), *(np.zeros((0, 1, 1)) for _ in range(5)))
     monkeypatch.setattr(frame_overlays, "draw_estimates", lambda *_: None)
     for _ in range(100):
         album.show(lambda: None, none, none, poses, None)
