@@ -146,17 +146,14 @@ def read_frames(path: str | Path) -> list[BagFrame]:
     return [_read_frame(number, stamp, found) for number, (stamp, found) in enumerate(complete.items())]
 
 
-def candidates(poses: PublishedPoses) -> list[Candidates]:
-    """The hypotheses of each object, in the order published."""
-    return [
-        Candidates(rotations, translations, float(confidences[0]))
-        for rotations, translations, confidences in zip(poses.rotations, poses.positions, poses.confidences)
-    ]
+def candidates(poses: PublishedPoses, row: int) -> Candidates:
+    """The hypotheses of one object, in the order published."""
+    return Candidates(poses.rotations[row], poses.positions[row], float(poses.confidences[row, 0]))
 
 
 def by_id(poses: PublishedPoses) -> dict[str, Candidates]:
     """The hypotheses of each object by its id."""
-    return dict(zip(poses.ids, candidates(poses)))
+    return {name: candidates(poses, row) for row, name in enumerate(poses.ids)}
 
 
 def read_truth(message: Any) -> list[tuple[str, Instance]]:
