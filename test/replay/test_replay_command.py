@@ -6,13 +6,11 @@ import json
 import numpy as np
 import pytest
 import recorded_bag as made
-from evaluation_scene import objects, write_dataset
+from evaluation_scene import objects
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import open_recording
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay import frame_overlays, scoring
 
@@ -61,11 +59,8 @@ def test_a_bag_without_pairs_is_reported_not_fatal(tmp_path, tiny_bundle, capsys
 
 
 @pytest.mark.slow
-def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
+def test_truth_of_a_bop_folder(dataset, tmp_path, tiny_bundle, monkeypatch, capsys):
     """Images and visible boxes of a dataset as a bag; its object 1 is the bundle's part_1 by its alias."""
-    scorer = PoseScorer(objects())
-    write_dataset(tmp_path / "bop", scorer)
-    dataset = load_bop(tmp_path / "bop", "test")
     messages = []
     for number, frame in enumerate(dataset.frames):
         boxes = [bag_io.Detection(i.class_id, f"t{i.gt_id}", box=frame.visible_box(i.gt_id)) for i in frame.instances]
@@ -78,7 +73,7 @@ def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
         ]
     recorded = made.write(tmp_path / "bag", messages)
     monkeypatch.setattr(scoring.ObjectSet, "load", lambda _, **__: objects())
-    options = ("--bop", tmp_path / "bop", "--models", tmp_path)
+    options = ("--bop", dataset.root, "--models", tmp_path)
     assert call(recorded, tmp_path / "out", tiny_bundle, *options) == 0
     (evaluation,) = json.loads((tmp_path / "out" / "scores.json").read_text())["evaluations"]
     assert [(r["im_id"], r["gt_id"]) for r in evaluation["instances"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, objects, turn, write_dataset
+from evaluation_scene import CAMERA, SIZE, turn, write_dataset
 from scipy.spatial.transform import Rotation
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay.bag_frames import Conditions, score_frames
@@ -19,11 +18,6 @@ from shared_pose_ros.replay.truth import (
     match_bop,
     match_topic,
 )
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
 
 
 @pytest.fixture(scope="module")
