@@ -188,11 +188,6 @@ def header(stamp_ns: int, frame_id: str) -> Any:
     return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 
-def stamp_ns(message: Any) -> int:
-    """The header's stamp of a message, nanoseconds."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-
-
 def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Any:
     """A sensor_msgs/Image, rgb8, of an image ``(H, W, 3)`` uint8 RGB."""
     height, width = image.shape[:2]

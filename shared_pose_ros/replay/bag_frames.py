@@ -34,6 +34,7 @@ from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.report.cases import Frames, ShownFrame, frame_image, spread_over
+from shared_pose_ros.ros.messages.detections import image_key
 from shared_pose_ros.ros.messages.poses import read_poses
 from shared_pose_ros.scenes.clutter import SceneFrame
 
@@ -139,7 +140,7 @@ def read_frames(path: str | Path) -> list[BagFrame]:
     by_stamp: dict[int, dict[str, tuple[bag_io.BagMessage, Any]]] = {}
     for record in bag_io.read_bag(path, needed):
         message = record.message()
-        by_stamp.setdefault(bag_io.stamp_ns(message), {})[record.topic] = record, message
+        by_stamp.setdefault(image_key(message)[0], {})[record.topic] = record, message
     complete = {stamp: found for stamp, found in sorted(by_stamp.items()) if len(found) == len(needed)}
     if not complete:
         raise bag_io.BagError(f"{path}: no image has camera_info, detections and truth of its stamp; record it anew")
