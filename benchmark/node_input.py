@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.replay.bag_frames import IMAGE_TOPIC, JPEG_QUALITY
 from shared_pose_ros.resources import share_folder
+from shared_pose_ros.ros.messages.images import rgb_from_compressed
 
 FRAME_ID = "camera_optical_frame"
 SIZES = {"640x480": (480, 640), "1280x1024": (1024, 1280)}
@@ -55,7 +56,7 @@ def data_hash() -> str:
 def picture(size: tuple[int, int]) -> np.ndarray:
     """The stream's first image in another size, (H, W, 3) uint8 RGB."""
     message = next(iter(bag_io.read_bag(demo_bag(), [IMAGE_TOPIC])))
-    return cv2.resize(bag_io.decode_image(message.message()), size[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(rgb_from_compressed(message.message()), size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def image_message(size: tuple[int, int], transport: str, encoding: str = "rgb8") -> Any:

@@ -27,6 +27,7 @@ from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.metrics import symmetric_rotation_error
 from shared_pose_ros.evaluation.protocols import DetectionNoise
+from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.pipeline.frame import Detections, Frame
@@ -127,8 +128,9 @@ def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) ->
     angle between the first frame's truth and this one's; all to the nearest equivalent pose.
     """
     statistics, parameters = Statistics(), NodeParameters(smoothing=smoothing)
-    temporal_filter = TemporalFilter(estimator.metadata, statistics)
-    symmetries = [Symmetries.from_dict(item.symmetries) for item in estimator.metadata.objects]
+    groups = [item.symmetries for item in estimator.metadata.objects]
+    temporal_filter = TemporalFilter(estimator.metadata, SymmetryTable.from_dicts(groups), statistics)
+    symmetries = [Symmetries.from_dict(group) for group in groups]
     rows: list[list[tuple[float, ...]]] = []
     published: list[torch.Tensor] = []
     contradicted = []

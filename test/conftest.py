@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share: a bundle with random weights, small enough to make in every test session."""
+"""Fixtures that several packages share: a bundle with random weights, a training, two boxes in two images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from bundle_facts import make_meshes, make_metadata
+from evaluation_scene import objects, write_dataset
 from training_run import make_trainer, write_photographs
 
 from shared_pose_ros.bundle import export_bundle
+from shared_pose_ros.evaluation.bop import BopDataset, load_bop, write_bop_targets
+from shared_pose_ros.evaluation.bop_models import write_bop_models
+from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.network.pose_network import PoseNetwork
 
 
@@ -40,3 +44,19 @@ def tiny_run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     make_trainer(folder, photographs).train()
     return folder
+
+
+@pytest.fixture(scope="session")
+def scorer() -> PoseScorer:
+    """Of the two boxes of ``evaluation_scene``."""
+    return PoseScorer(objects())
+
+
+@pytest.fixture(scope="session")
+def dataset(scorer: PoseScorer, tmp_path_factory: pytest.TempPathFactory) -> BopDataset:
+    """Two images of both boxes in BOP layout, with targets and models; read it, do not write in it."""
+    root = tmp_path_factory.mktemp("data") / "two_boxes"
+    write_dataset(root, scorer)
+    write_bop_targets(root)
+    write_bop_models(root / "models", objects())
+    return load_bop(root)

@@ -188,11 +188,6 @@ def header(stamp_ns: int, frame_id: str) -> Any:
     return types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
 
 
-def stamp_ns(message: Any) -> int:
-    """The header's stamp of a message, nanoseconds."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-
-
 def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Any:
     """A sensor_msgs/Image, rgb8, of an image ``(H, W, 3)`` uint8 RGB."""
     height, width = image.shape[:2]
@@ -207,32 +202,16 @@ def image_message(image: np.ndarray, stamp: int, frame_id: str) -> Any:
     )
 
 
-def compressed_image_message(image: np.ndarray, stamp: int, frame_id: str, encoding: str = "jpeg") -> Any:
-    """A sensor_msgs/CompressedImage of an image ``(H, W, 3)`` uint8 RGB; encoding ``jpeg`` (quality 95) or ``png``."""
-    done, data = cv2.imencode({"jpeg": ".jpg", "png": ".png"}[encoding], image[:, :, ::-1])
+def compressed_image_message(
+    image: np.ndarray, stamp: int, frame_id: str, encoding: str = "jpeg", quality: int = 95
+) -> Any:
+    """A sensor_msgs/CompressedImage of an image ``(H, W, 3)`` uint8 RGB; ``jpeg`` of this quality, or ``png``."""
+    ending, options = {"jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]), "png": (".png", [])}[encoding]
+    done, data = cv2.imencode(ending, image[:, :, ::-1], options)
     if not done:
         raise BagError(f"an image of shape {image.shape} cannot be encoded as {encoding}; give (H, W, 3) uint8")
-    return message_types().types[COMPRESSED_IMAGE](header(stamp, frame_id), f"rgb8; {encoding} compressed bgr8", data)
-
-
-def decode_image(message: Any) -> np.ndarray:
-    """The image ``(H, W, 3)`` uint8 RGB of an Image (rgb8, bgr8, mono8) or CompressedImage; BagError otherwise."""
-    if message.__msgtype__ == COMPRESSED_IMAGE:
-        pixels = cv2.imdecode(np.asarray(message.data, dtype=np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:
-            raise BagError(f"a compressed image of format {message.format!r} cannot be decoded; is it truncated?")
-        return np.ascontiguousarray(pixels[:, :, ::-1])
-    channels = {"rgb8": 3, "bgr8": 3, "mono8": 1}.get(message.encoding)
-    if channels is None:
-        raise BagError(f"encoding {message.encoding!r} is not read from bags; record rgb8, bgr8, mono8 or compressed")
-    data = np.asarray(message.data, dtype=np.uint8)
-    if data.size < message.height * message.step or message.step < message.width * channels:
-        raise BagError(f"image data has {data.size} bytes, {message.height} rows of {message.step} are announced")
-    rows = data[: message.height * message.step].reshape(message.height, message.step)
-    pixels = rows[:, : message.width * channels].reshape(message.height, message.width, channels)
-    if channels == 1:
-        return np.repeat(pixels, 3, axis=2)
-    return np.ascontiguousarray(pixels if message.encoding == "rgb8" else pixels[:, :, ::-1])
+    text = f"rgb8; {encoding} compressed bgr8"
+    return message_types().types[COMPRESSED_IMAGE](header(stamp, frame_id), text, data.ravel())
 
 
 def camera_info_message(camera: np.ndarray, size: tuple[int, int], stamp: int, frame_id: str) -> Any:

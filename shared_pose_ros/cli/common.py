@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -113,6 +115,17 @@ def read_settings(
     for key, value in changes:
         config = override(config, key, value)
     return config
+
+
+def import_live(module: str, asked: str, otherwise: str) -> ModuleType:
+    """A module that speaks ROS, on demand: the command works without. ValueError says what to do ``otherwise``."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{asked} needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
+            f"installation (docs/how-to/install.md), or {otherwise}"
+        ) from error
 
 
 def parse_duration(text: str) -> float:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
+from tqdm import tqdm
 
 from shared_pose_ros.bags.bag_io import read_bag
 from shared_pose_ros.bags.recording import BagTopics
+from shared_pose_ros.cli.common import import_live
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
@@ -69,7 +69,10 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"no bundle at {options.bundle}; give one with --bundle, made by shared_pose train and export")
     # A terminated demo must take its node along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    live = None if options.offline else _import_live()
+    live = None
+    if not options.offline:
+        live = import_live("shared_pose_ros.replay.demo_live", "the demo", "score the bag without ROS by --offline")
+        live.prepare_environment()
     frames = read_frames(options.bag)
     if live is None:
         recording = _run_offline(frames, options.bundle, options.bag)
@@ -81,18 +84,6 @@ def run(options: argparse.Namespace) -> int:
     for problem in found:
         print(f"shared_pose demo: {problem}", file=sys.stderr)
     return 1 if found else 0
-
-
-def _import_live() -> ModuleType:
-    try:
-        demo_ros = importlib.import_module("shared_pose_ros.replay.demo_live")
-    except ImportError as error:
-        raise ValueError(
-            f"the demo needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/how-to/install.md), or score the bag without ROS by --offline"
-        ) from error
-    demo_ros.prepare_environment()
-    return demo_ros
 
 
 def _run_offline(frames: Sequence[BagFrame], bundle: Path, bag: Path) -> Recording:
@@ -121,7 +112,11 @@ def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.
     protocol = get_protocol("paper")
     name = f"bag {options.bag.name}"
     _say("scoring")
-    evaluation = score_frames(frames, recording.poses, scorer, protocol, recording.bundle, name, BASELINE, _progress())
+    with tqdm(total=len(frames), unit="frame", disable=None) as bar:
+        evaluation = score_frames(
+            frames, recording.poses, scorer, protocol, recording.bundle, name, BASELINE,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )  # fmt: skip
     print(text_table(recording, evaluation))
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "summary.json"
@@ -131,16 +126,6 @@ def _report(recording: Recording, frames: Sequence[BagFrame], options: argparse.
     cases = case_pictures(evaluation, shown_frames(frames), scorer)
     report = write_report(options.out, "shared_pose demo", [evaluation], pictures, said, cases, scorer.objects)
     print(f"\n{target}\n{report}")
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        print(f"\rscored {done} of {total} frames", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _say(text: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import BagTopics, choose_topics, open_recording
+from shared_pose_ros.cli.common import import_live
 from shared_pose_ros.evaluation.protocols import PROTOCOLS
 from shared_pose_ros.evaluation.result_tables import markdown_table
 from shared_pose_ros.pipeline.parameters import NodeParameters
@@ -113,13 +113,7 @@ def _parameters(options: argparse.Namespace, session: Session) -> NodeParameters
 
 def _live(options: argparse.Namespace, session: Session) -> Outcome:
     set_dds_profile()
-    try:
-        live = importlib.import_module("shared_pose_ros.replay.live")
-    except ImportError as error:
-        raise ValueError(
-            f"--live needs ROS 2 and vision_msgs, which are not here ({error}): run `make setup` or source your ROS "
-            "installation (docs/how-to/install.md), or leave --live out"
-        ) from error
+    live = import_live("shared_pose_ros.replay.live", "--live", "leave --live out")
     remaps = _remaps(options.remap, session.topics)
     plan = live.Plan(options.node, options.rate, options.loop, options.clock, options.wait, remaps)
     return run_live(session, plan, live, lambda text: print(f"replay: {text}", flush=True))

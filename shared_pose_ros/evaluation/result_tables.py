@@ -92,7 +92,7 @@ def markdown_table(evaluation: Evaluation) -> str:
         f"Instances left out: {left_out(evaluation.skipped)}. Baseline: random rotations. Angles are medians; the "
         f"last row's {name} is the unweighted mean over objects, its angles and recalls are over all instances.",
     ]
-    return "\n".join([*_table(header, [_cells(row) for row in rows]), "", *notes]) + "\n"
+    return "\n".join([*table_lines(header, [_cells(row) for row in rows]), "", *notes]) + "\n"
 
 
 def evaluations_to_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def scoring_table(scoring: Scoring) -> str:
     listed = [*objects, *rows(scoring.recalls, ""), *rows(scoring.chance, f"{BASELINE}, ")]
     cells = [[name, str(count), *(percent(recalls[m]) for m in metrics)] for name, count, recalls in listed]
     notes = [f"Evaluation conditions: {scoring.protocol_line}.", f"Left out: {left_out(scoring.left_out)}."]
-    return "\n".join([*_table(["object", "targets", *(f"{metric} %" for metric in metrics)], cells), "", *notes])
+    return "\n".join([*table_lines(["object", "targets", *(f"{metric} %" for metric in metrics)], cells), "", *notes])
 
 
 def write_scoring(scoring: Scoring, path: Path, facts: Mapping[str, Any]) -> None:
@@ -171,6 +171,7 @@ def left_out(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items() if count) or "none"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, numbers at the right but for the first column."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]

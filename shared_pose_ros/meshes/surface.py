@@ -14,9 +14,9 @@ from shared_pose_ros.meshes.mesh import Mesh
 _PAIRS = 400_000
 
 
-def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> NDArray[np.float64]:
-    """Points uniform over the surface, ``(count, 3)``, the same for the same seed."""
-    generator = np.random.default_rng(seed)
+def sample_surface(mesh: Mesh, count: int) -> NDArray[np.float64]:
+    """Points uniform over the surface, ``(count, 3)``, always the same."""
+    generator = np.random.default_rng(0)
     corners = mesh.vertices.astype(np.float64)[mesh.faces]
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     area = np.linalg.norm(np.cross(first, second), axis=1)

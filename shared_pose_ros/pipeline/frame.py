@@ -6,6 +6,7 @@ stamps in nanoseconds.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -13,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.geometry.rotations import rotation_from_quaternion
 
 Key = tuple[int, str]
 """Of an image: stamp in ns, frame_id."""
@@ -64,8 +67,7 @@ class PublishedPoses:
         frame_id: of the image.
         ids: B, as the detector gave them.
         class_ids: B.
-        rotations: ``(B, n, 3, 3)`` float64, most confident first.
-        quaternions: ``(B, n, 4)`` float64, the same.
+        quaternions: ``(B, n, 4)`` float64, most confident first.
         positions: ``(B, n, 3)`` of the CAD origin; NaN where unknown.
         confidences: ``(B, n)``.
         covariances: ``(B, n, 6, 6)`` of (x, y, z, rotation about x, y, z), axes of the camera frame; −1 on the diagonal
@@ -78,7 +80,6 @@ class PublishedPoses:
     frame_id: str
     ids: list[str]
     class_ids: list[str]
-    rotations: NDArray[np.float64]
     quaternions: NDArray[np.float64]
     positions: NDArray[np.float64]
     confidences: NDArray[np.floating[Any]]
@@ -93,6 +94,11 @@ class PublishedPoses:
     def key(self) -> Key:
         """(stamp, frame_id)."""
         return self.stamp, self.frame_id
+
+    @functools.cached_property
+    def rotations(self) -> NDArray[np.float64]:
+        """``(B, n, 3, 3)``, of the quaternions, so that who reads the message has the same to the last bit."""
+        return np.asarray(rotation_from_quaternion(torch.from_numpy(self.quaternions)))
 
     @property
     def located(self) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_symmetry
 from shared_pose_ros.geometry.orientation_covariance import MEDIAN_ANGLE, orientation_covariance
-from shared_pose_ros.geometry.rotations import quaternion_from_rotation, rotation_from_quaternion
+from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 from shared_pose_ros.pipeline.frame import Frame, PublishedPoses
 from shared_pose_ros.pipeline.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.pipeline.parameters import NodeParameters
@@ -85,12 +85,13 @@ class PosePipeline:
         self.estimator = estimator
         self.estimation = Estimation(estimator, statistics, max_batch)
         self.refinement = Refinement(estimator.metadata, estimator.meshes, statistics)
-        self.temporal_filter = TemporalFilter(estimator.metadata, statistics)
+        symmetries = SymmetryTable.from_dicts([item.symmetries for item in estimator.metadata.objects])
+        self.temporal_filter = TemporalFilter(estimator.metadata, symmetries, statistics)
         self.stages: tuple[Stage, ...] = (
             self.estimation,
             self.refinement,
             self.temporal_filter,
-            Selection(estimator.metadata),
+            Selection(estimator.metadata, symmetries),
             self.temporal_filter.remember,
         )
 
@@ -235,12 +236,13 @@ class Selection:
 
     Args:
         metadata: of the bundle; its facts are kept as arrays.
+        symmetries: of its objects.
     """
 
-    def __init__(self, metadata: BundleMetadata) -> None:
+    def __init__(self, metadata: BundleMetadata, symmetries: SymmetryTable) -> None:
         self._extents = np.array([item.extents for item in metadata.objects], dtype=np.float64).reshape(-1, 3)
         self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float64).reshape(-1, 3)
-        self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
+        self._symmetries = symmetries
         self._deviation = hypothesis_deviation(metadata.metrics)
 
     def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
@@ -272,15 +274,12 @@ class Selection:
             positions = positions + (rotations @ motions[..., :3, 3:])[..., 0]
             rotations = rotations @ motions[..., :3, :3]
             boxes = positions[:, 0] + np.einsum("bij,bj->bi", rotations[:, 0], centres)
-        quaternions = quaternion_from_rotation(torch.from_numpy(rotations[:, :count]))
         published = PublishedPoses(
             stamp=frame.stamp,
             frame_id=frame.frame_id,
             ids=frame.detections.ids,
             class_ids=frame.detections.class_ids,
-            # Of the quaternions, so that who reads the message has the same to the last bit.
-            rotations=rotation_from_quaternion(quaternions).numpy(),
-            quaternions=quaternions.numpy(),
+            quaternions=quaternion_from_rotation(torch.from_numpy(rotations[:, :count])).numpy(),
             positions=positions[:, :count],
             confidences=np.asarray(estimate.confidences)[:, :count],
             covariances=covariances,

@@ -54,11 +54,12 @@ class TemporalFilter:
 
     Args:
         metadata: of the bundle.
+        symmetries: of its objects.
         statistics: gets what is counted.
     """
 
-    def __init__(self, metadata: BundleMetadata, statistics: Statistics) -> None:
-        self._symmetries = SymmetryTable.from_dicts([item.symmetries for item in metadata.objects])
+    def __init__(self, metadata: BundleMetadata, symmetries: SymmetryTable, statistics: Statistics) -> None:
+        self._symmetries = symmetries
         self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float64)
         self._statistics = statistics
         self._tracks: OrderedDict[TrackKey, Track] = OrderedDict()
@@ -95,6 +96,8 @@ class TemporalFilter:
 
     def remember(self, frame: Frame, parameters: NodeParameters) -> Frame:
         """Stage: note what is published of each object that has a track."""
+        if not frame.tracks:
+            return frame
         with self._lock:
             for key, rotations in zip(frame.tracks, frame.poses.rotations):
                 if key is not None and key in self._tracks:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from shared_pose_ros.bags import bag_io
@@ -34,6 +33,8 @@ from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.report.cases import Frames, ShownFrame, frame_image, spread_over
+from shared_pose_ros.ros.messages.detections import axis_aligned_box, image_key
+from shared_pose_ros.ros.messages.images import rgb_from_compressed
 from shared_pose_ros.ros.messages.poses import read_poses
 from shared_pose_ros.scenes.clutter import SceneFrame
 
@@ -118,9 +119,10 @@ def write_scenes(path: str | Path, frames: Iterable[SceneFrame]) -> int:
                 bag_io.Detection(i.class_id, name, i.visibility, rotation=i.rotation, translation=i.translation)
                 for name, i in zip(names, frame.instances)
             ]
+            image = bag_io.compressed_image_message(frame.image, stamp, FRAME_ID, quality=JPEG_QUALITY)
             info = bag_io.camera_info_message(frame.camera, (height, width), stamp, FRAME_ID)
             writer.write(CAMERA_INFO_TOPIC, info, stamp)
-            writer.write(IMAGE_TOPIC, _jpeg_message(frame.image, stamp), stamp)
+            writer.write(IMAGE_TOPIC, image, stamp)
             writer.write(DETECTIONS_TOPIC, bag_io.detections_2d_message(seen, stamp, FRAME_ID), stamp)
             writer.write(TRUTH_TOPIC, bag_io.detections_3d_message(known, stamp, FRAME_ID), stamp)
     return count
@@ -139,24 +141,21 @@ def read_frames(path: str | Path) -> list[BagFrame]:
     by_stamp: dict[int, dict[str, tuple[bag_io.BagMessage, Any]]] = {}
     for record in bag_io.read_bag(path, needed):
         message = record.message()
-        by_stamp.setdefault(bag_io.stamp_ns(message), {})[record.topic] = record, message
+        by_stamp.setdefault(image_key(message)[0], {})[record.topic] = record, message
     complete = {stamp: found for stamp, found in sorted(by_stamp.items()) if len(found) == len(needed)}
     if not complete:
         raise bag_io.BagError(f"{path}: no image has camera_info, detections and truth of its stamp; record it anew")
     return [_read_frame(number, stamp, found) for number, (stamp, found) in enumerate(complete.items())]
 
 
-def candidates(poses: PublishedPoses) -> list[Candidates]:
-    """The hypotheses of each object, in the order published."""
-    return [
-        Candidates(rotations, translations, float(confidences[0]))
-        for rotations, translations, confidences in zip(poses.rotations, poses.positions, poses.confidences)
-    ]
+def candidates(poses: PublishedPoses, row: int) -> Candidates:
+    """The hypotheses of one object, in the order published."""
+    return Candidates(poses.rotations[row], poses.positions[row], float(poses.confidences[row, 0]))
 
 
 def by_id(poses: PublishedPoses) -> dict[str, Candidates]:
     """The hypotheses of each object by its id."""
-    return dict(zip(poses.ids, candidates(poses)))
+    return {name: candidates(poses, row) for row, name in enumerate(poses.ids)}
 
 
 def read_truth(message: Any) -> list[tuple[str, Instance]]:
@@ -270,22 +269,9 @@ def _shown(frame: BagFrame) -> ShownFrame:
     return ShownFrame(frame.load, frame.camera, {truth.gt_id: truth for truth in frame.truth.values()})
 
 
-def _jpeg_message(image: np.ndarray, stamp: int) -> Any:
-    done, data = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise bag_io.BagError(f"an image of shape {image.shape} cannot be encoded as JPEG; give (H, W, 3) uint8")
-    message = bag_io.message_types().types[bag_io.COMPRESSED_IMAGE]
-    return message(bag_io.header(stamp, FRAME_ID), "rgb8; jpeg compressed bgr8", data.ravel())
-
-
 def _read_frame(number: int, stamp: int, found: Mapping[str, tuple[bag_io.BagMessage, Any]]) -> BagFrame:
-    boxes = {}
-    for detection in found[DETECTIONS_TOPIC][1].detections:
-        box, centre = detection.bbox, detection.bbox.center.position
-        boxes[detection.id] = np.array([centre.x, centre.y, box.size_x, box.size_y])
-    truth = {}
-    for name, instance in read_truth(found[TRUTH_TOPIC][1]):
-        truth[name] = replace(instance, box=boxes.get(name))
+    boxes = {detection.id: axis_aligned_box(detection) for detection in found[DETECTIONS_TOPIC][1].detections}
+    truth = {name: replace(instance, box=boxes.get(name)) for name, instance in read_truth(found[TRUTH_TOPIC][1])}
     unknown = sorted(set(boxes) - set(truth))
     if unknown:
         raise bag_io.BagError(
@@ -305,4 +291,4 @@ def _read_frame(number: int, stamp: int, found: Mapping[str, tuple[bag_io.BagMes
 
 
 def _load(record: bag_io.BagMessage) -> np.ndarray:
-    return bag_io.decode_image(record.message())
+    return rgb_from_compressed(record.message())

@@ -72,7 +72,7 @@ class Matched:
         self.skipped["without_truth"] += sum(len(response.poses) for response in group) - len(pairs)
         boxes = {name: response.boxes[index] for name, (response, index) in pairs.items()}
         self.poses[first.poses.stamp] = {
-            name: candidates(response.poses)[index] for name, (response, index) in pairs.items()
+            name: candidates(response.poses, index) for name, (response, index) in pairs.items()
         }
         self.frames.append(
             BagFrame(stamp=first.poses.stamp, size=first.size, boxes=boxes, truth=truth, load=first.load, **scene)

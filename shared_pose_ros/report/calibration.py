@@ -55,21 +55,21 @@ class Acceptance:
     correct_kept: float
 
 
-def confidence_bins(results: Sequence[InstanceResult], bins: int = BINS) -> list[ConfidenceBin]:
-    """Bins of equal width that hold an instance, by rising confidence."""
+def confidence_bins(results: Sequence[InstanceResult]) -> list[ConfidenceBin]:
+    """``BINS`` of equal width, those that hold an instance, by rising confidence."""
     confidence, correct = _arrays(results)
-    index = np.minimum((confidence * bins + 1e-9).astype(int), bins - 1)
+    index = np.minimum((confidence * BINS + 1e-9).astype(int), BINS - 1)
     found = []
     for number in np.unique(index).tolist():
         chosen = index == number
         means = float(confidence[chosen].mean()), float(correct[chosen].mean())
-        found.append(ConfidenceBin(number / bins, (number + 1) / bins, int(chosen.sum()), *means))
+        found.append(ConfidenceBin(number / BINS, (number + 1) / BINS, int(chosen.sum()), *means))
     return found
 
 
-def calibration_error(results: Sequence[InstanceResult], bins: int = BINS) -> float:
+def calibration_error(results: Sequence[InstanceResult]) -> float:
     """Expected calibration error Σ n_b/N |correct_b − confidence_b| (Guo et al., ICML 2017, eq. 3); NaN of nothing."""
-    found = confidence_bins(results, bins)
+    found = confidence_bins(results)
     total = sum(b.instances for b in found)
     return sum(b.instances * abs(b.correct - b.confidence) for b in found) / total if total else math.nan
 

@@ -110,22 +110,19 @@ def select_cases(
     return {"worst": first, "median": between[start : start + median], "best": last[::-1]}
 
 
-def case_pictures(
-    evaluation: Evaluation, frames: Frames, scorer: PoseScorer, counts: Mapping[str, int] = CASES
-) -> dict[str, list[Picture]]:
+def case_pictures(evaluation: Evaluation, frames: Frames, scorer: PoseScorer) -> dict[str, list[Picture]]:
     """Pictures of the worst, median and best cases: the crop as it is, and with both poses' outlines.
 
     Args:
         evaluation: whose cases.
         frames: the images; results of frames that are not among them are left out.
         scorer: the CAD.
-        counts: how many of each.
 
     Returns:
         Pictures ``(SIDE, 2 SIDE, 3)`` by ``worst``, ``median`` and ``best``.
     """
     known = [r for r in evaluation.instances if r.gt_id in _truths(frames, r)]
-    cases = select_cases(known, counts)
+    cases = select_cases(known)
     rotations = {id(r): d for chosen in cases.values() for r, d in zip(chosen, residuals(chosen, scorer.objects))}
     return {
         name: [

@@ -150,10 +150,10 @@ def rotation_counts(results: Sequence[InstanceResult], found: Sequence[Residual 
     return [_count(class_id, of_class) for class_id, of_class in by_class.items()]
 
 
-def probability_of_a_name(rotations: int = 23) -> float:
-    """Probability that a uniform random rotation lies within NAMED_DEG of one of so many: n (θ − sin θ)/π."""
+def probability_of_a_name() -> float:
+    """Probability that a uniform random rotation lies within NAMED_DEG of one of the 23: n (θ − sin θ)/π."""
     angle = np.radians(NAMED_DEG)
-    return float(rotations * (angle - np.sin(angle)) / np.pi)
+    return float(23 * (angle - np.sin(angle)) / np.pi)
 
 
 def describe(residual: Residual) -> str:

@@ -21,7 +21,7 @@ from shared_pose_ros.evaluation.inference_cost import IN_SEQUENCE, Size, Timing
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
 from shared_pose_ros.evaluation.protocols import check_comparable
-from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, percent, summary_row
+from shared_pose_ros.evaluation.result_tables import BASELINE, object_rows, percent, summary_row, table_lines
 
 # Other images (T-LESS test scenes) than any that is measured here.
 PUBLISHED_CONDITIONS = (
@@ -89,9 +89,7 @@ class Table:
 
     def markdown(self) -> str:
         """As a Markdown table under its title, notes below."""
-        lines = [self.heads, ("---", *["---:"] * (len(self.heads) - 1)), *self.rows]
-        body = ["| " + " | ".join(cells) + " |" for cells in lines]
-        return "\n".join([f"### {self.title}", "", *body, "", *self.notes]) + "\n"
+        return "\n".join([f"### {self.title}", "", *table_lines(self.heads, self.rows), "", *self.notes]) + "\n"
 
     def csv(self) -> str:
         """Comma-separated, the notes in front as comments."""

@@ -19,7 +19,7 @@ import torch
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.geometry.boxes import box_from_mask
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.rendering.rasterizer import Rasterizer, make_rasterizer
+from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.scenes.layout import PlacedPart, SceneBuilder, Tray
 from shared_pose_ros.scenes.renderer import Body, Lights, Material, Sensor, Studio, develop, look_at
 from shared_pose_ros.scenes.textures import GROUNDS, linear
@@ -88,15 +88,13 @@ class SceneFrame:
     masks: np.ndarray
 
 
-def generate_frames(
-    objects: ObjectSet, settings: SceneSettings, rasterizer: Rasterizer | None = None
-) -> Iterator[SceneFrame]:
+def generate_frames(objects: ObjectSet, settings: SceneSettings) -> Iterator[SceneFrame]:
     """All frames, scene by scene; the same for the same objects and settings.
 
     Raises:
         ValueError: no views keep even one part in the image and visible; the message says what to change.
     """
-    rasterizer = rasterizer or make_rasterizer()
+    rasterizer = make_rasterizer()
     builder = SceneBuilder(objects, radius=settings.radius)
     classes = _class_sequence(len(objects), np.random.default_rng([settings.seed, 1]))
     for scene in range(settings.scenes):

@@ -13,6 +13,7 @@ import torch
 
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.training.config import Settings, changed_settings, config_from_dict
+from shared_pose_ros.training.provenance import describe_object, source_commit
 
 CHECKPOINT_NAME = "checkpoint.pt"
 # Names of their own: neither kind of training can be taken for the other, and one folder may hold both.
@@ -33,6 +34,22 @@ def object_set_fingerprint(objects: ObjectSet) -> str:
         digest.update(model.mesh.vertices.tobytes())
         digest.update(model.mesh.faces.tobytes())
     return digest.hexdigest()
+
+
+def training_record(objects: ObjectSet, preset: str, known: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """What each checkpoint of a training says of it; ``known`` describes what the network knew before ``objects``."""
+    return {
+        "preset": preset,
+        "commit": source_commit(),
+        "objects": [*known, *(describe_object(model) for model in objects)],
+        "fingerprint": object_set_fingerprint(objects),
+    }
+
+
+def check_replaceable(path: Path, resume: bool) -> None:
+    """Refuse to begin anew, which is without ``resume``, where a checkpoint is. Raises CheckpointError."""
+    if path.exists() and not resume:
+        raise CheckpointError(f"{path} exists; add --resume to go on, or choose another --out")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -71,21 +88,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_resumable(
-    path: Path, state: dict[str, Any], objects: ObjectSet, config: Settings, free: Sequence[str]
-) -> None:
-    """Refuse to go on from another training.
+def load_resumable(path: Path, objects: ObjectSet, config: Settings, free: Sequence[str]) -> dict[str, Any]:
+    """Read a checkpoint to go on from; refuse another training's.
 
     Args:
-        path: of the checkpoint, for the message.
-        state: the checkpoint's content.
+        path: of the checkpoint.
         objects: the set given now.
         config: the settings given now; what an older version did not know counts as its default.
         free: settings that may differ, since they change nothing about what is learnt.
 
     Raises:
-        CheckpointError: other objects or another setting.
+        CheckpointError: as of ``load_checkpoint``; other objects or another setting.
     """
+    state = load_checkpoint(path)
     if state["fingerprint"] != object_set_fingerprint(objects):
         trained = ", ".join(entry["class_id"] for entry in state["objects"])
         raise CheckpointError(
@@ -99,3 +114,4 @@ def check_resumable(
                 f"{path} was made with {key} {old}, this run has {new}; resume with the same setting, or begin anew "
                 "in another --out (a pose training may --start-from this one)"
             )
+    return state

@@ -29,15 +29,13 @@ from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.checkpoint import (
     ENCODER_CHECKPOINT_NAME,
     ENCODER_NAME,
-    CheckpointError,
-    check_resumable,
-    load_checkpoint,
-    object_set_fingerprint,
+    check_replaceable,
+    load_resumable,
     save_checkpoint,
+    training_record,
 )
 from shared_pose_ros.training.config import EncoderConfig
 from shared_pose_ros.training.prefetch import prefetched, step_generator
-from shared_pose_ros.training.provenance import describe_object, source_commit
 from shared_pose_ros.training.synthesis import AutoencoderBatch, Synthesizer
 from shared_pose_ros.training.trainer import autocast_dtype, learning_rate
 
@@ -88,15 +86,9 @@ class EncoderTrainer:
         preset: str = "custom",
     ) -> None:
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
-        self.record = {
-            "preset": preset,
-            "commit": source_commit(),
-            "objects": [describe_object(model) for model in objects],
-            "fingerprint": object_set_fingerprint(objects),
-        }
+        self.record = training_record(objects, preset)
         self.checkpoint_path = self.out / ENCODER_CHECKPOINT_NAME
-        if self.checkpoint_path.exists() and not resume:
-            raise CheckpointError(f"{self.checkpoint_path} exists; add --resume to go on, or choose another --out")
+        check_replaceable(self.checkpoint_path, resume)
         torch.manual_seed(config.seed)
         self.synthesizer = Synthesizer(
             objects, config.synthesis, config.augmentation, config.crop_size, make_rasterizer(), device, backgrounds,
@@ -196,11 +188,10 @@ class EncoderTrainer:
         return loss.item()
 
     def _restore(self) -> None:
-        state = load_checkpoint(self.checkpoint_path)
         constant = self.config.learning_rate == self.config.final_learning_rate
         # At a constant rate a longer training begins as a shorter one does.
         free = (*FREE_AT_RESUME, "steps") if constant else FREE_AT_RESUME
-        check_resumable(self.checkpoint_path, state, self.objects, self.config, free)
+        state = load_resumable(self.checkpoint_path, self.objects, self.config, free)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]

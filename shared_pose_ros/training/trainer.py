@@ -26,11 +26,10 @@ from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.checkpoint import (
     CHECKPOINT_NAME,
-    CheckpointError,
-    check_resumable,
-    load_checkpoint,
-    object_set_fingerprint,
+    check_replaceable,
+    load_resumable,
     save_checkpoint,
+    training_record,
 )
 from shared_pose_ros.training.config import EncoderConfig, TrainingConfig
 from shared_pose_ros.training.distributed import Loss, Processes, averaged
@@ -38,7 +37,7 @@ from shared_pose_ros.training.incremental import Extension, NewObjects, freeze_k
 from shared_pose_ros.training.objective import LossTerms, Objective
 from shared_pose_ros.training.optimizer import TrainingOptimizer
 from shared_pose_ros.training.prefetch import prefetched, step_generator
-from shared_pose_ros.training.provenance import describe_object, hardware, source_commit
+from shared_pose_ros.training.provenance import hardware
 from shared_pose_ros.training.run_report import REPORT_NAME, RunFacts, write_training_report
 from shared_pose_ros.training.synthesis import Synthesizer, TrainingBatch
 from shared_pose_ros.training.training_log import LOG_NAME, Progress, TrainingLog, ValidationPictures, read_log
@@ -92,17 +91,11 @@ class Trainer:
     ) -> None:
         known = extend.objects if extend else ()
         self.metrics: dict[str, Any] = {}
-        self.record: dict[str, Any] = {
-            "preset": preset,
-            "commit": source_commit(),
-            "objects": [*known, *(describe_object(model) for model in objects)],
-        }
+        self.record = training_record(objects, preset, known)
         self.processes, self.share = processes, processes.share(config.batch_size)
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
         self.checkpoint_path = self.out / CHECKPOINT_NAME
-        if self.checkpoint_path.exists() and not resume:
-            raise CheckpointError(f"{self.checkpoint_path} exists; add --resume to go on, or choose another --out")
-        self.fingerprint = object_set_fingerprint(objects)
+        check_replaceable(self.checkpoint_path, resume)
         torch.manual_seed(config.seed)
         backend = make_rasterizer(rasterizer)
         self.synthesizer = Synthesizer(
@@ -222,7 +215,6 @@ class Trainer:
                 "metrics": self.metrics,
                 **self.record,
                 "display_meshes": self._display_meshes(),
-                "fingerprint": self.fingerprint,
             },
         )
 
@@ -247,8 +239,7 @@ class Trainer:
         return terms
 
     def _restore(self) -> None:
-        state = load_checkpoint(self.checkpoint_path)
-        check_resumable(self.checkpoint_path, state, self.objects, self.config, FREE_AT_RESUME)
+        state = load_resumable(self.checkpoint_path, self.objects, self.config, FREE_AT_RESUME)
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -50,14 +50,11 @@ class ValidationPictures:
         synthesizer: its meshes and its backend are used.
         validator: the samples are some of its own, spread over the objects.
         class_ids: in the network's order.
-        limit: at most this many samples.
     """
 
-    def __init__(
-        self, synthesizer: Synthesizer, validator: Validator, class_ids: Sequence[str], limit: int = PICTURED_SAMPLES
-    ) -> None:
+    def __init__(self, synthesizer: Synthesizer, validator: Validator, class_ids: Sequence[str]) -> None:
         self.synthesizer, self.class_ids = synthesizer, tuple(class_ids)
-        self.chosen, self.truth = validator.fixed_samples(limit)
+        self.chosen, self.truth = validator.fixed_samples(PICTURED_SAMPLES)
         names = [self.class_ids[index] for index in self.truth.object_index.tolist()]
         self.names = [f"{number:02d}_{name}" for number, name in enumerate(names)]
 

@@ -5,16 +5,15 @@ import json
 import cv2
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, objects, write_dataset
+from evaluation_scene import CAMERA, SIZE, write_dataset
 
 from shared_pose_ros.evaluation.bop import BopError, SceneImage, load_bop, write_bop_scene, write_bop_targets
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.geometry.boxes import box_from_mask
 
 
 @pytest.fixture
-def scene(tmp_path):
-    written, poses = write_dataset(tmp_path, PoseScorer(objects()))
+def scene(tmp_path, scorer):
+    written, poses = write_dataset(tmp_path, scorer)
     return tmp_path, written, poses
 
 

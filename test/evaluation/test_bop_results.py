@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_scene import StandInEstimator, objects, turn, write_dataset
+from evaluation_scene import StandInEstimator, turn
 
-from shared_pose_ros.evaluation.bop import BopError, load_bop
+from shared_pose_ros.evaluation.bop import BopError
 from shared_pose_ros.evaluation.bop_results import (
     HEADER,
     Estimate,
@@ -18,7 +18,6 @@ from shared_pose_ros.evaluation.bop_results import (
 )
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import DetectionNoise, get_protocol
 
 ROW = "3,17,5,0.75,1 0 0 0 0 -1 0 1 0,10.5 -20 700,0.25"
@@ -92,23 +91,16 @@ def test_times_are_of_images():
     assert seconds_per_image([estimate(seconds=-1.0)]) is None and seconds_per_image([]) is None
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "two_boxes"
-    write_dataset(root, PoseScorer(objects()))
-    return load_bop(root)
-
-
 def test_names_are_taken_apart_by_underscore_and_hyphen(dataset):
     name = results_name("my part_model/2", replace(dataset, split="test_primesense"))
     assert name == "my-part-model-2_twoboxes-test-primesense.csv"
     assert results_name("___", dataset) == "method_twoboxes-test.csv"
 
 
-def test_an_evaluation_becomes_estimates_without_the_missed(dataset):
+def test_an_evaluation_becomes_estimates_without_the_missed(dataset, scorer):
     protocol = get_protocol("paper").changed(boxes=DetectionNoise(0.0, 0.0, 0.5, seed=1))
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 30))
-    (result,) = evaluate_bundle(estimator, dataset, PoseScorer(objects()), protocol, baseline=RandomRotationBaseline(1))
+    (result,) = evaluate_bundle(estimator, dataset, scorer, protocol, baseline=RandomRotationBaseline(1))
     rows = evaluation_estimates(result, dataset)
     detected = [item for item in result.instances if item.detected]
     assert 0 < len(rows) == len(detected) < 4

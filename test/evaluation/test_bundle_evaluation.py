@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evaluation_scene import StandInEstimator, model, objects, turn, write_dataset
 
-from shared_pose_ros.evaluation.bop import load_bop, write_bop_targets
+from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle, known_index
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
@@ -14,19 +14,6 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 
 BASELINE = RandomRotationBaseline(draws=5, seed=1)
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, scorer):
-    root = tmp_path_factory.mktemp("data") / "two_boxes"
-    write_dataset(root, scorer)
-    write_bop_targets(root)
-    return load_bop(root)
 
 
 @pytest.mark.parametrize("name", [name for name, protocol in PROTOCOLS.items() if protocol.boxes is None])

@@ -7,16 +7,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluation_scene import StandInEstimator, objects, turn, write_dataset
+from evaluation_scene import StandInEstimator, turn
 from extending import defined, shown
 
 from shared_pose_ros.evaluation import metrics, pose_metrics
-from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_metrics import METRICS, PoseMetric, table_metrics
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import DetectionNoise, Protocol, get_protocol
 from shared_pose_ros.evaluation.result_tables import markdown_table, object_rows, write_json
 from shared_pose_ros.evaluation.results_scoring import score_results
@@ -34,18 +32,6 @@ def tilt(monkeypatch):
     metric = eval(ENTRY, names)
     monkeypatch.setitem(METRICS, metric.name, metric)
     return metric
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, scorer):
-    root = tmp_path_factory.mktemp("data") / "two_boxes"
-    write_dataset(root, scorer)
-    return load_bop(root)
 
 
 def evaluated(dataset, scorer, protocol="paper", **changes):

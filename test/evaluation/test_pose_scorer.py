@@ -14,11 +14,6 @@ from shared_pose_ros.meshes.object_set import ObjectSet
 PAPER = get_protocol("paper")
 
 
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
 def truth(class_id="1", rotation=None, translation=(0.0, 0.0, 0.3)):
     rotation = turn([1, 2, 3], 40) if rotation is None else rotation
     return Instance(class_id, 0, rotation, np.array(translation), 1.0, None)

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, box_mesh, compared, model, objects, turn, write_dataset
+from evaluation_scene import CAMERA, SIZE, box_mesh, compared, model, objects, turn
 
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.evaluation.bop import SceneImage, load_bop, write_bop_scene, write_bop_targets
+from shared_pose_ros.evaluation.bop import SceneImage, load_bop, write_bop_scene
 from shared_pose_ros.evaluation.bop_models import write_bop_models
 from shared_pose_ros.evaluation.bop_results import Estimate, write_results
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
@@ -19,20 +19,6 @@ from shared_pose_ros.evaluation.results_scoring import score_results
 from shared_pose_ros.meshes.object_set import ObjectSet
 
 BASELINE = RandomRotationBaseline(draws=2)
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory, scorer):
-    folder = tmp_path_factory.mktemp("data") / "two_boxes"
-    write_dataset(folder, scorer)
-    write_bop_targets(folder)
-    write_bop_models(folder / "models", objects())
-    return folder
 
 
 def truths(dataset, score=0.5, **changes):
@@ -47,8 +33,7 @@ def truths(dataset, score=0.5, **changes):
 
 
 @pytest.mark.parametrize("name", ["paper", "bop18", "bop19"])
-def test_the_truth_has_no_error_and_full_recall(name, root, scorer):
-    dataset = load_bop(root)
+def test_the_truth_has_no_error_and_full_recall(name, dataset, scorer):
     scoring = score_results(truths(dataset), dataset, scorer, get_protocol(name), BASELINE, asked=("add", "adi"))
     assert set(scoring.recalls.total.values()) == set(scoring.recalls.mean.values()) == {1.0}
     assert scoring.recalls.targets == {1: 2, 2: 2} and not any(scoring.left_out.values())
@@ -63,8 +48,7 @@ def test_the_truth_has_no_error_and_full_recall(name, root, scorer):
         assert max(pair.metrics.values()) < 1e-5
 
 
-def test_errors_are_millimetres_and_symmetries_count(root, scorer):
-    dataset = load_bop(root)
+def test_errors_are_millimetres_and_symmetries_count(dataset, scorer):
     shift, half = np.array([0.003, 0, 0.004]), turn([0, 0, 1], 180)
     moved = [dataclasses.replace(e, rotation=e.rotation @ half) for e in truths(dataset)]
     moved += [dataclasses.replace(e, translation=e.translation + shift) for e in truths(dataset)]
@@ -88,8 +72,7 @@ def test_errors_are_millimetres_and_symmetries_count(root, scorer):
     "translation", [(-0.02, 0.01, -0.3), (3.0, 0.0, 0.3), (0.0, 0.0, 0.01), (1e-4, -2e-5, 1e9)],
     ids=["behind", "outside", "at the camera", "far away"],
 )  # fmt: skip
-def test_impossible_estimates_are_wrong_but_scored(root, scorer, translation):
-    dataset = load_bop(root)
+def test_impossible_estimates_are_wrong_but_scored(dataset, scorer, translation):
     wild = [dataclasses.replace(e, translation=np.array(translation)) for e in truths(dataset)]
     scoring = score_results(wild, dataset, scorer, get_protocol("bop19"), BASELINE)
     assert len(scoring.pairs) == 4 and scoring.recalls.total["AR_MSSD"] == 0.0
@@ -154,8 +137,7 @@ def test_listed_targets_decide(tmp_path, scorer):
     assert recall("bop18", 2, [exact[2]]) == (0.0, {1: 1})
 
 
-def test_what_cannot_be_scored_is_counted(root, scorer):
-    dataset = load_bop(root)
+def test_what_cannot_be_scored_is_counted(dataset, scorer):
     more = [
         *truths(dataset),
         dataclasses.replace(truths(dataset)[0], image_id=77),
@@ -172,11 +154,10 @@ def test_what_cannot_be_scored_is_counted(root, scorer):
         score_results(truths(dataset, scene_id=5), dataset, scorer, get_protocol("bop19"), BASELINE)
 
 
-def test_the_command_writes_what_it_prints(root, tmp_path, capsys):
-    dataset = load_bop(root)
+def test_the_command_writes_what_it_prints(dataset, tmp_path, capsys):
     path = write_results(tmp_path / "exact_twoboxes-test.csv", truths(dataset, seconds=0.25))
     out = tmp_path / "new" / "errors.json"
-    assert main(["score", str(path), "--bop", str(root), "--errors", str(out), "--add"]) == 0
+    assert main(["score", str(path), "--bop", str(dataset.root), "--errors", str(out), "--add"]) == 0
     printed = capsys.readouterr().out
     assert (
         "| all targets | 4 | 100.0 | 100.0 | 100.0 | 100.0 |" in printed
@@ -200,13 +181,13 @@ def test_the_command_writes_what_it_prints(root, tmp_path, capsys):
         (("--models", "nowhere"), "nowhere: no such file"),
     ],
 )
-def test_mistakes_are_named(root, tmp_path, capsys, arguments, message):
-    path = write_results(tmp_path / "exact.csv", truths(load_bop(root)))
-    assert main(["score", str(path), "--bop", str(root), "--errors", str(tmp_path / "e.json"), *arguments]) == 2
+def test_mistakes_are_named(dataset, tmp_path, capsys, arguments, message):
+    path = write_results(tmp_path / "exact.csv", truths(dataset))
+    assert main(["score", str(path), "--bop", str(dataset.root), "--errors", str(tmp_path / "e.json"), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_points_without_a_face_count_as_in_the_benchmark(root, tmp_path):
+def test_points_without_a_face_count_as_in_the_benchmark(dataset, tmp_path):
     # A loose vertex 100 mm away: the mesh is cleaned of it, MSSD is measured over it.
     folder = tmp_path / "models"
     write_bop_models(
@@ -216,8 +197,8 @@ def test_points_without_a_face_count_as_in_the_benchmark(root, tmp_path):
     data = ply.read_bytes().replace(b"element vertex 8", b"element vertex 9")
     start = data.index(b"end_header\n") + len(b"end_header\n") + 8 * 12
     ply.write_bytes(data[:start] + np.array([100, 0, 0], "<f4").tobytes() + data[start:])
-    turned = [dataclasses.replace(e, rotation=e.rotation @ turn([0, 0, 1], 180)) for e in truths(load_bop(root))]
+    turned = [dataclasses.replace(e, rotation=e.rotation @ turn([0, 0, 1], 180)) for e in truths(dataset)]
     path, out = write_results(tmp_path / "turned.csv", turned), tmp_path / "errors.json"
-    assert main(["score", str(path), "--bop", str(root), "--models", str(folder), "--errors", str(out)]) == 0
+    assert main(["score", str(path), "--bop", str(dataset.root), "--models", str(folder), "--errors", str(out)]) == 0
     errors = [pair["mssd"] for pair in json.loads(out.read_text())["errors"] if pair["obj_id"] == 1]
     assert errors == pytest.approx([200.0, 200.0])

@@ -28,6 +28,7 @@ METADATA = SimpleNamespace(
         SimpleNamespace(centre=(0.02, 0.0, 0.0), symmetries=FLIP),
     )
 )
+TABLE = SymmetryTable.from_dicts([item.symmetries for item in METADATA.objects])
 SMOOTH = NodeParameters(smoothing=0.6)
 OFF = NodeParameters()
 LAST = NodeParameters(symmetric_representative="last")
@@ -52,8 +53,8 @@ def remember(tracks: TemporalFilter, frame: Frame, rotations: np.ndarray) -> Non
     count, empty = len(rotations), np.zeros((len(rotations), 0))
     names = frame.detections
     published = PublishedPoses(
-        frame.stamp, frame.frame_id, names.ids, names.class_ids, rotations[:, None], empty, empty, empty, empty, empty,
-        empty,
+        frame.stamp, frame.frame_id, names.ids, names.class_ids,
+        Rotation.from_matrix(rotations).as_quat()[:, None], empty, empty, empty, empty, empty,
     )  # fmt: skip
     assert tracks.remember(dataclasses.replace(frame, published=published), LAST).published is published and count
 
@@ -88,7 +89,7 @@ PART = objects(("7", "a"))
 
 @pytest.fixture
 def tracks() -> TemporalFilter:
-    return TemporalFilter(METADATA, Statistics())
+    return TemporalFilter(METADATA, TABLE, Statistics())
 
 
 def test_off_by_default_and_then_nothing_is_touched_or_kept(tracks: TemporalFilter) -> None:
@@ -110,8 +111,7 @@ def test_the_second_frame_is_fused_with_the_first_and_the_third_with_both(tracks
         found, tracked = update(tracks, second, names, answer, SMOOTH)
         order = [1, 0] if second == 2 else [0, 1]
         new = torch.from_numpy(answer.rotations[order]), torch.from_numpy(answer.confidences[order])
-        table = SymmetryTable.from_dicts([{}, FLIP])
-        state = new if state is None else fuse(state[0].double(), state[1].double(), *new, 0.6, table)[:2]
+        state = new if state is None else fuse(state[0].double(), state[1].double(), *new, 0.6, TABLE)[:2]
         np.testing.assert_allclose(found.rotations[order], state[0], atol=2e-6)
         np.testing.assert_allclose(found.confidences[order], state[1], atol=2e-6)
         np.testing.assert_array_equal(found.rotations[2], answer.rotations[2])
@@ -171,7 +171,7 @@ def test_clear_says_how_many_tracks_there_were_and_starts_anew(tracks: TemporalF
 
 @pytest.mark.parametrize("back", [0.0, 0.2], ids=["same stamp", "older"])
 def test_a_frame_that_is_not_newer_stays_as_it_is_and_changes_nothing(tracks: TemporalFilter, back: float) -> None:
-    other = TemporalFilter(METADATA, Statistics())
+    other = TemporalFilter(METADATA, TABLE, Statistics())
     for memory in (tracks, other):
         update(memory, 1.0, PART, estimate(0.0), SMOOTH)
         update(memory, 1.3, PART, estimate(6.0), SMOOTH)

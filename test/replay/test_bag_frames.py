@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, objects, turn
+from evaluation_scene import CAMERA, SIZE, turn
 from recorded_bag import POSES, write_two_frames
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.instance_scoring import Candidates, RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.replay.bag_frames import (
     TRUTH_TOPIC,
@@ -20,11 +19,6 @@ from shared_pose_ros.replay.bag_frames import (
 from shared_pose_ros.report.cases import case_pictures
 
 UNCHANGED = np.eye(3)
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ import json
 import numpy as np
 import pytest
 import recorded_bag as made
-from evaluation_scene import objects, write_dataset
+from evaluation_scene import objects
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.bags.recording import open_recording
 from shared_pose_ros.cli.main import main
-from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay import frame_overlays, scoring
+from shared_pose_ros.ros.messages.detections import image_key
 
 
 def call(recorded, out, bundle, *more):
@@ -43,7 +42,7 @@ def test_whole_and_cut_bags_end_well(tmp_path, tiny_bundle, capsys, storage, sha
     rows = list(csv.DictReader((out / "poses.csv").open(newline="")))
     assert len(rows) == 4 * found["published"]["objects"]
     written = [m.message() for m in open_recording(out / "poses").messages(["/shared_pose_node/poses"])]
-    assert [bag_io.stamp_ns(message) for message in written] == [made.stamp(number) for number in range(count)]
+    assert [image_key(message)[0] for message in written] == [made.stamp(number) for number in range(count)]
     assert [len(message.detections) for message in written] == [1 + number % 6 for number in range(count)]
     assert all(detection.header == message.header for message in written for detection in message.detections)
     assert written[0].header.frame_id == made.FRAME and "<img" in (out / "report.html").read_text()
@@ -61,11 +60,8 @@ def test_a_bag_without_pairs_is_reported_not_fatal(tmp_path, tiny_bundle, capsys
 
 
 @pytest.mark.slow
-def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
+def test_truth_of_a_bop_folder(dataset, tmp_path, tiny_bundle, monkeypatch, capsys):
     """Images and visible boxes of a dataset as a bag; its object 1 is the bundle's part_1 by its alias."""
-    scorer = PoseScorer(objects())
-    write_dataset(tmp_path / "bop", scorer)
-    dataset = load_bop(tmp_path / "bop", "test")
     messages = []
     for number, frame in enumerate(dataset.frames):
         boxes = [bag_io.Detection(i.class_id, f"t{i.gt_id}", box=frame.visible_box(i.gt_id)) for i in frame.instances]
@@ -78,7 +74,7 @@ def test_truth_of_a_bop_folder(tmp_path, tiny_bundle, monkeypatch, capsys):
         ]
     recorded = made.write(tmp_path / "bag", messages)
     monkeypatch.setattr(scoring.ObjectSet, "load", lambda _, **__: objects())
-    options = ("--bop", tmp_path / "bop", "--models", tmp_path)
+    options = ("--bop", dataset.root, "--models", tmp_path)
     assert call(recorded, tmp_path / "out", tiny_bundle, *options) == 0
     (evaluation,) = json.loads((tmp_path / "out" / "scores.json").read_text())["evaluations"]
     assert [(r["im_id"], r["gt_id"]) for r in evaluation["instances"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -140,7 +136,7 @@ def test_no_bag_no_bundle_and_old_results_are_mistakes(tmp_path, tiny_bundle, ca
 
 def test_the_album_spreads_over_a_bag_of_any_length(monkeypatch):
     album, none = frame_overlays.Album(()), np.zeros((0, 4), np.float32)
-    poses = PublishedPoses(7, "camera", [], [], *(np.zeros((0, 1, 1)) for _ in range(7)))
+    poses = PublishedPoses(7, "camera", [], [], np.zeros((0, 1, 4)), *(np.zeros((0, 1, 1)) for _ in range(5)))
     monkeypatch.setattr(frame_overlays, "draw_estimates", lambda *_: None)
     for _ in range(100):
         album.show(lambda: None, none, none, poses, None)

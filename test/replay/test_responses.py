@@ -38,7 +38,7 @@ def same(found, expected):
 def take(poses, rows):
     """The poses of these objects."""
     lists = {name: [getattr(poses, name)[row] for row in rows] for name in ("ids", "class_ids")}
-    names = ("rotations", "quaternions", "positions", "confidences", "covariances", "centres", "extents")
+    names = ("quaternions", "positions", "confidences", "covariances", "centres", "extents")
     return dataclasses.replace(poses, **lists, **{name: getattr(poses, name)[rows] for name in names})
 
 

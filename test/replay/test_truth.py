@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, objects, turn, write_dataset
+from evaluation_scene import CAMERA, SIZE, turn, write_dataset
+from scipy.spatial.transform import Rotation
 
 from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay.bag_frames import Conditions, score_frames
@@ -18,11 +18,6 @@ from shared_pose_ros.replay.truth import (
     match_bop,
     match_topic,
 )
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +33,9 @@ def response(stamp, ids, class_ids, boxes, rotations=None, camera=CAMERA, frame_
     rotations = np.tile(np.eye(3), (count, 1, 1)) if rotations is None else np.array(rotations)
     places = np.repeat(np.arange(count, dtype=float)[:, None], 3, axis=1)
     poses = PublishedPoses(
-        stamp=stamp, frame_id=frame_id, ids=ids, class_ids=class_ids, rotations=rotations[:, None],
-        quaternions=np.zeros((count, 1, 4)), positions=places[:, None], confidences=np.ones((count, 1)),
-        covariances=np.zeros((count, 1, 6, 6)), centres=places, extents=places,
+        stamp=stamp, frame_id=frame_id, ids=ids, class_ids=class_ids,
+        quaternions=Rotation.from_matrix(rotations).as_quat()[:, None], positions=places[:, None],
+        confidences=np.ones((count, 1)), covariances=np.zeros((count, 1, 6, 6)), centres=places, extents=places,
     )  # fmt: skip
     image = np.zeros((*SIZE, 3), np.uint8)
     return FrameResponse(poses, np.array(boxes, dtype=np.float32).reshape(-1, 4), SIZE, camera, lambda: image)

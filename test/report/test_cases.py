@@ -4,13 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from evaluation_scene import CAMERA, SIZE, StandInEstimator, depth_of, objects, turn, write_dataset
+from evaluation_scene import CAMERA, SIZE, StandInEstimator, depth_of, turn
 from instance_results import instance
 
-from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.report.cases import (
     SIDE,
@@ -23,18 +21,6 @@ from shared_pose_ros.report.cases import (
 )
 from shared_pose_ros.report.overlays import ESTIMATE_COLOUR, TRUTH_COLOUR, DrawnPose, draw_poses
 from shared_pose_ros.report.residual_rotations import residuals
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, scorer):
-    root = tmp_path_factory.mktemp("data") / "two_boxes"
-    write_dataset(root, scorer)
-    return load_bop(root)
 
 
 @pytest.fixture(scope="module")

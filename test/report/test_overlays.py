@@ -2,16 +2,9 @@
 
 import cv2
 import numpy as np
-import pytest
-from evaluation_scene import CAMERA, SIZE, depth_of, objects, turn
+from evaluation_scene import CAMERA, SIZE, depth_of, turn
 
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.report.overlays import TRUTH_COLOUR, DrawnPose, draw_poses
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
 
 
 def drawn_pixels(image, colour):

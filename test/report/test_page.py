@@ -15,13 +15,11 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
-from evaluation_scene import StandInEstimator, objects, turn, write_dataset
+from evaluation_scene import StandInEstimator, objects, turn
 from test_sections import evaluation as figures
 
-from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
-from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import get_protocol
 from shared_pose_ros.html_page import Picture
 from shared_pose_ros.report.cases import case_pictures, dataset_frames, gallery
@@ -80,16 +78,8 @@ BASELINE = RandomRotationBaseline(3)
 
 
 @pytest.fixture(scope="module")
-def scorer():
-    return PoseScorer(objects())
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory, scorer):
+def report(tmp_path_factory, dataset, scorer):
     """A report of two settings, some boxes not the true ones, object 1 rotated by 90°."""
-    folder = tmp_path_factory.mktemp("report")
-    write_dataset(folder / "data", scorer)
-    dataset = load_bop(folder / "data")
     estimator = StandInEstimator(dataset, error=turn([0, 0, 1], 90))
     evaluations = [
         dataclasses.replace(e, instances=tuple(dataclasses.replace(i, box_iou=0.7) for i in e.instances))
@@ -99,9 +89,8 @@ def report(tmp_path_factory, scorer):
     ]
     cases = case_pictures(evaluations[0], dataset_frames(dataset), scorer)
     pictures = gallery(evaluations[0], dataset, scorer)
-    return write_report(
-        folder / "out", "A <title> & more", evaluations, pictures, ["latency 3 ms"], cases, scorer.objects
-    )
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(folder, "A <title> & more", evaluations, pictures, ["latency 3 ms"], cases, scorer.objects)
 
 
 def test_the_page_is_whole_and_has_every_section(report):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import time
 
 import pytest
@@ -138,8 +139,8 @@ def test_resuming_needs_a_checkpoint_of_the_same_objects_and_shape(tiny_run, pho
             make_trainer(tiny_run, photographs, resume=True, **change)
 
 
-def test_a_finished_run_resumes_to_nothing(tiny_run, photographs):
-    trainer = make_trainer(tiny_run, photographs, resume=True)
+def test_a_finished_run_resumes_to_nothing(tiny_run, photographs, tmp_path):
+    trainer = make_trainer(shutil.copytree(tiny_run, tmp_path / "run"), photographs, resume=True)
     before = weights(trainer)
     seen = []
     result = trainer.train(report=seen.append)

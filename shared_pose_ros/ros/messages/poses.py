@@ -16,11 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import BundleMetadata
-from shared_pose_ros.geometry.rotations import rotation_from_quaternion
 from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.pipeline.pose_pipeline import UNKNOWN
 from shared_pose_ros.ros.messages.detections import image_key
@@ -146,7 +144,6 @@ def read_poses(message: Detection3DArray, most: int | None = None) -> PublishedP
         frame_id=frame_id,
         ids=[entry.id for entry in entries],
         class_ids=[row[0].hypothesis.class_id for row in results],
-        rotations=rotation_from_quaternion(torch.from_numpy(quaternions)).numpy(),
         quaternions=quaternions,
         positions=positions,
         confidences=_numbers([[result.hypothesis.score for result in row] for row in results], (-1, count)),

@@ -29,7 +29,8 @@ METADATA = SimpleNamespace(
     ),
     metrics={"validation": {"oracle_median": 9.0}},
 )
-SELECTION, WRITER = Selection(METADATA), PosesWriter()
+SELECTION = Selection(METADATA, SymmetryTable.from_dicts([item.symmetries for item in METADATA.objects]))
+WRITER = PosesWriter()
 COVARIANCES = np.float32([np.diag([1.0, 2.0, 3.0]), [[4.0, 0.5, 0.0], [0.5, 5.0, 0.0], [0.0, 0.0, 6.0]]])
 
 

@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from shared_pose_ros.drawing import AXIS_COLOURS, object_colour
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
+from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import Selection
@@ -37,7 +38,7 @@ def frame(translations, box=(75.0, 80.0, 30.0, 20.0), camera=None) -> Frame:
     )
     detections = Detections(np.float32([box]), np.array([0]), ["part"], ["id"])
     shown = Frame(0, "camera", np.zeros((160, 150, 3), np.uint8), detections, camera, estimate=estimate)
-    return Selection(METADATA)(shown, NodeParameters())
+    return Selection(METADATA, SymmetryTable.from_dicts([{}]))(shown, NodeParameters())
 
 
 def test_without_a_camera_it_shows_box_and_axes_and_leaves_the_frame_alone() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message
-from scipy.spatial.transform import Rotation
 from shapes import box, tetrahedron
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -29,13 +28,11 @@ def detection(class_id: str, identity: str, z: float = 0.5, score: float = 0.75)
 def poses(*detections: tuple[str, str, float, float], frame_id: str = "camera") -> PublishedPoses:
     count = len(detections)
     depths = np.array([[0.0, 0.0, z or np.nan] for _, _, z, _ in detections]).reshape(-1, 3)
-    rotations = np.tile(Rotation.from_quat([0.6, 0.0, 0.0, 0.8]).as_matrix(), (count, 1, 1, 1))
     return PublishedPoses(
         stamp=12 * 10**9,
         frame_id=frame_id,
         ids=[identity for _, identity, _, _ in detections],
         class_ids=[class_id for class_id, _, _, _ in detections],
-        rotations=rotations,
         quaternions=np.tile([0.6, 0.0, 0.0, 0.8], (count, 1, 1)),
         positions=depths[:, None],
         confidences=np.array([[score] for _, _, _, score in detections]),
