@@ -6,10 +6,12 @@ the CAD's boxes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from shared_pose_ros.refinement.depth_alignment import GATES, Alignment, DepthView, Starts, align
@@ -29,9 +31,31 @@ NO_SCORE = -2.0
 """Of what is no hypothesis: below all scores."""
 LEAST_SCORE = 0.25
 """Below this the depth image does not show the object where any hypothesis has it: the network's answer stays."""
-HALF_TURNS = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
-"""Diagonals of the identity and the half turns about the axes of the CAD's box: the other way round is the network's
-commonest error on parts that look alike from both ends."""
+HALF_TURNS = torch.diag_embed(torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]))
+"""About the axes of the CAD's box, and none: the other way round is the network's commonest error on parts that look
+alike from both ends."""
+SECOND_TRY = 0.7
+"""An object whose best score is below this is tried again from more starts: its network hypotheses may all be wrong, or
+the middle of its box shows something in front of it."""
+SECOND_HYPOTHESES = 3
+"""Of the network, which the second try turns and shifts."""
+SHIFTS = (-0.25, 0.0, 0.25)
+"""Along the viewing ray, fractions of the diameter, that the second try starts at."""
+
+
+def _cube_rotations() -> Tensor:
+    """The 24 rotations that map a cube onto itself, ``(24, 3, 3)``."""
+    found = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            matrix = torch.zeros(3, 3)
+            matrix[range(3), order] = torch.tensor(signs)
+            if torch.linalg.det(matrix) > 0:
+                found.append(matrix)
+    return torch.stack(found)
+
+
+CUBE_ROTATIONS = _cube_rotations()
 
 
 @dataclass(frozen=True)
@@ -64,32 +88,64 @@ def refine_with_depth(
     centres: Tensor,
     diameters: Tensor,
     points: VisiblePoints,
-    fine: int = FINE,
 ) -> DepthRefinement:
-    """Align every hypothesis and its half turns, keep the best that differ, align these finely.
+    """Align every hypothesis and its half turns, keep the best that differ, align these finely; where that fails, more.
 
     Args:
         view: the depth image.
         object_index: ``(B,)``.
-        rotations: ``(B, n, 3, 3)`` float32, n hypotheses of each object.
+        rotations: ``(B, n, 3, 3)`` float32, n hypotheses of each object, most confident first.
         centres: ``(B, 3)`` float32 metres, where they all start.
         diameters: ``(B,)`` metres.
         points: of all objects' meshes.
-        fine: hypotheses of each object that are aligned finely; the n returned are these and coarse ones.
     """
-    batch, count = rotations.shape[:2]
-    turns = torch.diag_embed(torch.tensor(HALF_TURNS, device=rotations.device))
-    tried = (rotations[:, None] @ turns[None, :, None]).flatten(1, 2)
-    many = tried.shape[1]
+    count = rotations.shape[1]
+    tried = (rotations[:, None] @ HALF_TURNS[None, :, None]).flatten(1, 2)
+    many = centres[:, None].expand(-1, tried.shape[1], -1)
+    found = _coarse_to_fine(view, object_index, tried, many, diameters, points, count)
+    again = (found.scores[:, 0] < SECOND_TRY).nonzero()[:, 0]
+    if not len(again):
+        return found
+    chosen, diameter = rotations[again, :SECOND_HYPOTHESES], diameters[again]
+    turned = (chosen[:, None] @ CUBE_ROTATIONS[None, :, None]).flatten(1, 2)
+    ray = F.normalize(centres[again], dim=1) * diameter[:, None]
+    shifted = centres[again][:, None] + torch.tensor(SHIFTS)[None, :, None] * ray[:, None]
+    second = _coarse_to_fine(
+        view,
+        object_index[again],
+        turned.repeat(1, len(SHIFTS), 1, 1),
+        shifted.repeat_interleave(turned.shape[1], dim=1),
+        diameter,
+        points,
+        count,
+    )
+    better = second.scores[:, 0] > found.scores[again, 0]
+    place = again[better]
+    for name in ("rotations", "centres", "scores", "confidences"):
+        getattr(found, name)[place] = getattr(second, name)[better]
+    return found
+
+
+def _coarse_to_fine(
+    view: DepthView,
+    object_index: Tensor,
+    tried: Tensor,
+    centres: Tensor,
+    diameters: Tensor,
+    points: VisiblePoints,
+    count: int,
+) -> DepthRefinement:
+    """The ``count`` best of starts ``tried (B, m, 3, 3)`` at ``centres (B, m, 3)``, the first ``FINE`` to the end."""
+    batch, many = tried.shape[:2]
     starts = Starts(
         object_index.repeat_interleave(many),
         tried.flatten(0, 1),
-        centres.repeat_interleave(many, dim=0),
+        centres.flatten(0, 1),
         diameters.repeat_interleave(many),
     )
     coarse = align(view, starts, points.every(COARSE_SHARE), COARSE_STEPS, COARSE_GATES)
     chosen, distinct = _best_distinct(coarse, batch, count)
-    fine = min(fine, count)
+    fine = min(FINE, count)
     places = chosen[:, :fine].flatten()
     starts = Starts(starts.index[places], coarse.rotations[places], coarse.centres[places], starts.diameters[places])
     final = align(view, starts, points, FINE_STEPS, (COARSE_GATES[1], GATES[1]))
