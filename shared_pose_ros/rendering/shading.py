@@ -49,8 +49,9 @@ class Lighting:
         specular: float = 0.0,
         shininess: float = 1.0,
         crevice: float = 0.0,
+        sky: Tensor | None = None,
     ) -> Lighting:
-        """The same lamp and surface in every image, no sky; ``positions`` ``(B, 3)`` of the lamp."""
+        """The same lamp and surface in every image; ``positions`` and ``sky`` ``(B, 3)``, by default there is no sky."""
 
         def all_alike(value: float) -> Tensor:
             return torch.full((positions.shape[0],), value, device=positions.device)
@@ -62,7 +63,7 @@ class Lighting:
             specular=all_alike(specular),
             shininess=all_alike(shininess),
             crevice=all_alike(crevice),
-            sky=torch.zeros_like(positions),
+            sky=torch.zeros_like(positions) if sky is None else sky,
             metallic=all_alike(0.0),
         )
 

@@ -9,7 +9,7 @@ optical axis; the rotation returned is R_m2c; lengths are normalised mesh units 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from shared_pose_ros.geometry.rotations import random_rotations
 from shared_pose_ros.meshes.object_set import NORMALISED_SIZE, ObjectSet
 from shared_pose_ros.network.crop import normalize_crops
+from shared_pose_ros.rendering.hypotheses import outline_points
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_meshes
 from shared_pose_ros.rendering.shading import Lighting, shade
 from shared_pose_ros.training.augmentation import Draw, augment
@@ -28,7 +29,6 @@ from shared_pose_ros.training.auxiliary_decoder import surface_target
 from shared_pose_ros.training.backgrounds import load_backgrounds, sample_backgrounds
 from shared_pose_ros.training.config import AugmentationConfig, SynthesisConfig, at_difficulty
 
-_OUTLINE_POINTS = 400
 _SHADOW_GRID = 16
 NEIGHBOURS = 2  # at most this many parts behind an object
 # Light of an autoencoder's targets: from the camera's upper left, so that no two sides of a part look alike.
@@ -99,7 +99,7 @@ class Synthesizer:
         self.rasterizer, self.device = rasterizer, device
         meshes = [model.normalized(synthesis.face_budget or None) for model in objects]
         self.meshes: PackedMeshes = pack_meshes(meshes, device)
-        self.outlines = _outline_points([vertices for vertices, _ in meshes]).to(device)
+        self.outlines = outline_points([vertices for vertices, _ in meshes]).to(device)
         self.metres = torch.tensor([model.scale / NORMALISED_SIZE for model in objects], device=device)
         self.backgrounds = load_backgrounds(backgrounds, seed).to(device)
         kind = "procedural pictures" if backgrounds is None else f"photographs of {Path(backgrounds).name}"
@@ -283,16 +283,6 @@ def _target_lighting(distance: Tensor, draw: Draw, settings: SynthesisConfig) ->
     """One matt light, the same for every object and every step."""
     lamp = torch.tensor(TARGET_LAMP, device=distance.device)
     return Lighting.one_lamp(distance[:, None] * lamp, TARGET_LAMP_STRENGTH, TARGET_AMBIENT)
-
-
-def _outline_points(vertex_sets: Sequence[np.ndarray]) -> Tensor:
-    """For each object the vertices that can touch its box in some view, ``(k, P, 3)``, padded by repetition."""
-    directions = np.random.default_rng(0).normal(size=(4 * _OUTLINE_POINTS, 3))
-    rows = []
-    for vertices in vertex_sets:
-        extreme = np.unique(np.argmax(vertices @ directions.T, axis=0))[:_OUTLINE_POINTS]
-        rows.append(np.resize(vertices[extreme], (_OUTLINE_POINTS, 3)))
-    return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
 def _follow_visible(canvas: Tensor, surface: Tensor, alpha: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
