@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from shared_pose_ros.bundle import (
     load_bundle,
 )
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, unpack_meshes
-from shared_pose_ros.meshes.display import display_mesh
+from shared_pose_ros.meshes.display import display_mesh, fine_mesh
+from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
@@ -38,11 +39,16 @@ def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
         ValueError: CAD of another size, or of none of the bundle's objects.
     """
     bundle = load_bundle(source)
-    return copy_with_meshes(source, out, _meshes(bundle.metadata.objects, bundle.meshes, objects))
+    described = bundle.metadata.objects
+    meshes = _meshes(described, bundle.meshes, objects, display_mesh)
+    return copy_with_meshes(source, out, meshes, _meshes(described, bundle.fine_meshes, objects, fine_mesh))
 
 
 def _meshes(
-    described: Sequence[BundleObject], kept: Sequence[DisplayMesh | None], objects: ObjectSet | None
+    described: Sequence[BundleObject],
+    kept: Sequence[DisplayMesh | None],
+    objects: ObjectSet | None,
+    make: Callable[[Mesh], DisplayMesh],
 ) -> list[DisplayMesh | None]:
     """The mesh of each described object: of the CAD where given, else the one that was kept."""
     meshes = list(kept) or [None] * len(described)
@@ -57,7 +63,7 @@ def _meshes(
             if any(abs(one - other) > limit for one, other in zip(model.extents, item.extents)):
                 sizes = [" × ".join(f"{1e3 * side:.1f}" for side in sides) for sides in (model.extents, item.extents)]
                 raise ValueError(f"the CAD of {item.class_id} is {sizes[0]} mm, trained were {sizes[1]} mm; check it")
-            meshes[place] = display_mesh(model.mesh)
+            meshes[place] = make(model.mesh)
     return meshes
 
 
@@ -70,6 +76,7 @@ def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
 def export_folder(
     folder: Path, out: Path, tta_rotations: int = 4, objects: ObjectSet | None = None, storage: str = "fp32",
     with_meshes: bool = True,
+    refiner: bytes = b"",
 ) -> BundleMetadata:  # fmt: skip
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
@@ -79,7 +86,8 @@ def export_folder(
         tta_rotations: in the image's plane that the bundle averages over for each crop, 1 or 4.
         objects: CAD for pictures, in place of what the training has kept.
         storage: of the weights, "fp32" or "fp16".
-        with_meshes: False leaves display meshes out.
+        with_meshes: False leaves meshes out.
+        refiner: of ``pack_refiner``, to refine hypotheses; empty for none.
 
     Raises:
         CheckpointError: no usable checkpoint, or object-specific networks on different encoders.
@@ -112,8 +120,9 @@ def export_folder(
         metrics=state.get("metrics", {}) if len(trained) == 1 else {},
     )
     kept = [mesh for one in trained for mesh in one.meshes]
-    meshes = _meshes(metadata.objects, kept, objects) if with_meshes else ()
-    return export_bundle(network, metadata, Path(out), meshes)
+    meshes = _meshes(metadata.objects, kept, objects, display_mesh) if with_meshes else ()
+    fine = _meshes(metadata.objects, (), objects, fine_mesh) if with_meshes and objects else ()
+    return export_bundle(network, metadata, Path(out), meshes, fine, refiner)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared_pose_ros.bundle import Bundle, BundleMetadata, load_bundle
+from shared_pose_ros.bundle import Bundle, BundleMetadata, Refiner, load_bundle
 from shared_pose_ros.geometry.cameras import check_camera_matrix, ray_rotation, viewing_ray
 from shared_pose_ros.geometry.depth_window import same_view
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
@@ -58,6 +58,8 @@ class PoseEstimator:
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self._module, self.device = bundle.module, device
         self.metadata: BundleMetadata = bundle.metadata
+        self.refiner: Refiner | None = bundle.refiner
+        """Of hypotheses, None where the bundle has none."""
         self.precision, self.remark = bundle.precision, bundle.remark
         """Of the encoder; and why the network runs slower than it could, empty if it does not."""
         self._index = {
@@ -67,11 +69,18 @@ class PoseEstimator:
         self._index.update({item.class_id: index for index, item in enumerate(self.metadata.objects)})
         self._extents = torch.tensor([item.extents for item in self.metadata.objects], dtype=torch.float32)
         self._centres = torch.tensor([item.centre for item in self.metadata.objects], dtype=torch.float32)
-        self.use_meshes(bundle.meshes or (None,) * len(bundle.metadata.objects))
+        self.use_meshes(bundle.meshes or (None,) * len(bundle.metadata.objects), bundle.fine_meshes)
 
-    def use_meshes(self, meshes: tuple[DisplayMesh | None, ...]) -> None:
-        """Take these meshes, one or None for each object, for pictures, positions and refinement from now on."""
-        self.meshes = meshes
+    def use_meshes(
+        self, meshes: tuple[DisplayMesh | None, ...], fine_meshes: tuple[DisplayMesh | None, ...] = ()
+    ) -> None:
+        """Take these meshes, one or None for each object, from now on.
+
+        Args:
+            meshes: for pictures, positions and the alignment to depth.
+            fine_meshes: for refinement by rendering, which takes the others where there are none.
+        """
+        self.meshes, self.fine_meshes = meshes, fine_meshes or meshes
         self._points = mesh_points(meshes, self._centres)
 
     @classmethod

@@ -9,9 +9,10 @@ reason instead of giving wrong poses. The graph in the file is run only for a ne
 
 from __future__ import annotations
 
-from shared_pose_ros.bundle.exporting import TTA_ROTATIONS, copy_with_meshes, export_bundle
+from shared_pose_ros.bundle.exporting import TTA_ROTATIONS, copy_with_meshes, copy_with_refiner, export_bundle
 from shared_pose_ros.bundle.loading import SUFFIX, Bundle, load_bundle, weights_sha256
 from shared_pose_ros.bundle.metadata import BundleError, BundleMetadata, BundleObject
+from shared_pose_ros.bundle.refiner_entry import Refiner, RefinerFacts, pack_refiner, unpack_refiner
 
 __all__ = [
     "SUFFIX",
@@ -20,8 +21,13 @@ __all__ = [
     "BundleError",
     "BundleMetadata",
     "BundleObject",
+    "Refiner",
+    "RefinerFacts",
     "copy_with_meshes",
+    "copy_with_refiner",
     "export_bundle",
     "load_bundle",
+    "pack_refiner",
+    "unpack_refiner",
     "weights_sha256",
 ]

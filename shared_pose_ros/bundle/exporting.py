@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,16 +17,16 @@ from torch import nn
 from shared_pose_ros.bundle import torchscript
 from shared_pose_ros.bundle.archive import EXTRA, archive_root
 from shared_pose_ros.bundle.example import answer, disagreement, pack_answer
-from shared_pose_ros.bundle.loading import SUFFIX, load_bundle, weights_sha256
+from shared_pose_ros.bundle.loading import FINE_MESHES, MESHES, SUFFIX, load_bundle, weights_sha256
 from shared_pose_ros.bundle.metadata import SCHEMA_VERSION, BundleError, BundleMetadata
 from shared_pose_ros.bundle.rebuild import inference_module
+from shared_pose_ros.bundle.refiner_entry import REFINER_ENTRY
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, pack_meshes
 from shared_pose_ros.network.backends.precision import STORAGES, halve
 from shared_pose_ros.network.codebook_network import CodebookNetwork
 from shared_pose_ros.network.pose_network import PoseNetwork
 
 TTA_ROTATIONS = (1, 4)
-_MESHES = "meshes.npz"
 
 
 def export_bundle(
@@ -34,6 +34,8 @@ def export_bundle(
     metadata: BundleMetadata,
     path: str | Path,
     meshes: Sequence[DisplayMesh | None] = (),
+    fine_meshes: Sequence[DisplayMesh | None] = (),
+    refiner: bytes = b"",
 ) -> BundleMetadata:
     """Script the network, check it against the eager one, and write the file atomically.
 
@@ -42,7 +44,9 @@ def export_bundle(
         metadata: facts; torch_version and weights_sha256 are filled in. With storage fp16 the network's weights are
             rounded, here too.
         path: must end in ``.pose.pt``.
-        meshes: for pictures and positions, one or None for each object; empty for none.
+        meshes: for pictures, positions and refinement, one or None for each object; empty for none.
+        fine_meshes: for refinement by rendering, in the same way.
+        refiner: of ``pack_refiner``; empty for none.
 
     Returns:
         The metadata as written.
@@ -73,11 +77,18 @@ def export_bundle(
     )
     extra = {"metadata.json": metadata.to_json().encode(), "example.pt": pack_answer(expected)}
     extra |= _packed(meshes, len(metadata.objects))
+    extra |= {FINE_MESHES: data for data in _packed(fine_meshes, len(metadata.objects)).values()}
+    extra |= {REFINER_ENTRY: refiner} if refiner else {}
     _write(path, lambda partial: torchscript.save(scripted, partial, extra))
     return metadata
 
 
-def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[DisplayMesh | None]) -> BundleMetadata:
+def copy_with_meshes(
+    source: str | Path,
+    path: str | Path,
+    meshes: Sequence[DisplayMesh | None],
+    fine_meshes: Sequence[DisplayMesh | None] = (),
+) -> BundleMetadata:
     """Write the bundle ``source`` again with these meshes, one or None for each object, or none at all.
 
     Nothing else changes; returns its metadata.
@@ -85,20 +96,42 @@ def copy_with_meshes(source: str | Path, path: str | Path, meshes: Sequence[Disp
     Raises:
         BundleError: a bundle that cannot be used, a wrong file name, or a file that cannot be written.
     """
-    path, metadata = _named(path), load_bundle(source).metadata
-    packed = _packed(meshes, len(metadata.objects))
+    metadata = load_bundle(source).metadata
+    entries = {
+        name: _packed(some, len(metadata.objects)).get(MESHES, b"")
+        for name, some in ((MESHES, meshes), (FINE_MESHES, fine_meshes))
+    }
+    _copy(source, _named(path), entries)
+    return metadata
+
+
+def copy_with_refiner(source: str | Path, path: str | Path, refiner: bytes) -> BundleMetadata:
+    """Write the bundle ``source`` again with this refiner (of ``pack_refiner``), or without any.
+
+    Nothing else changes; returns its metadata.
+
+    Raises:
+        BundleError: a bundle that cannot be used, a wrong file name, or a file that cannot be written.
+    """
+    metadata = load_bundle(source).metadata
+    _copy(source, _named(path), {REFINER_ENTRY: refiner})
+    return metadata
+
+
+def _copy(source: str | Path, path: Path, changed: Mapping[str, bytes]) -> None:
+    """Write the archive again with these extra entries in place of its own; an empty one is left out."""
 
     def write(partial: Path) -> None:
         with zipfile.ZipFile(source) as old, zipfile.ZipFile(partial, "w") as new:
             extra = archive_root(old) + EXTRA
             for entry in old.infolist():
-                if entry.filename != extra + _MESHES:
+                if entry.filename.removeprefix(extra) not in changed:
                     new.writestr(zipfile.ZipInfo(entry.filename), old.read(entry), entry.compress_type)
-            for name, data in packed.items():
-                new.writestr(zipfile.ZipInfo(extra + name), data)
+            for name, data in changed.items():
+                if data:
+                    new.writestr(zipfile.ZipInfo(extra + name), data)
 
     _write(path, write)
-    return metadata
 
 
 def _check(network: PoseNetwork | CodebookNetwork, metadata: BundleMetadata) -> None:
@@ -128,7 +161,7 @@ def _packed(meshes: Sequence[DisplayMesh | None], objects: int) -> dict[str, byt
     """The file's entry of them, if there are any."""
     if meshes and len(meshes) != objects:
         raise BundleError(f"{len(meshes)} meshes for {objects} objects; give one or None for each")
-    return {_MESHES: pack_meshes(meshes)} if any(mesh is not None for mesh in meshes) else {}
+    return {MESHES: pack_meshes(meshes)} if any(mesh is not None for mesh in meshes) else {}
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:

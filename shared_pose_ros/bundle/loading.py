@@ -17,7 +17,8 @@ from shared_pose_ros.bundle.archive import Archive, ArchiveError, first_line, la
 from shared_pose_ros.bundle.example import BOXES, Answer, answer, disagreement, example_input, unpack_answer
 from shared_pose_ros.bundle.metadata import BundleError, BundleMetadata
 from shared_pose_ros.bundle.rebuild import inference_module, rebuild
-from shared_pose_ros.geometry.display_mesh import DisplayMesh, unpack_meshes
+from shared_pose_ros.bundle.refiner_entry import REFINER_ENTRY, Refiner, unpack_refiner
+from shared_pose_ros.geometry.display_mesh import MOST_FACES, MOST_FINE_FACES, DisplayMesh, unpack_meshes
 from shared_pose_ros.network.backends.fused import FusedNetwork, why_not_fused
 from shared_pose_ros.network.backends.precision import CODE_TOLERANCES, usable_precisions
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
@@ -25,6 +26,8 @@ from shared_pose_ros.network.inference_module import PixelsToHypotheses
 from shared_pose_ros.network.pose_network import PoseNetwork
 
 SUFFIX = ".pose.pt"
+MESHES, FINE_MESHES = "meshes.npz", "fine_meshes.npz"
+"""Entries of the file: for pictures and positions, and finer ones for refinement."""
 # Crops that tell a StridedEncoder from another encoder with its weights.
 _FEW = 2
 
@@ -39,6 +42,8 @@ class Bundle:
         meshes: for pictures and positions, one or None for each object.
         precision: that its encoder runs in.
         remark: why it runs slower than it could, or another way than those of this package do; empty if it does not.
+        fine_meshes: for refinement, one or None for each object; empty where there are none.
+        refiner: of hypotheses, None without one; on the CPU.
     """
 
     module: nn.Module
@@ -46,6 +51,8 @@ class Bundle:
     meshes: tuple[DisplayMesh | None, ...] = ()
     precision: str = "fp32"
     remark: str = ""
+    refiner: Refiner | None = None
+    fine_meshes: tuple[DisplayMesh | None, ...] = ()
 
 
 def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision: str | None = None) -> Bundle:
@@ -78,8 +85,11 @@ def load_bundle(path: str | Path, device: torch.device | str = "cpu", precision:
         )
     metadata = BundleMetadata.from_json(archive.extra["metadata.json"], str(path))
     module, computed, remark = _verified(path, archive, metadata, device)
-    meshes = _verified_meshes(path, archive.extra.get("meshes.npz", b""), len(metadata.objects))
-    bundle = Bundle(module, metadata, meshes, "fp32", remark)
+    count = len(metadata.objects)
+    meshes = _verified_meshes(path, archive.extra.get(MESHES, b""), count, MOST_FACES) or (None,) * count
+    fine = _verified_meshes(path, archive.extra.get(FINE_MESHES, b""), count, MOST_FINE_FACES)
+    refiner = _verified_refiner(path, archive.extra.get(REFINER_ENTRY, b""))
+    bundle = Bundle(module, metadata, meshes, "fp32", remark, refiner, fine)
     del archive  # it holds the weights as they were stored
     if precision is None:
         return bundle
@@ -155,14 +165,22 @@ def _computed(path: Path, module: nn.Module, objects: int, device: torch.device)
         raise BundleError(f"{path} cannot compute its own example ({last_line(error)}); export it again") from error
 
 
-def _verified_meshes(path: Path, data: bytes, objects: int) -> tuple[DisplayMesh | None, ...]:
-    """Those of the file; all None in a bundle from before there were any, or from a training without CAD at hand."""
+def _verified_meshes(path: Path, data: bytes, objects: int, most_faces: int) -> tuple[DisplayMesh | None, ...]:
+    """Those of the file; empty in a bundle from before there were any, or from a training without CAD at hand."""
     if not data:
-        return (None,) * objects
+        return ()
     try:
-        return unpack_meshes(data, objects)
+        return unpack_meshes(data, objects, most_faces)
     except ValueError as error:
         raise BundleError(f"display meshes of {path} are damaged ({error}); export or copy it again") from error
+
+
+def _verified_refiner(path: Path, data: bytes) -> Refiner | None:
+    """That of the file; None in one that has none."""
+    try:
+        return unpack_refiner(data) if data else None
+    except ValueError as error:
+        raise BundleError(f"the refiner in {path} is damaged ({error}); export or copy it again") from error
 
 
 def _fastest(path: Path, bundle: Bundle, precisions: Sequence[str], computed: Answer, unfused: bool) -> Bundle:

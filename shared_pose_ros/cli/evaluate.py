@@ -14,11 +14,12 @@ from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import load_bop
 from shared_pose_ros.evaluation.bop_models import dataset_objects
 from shared_pose_ros.evaluation.bop_results import evaluation_estimates, results_name, write_results
-from shared_pose_ros.evaluation.bundle_evaluation import add_meshes, evaluate_bundle
+from shared_pose_ros.evaluation.bundle_evaluation import EVALUATED, add_meshes, evaluate_bundle
 from shared_pose_ros.evaluation.depth_noise import DepthNoise
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, TRANSLATIONS, DetectionNoise, get_protocol
 from shared_pose_ros.evaluation.result_tables import markdown_table, write_json
+from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.report.cases import case_pictures, dataset_frames, gallery
 from shared_pose_ros.report.page import write_report
 
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     corrected = "allocentric to egocentric, along the viewing ray (default: both)"
     parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
     _add_noise_arguments(parser)
+    parser.add_argument(
+        "--refine", type=int, default=0, metavar="STEPS", help="refine the hypotheses by rendering them (default: 0)"
+    )
+    parser.add_argument("--refine-hypotheses", type=int, default=0, help="how many of each object; 0 is all")
     parser.add_argument("--depth", choices=("on", "off"), default="off", help="align the poses to the images' depth")
     parser.add_argument(
         "--depth-noise", type=float, default=0.0, metavar="MM", help="σ at 0.7 m of a camera that measures the depth"
@@ -73,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     depth = _depth_camera(options)
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
-    if depth is not None:
+    parameters = NodeParameters.of({"refine": options.refine, "refine_hypotheses": options.refine_hypotheses})
+    if depth is not None or options.refine:
         add_meshes(estimator, scorer.objects)
     if options.results:  # its times shall be those of a running cell
         sizes = {count for frame in dataset.frames for count in range(1, len(frame.instances) + 1)}
@@ -82,6 +88,7 @@ def run(options: argparse.Namespace) -> int:
         evaluations = evaluate_bundle(
             estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
             progress=lambda done, _: bar.update(done - bar.n), depth=depth,
+            parameters=dataclasses.replace(EVALUATED, refine=parameters.refine, refine_hypotheses=parameters.refine_hypotheses),
         )  # fmt: skip
     for evaluation in evaluations:
         print(markdown_table(evaluation))

@@ -24,7 +24,7 @@ from shared_pose_ros.evaluation.instance_scoring import (
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer, View
 from shared_pose_ros.evaluation.protocols import Protocol
 from shared_pose_ros.geometry.boxes import box_iou
-from shared_pose_ros.meshes.display import display_mesh
+from shared_pose_ros.meshes.display import display_mesh, fine_mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
@@ -45,6 +45,7 @@ def evaluate_bundle(
     baseline: RandomRotationBaseline | None = None,
     progress: Callable[[int, int], None] | None = None,
     depth: DepthNoise | None = None,
+    parameters: NodeParameters = EVALUATED,
 ) -> tuple[Evaluation, ...]:
     """Evaluate a bundle on a dataset; one batch of crops per image.
 
@@ -56,6 +57,7 @@ def evaluate_bundle(
         corrected: settings of the allocentric-to-egocentric correction to evaluate.
         baseline: the random rotations; 20 per instance by default.
         progress: called with (images done, images).
+        parameters: of the pipeline.
         depth: what the poses are aligned to: the images' depth, as such a camera measures it; None for none.
 
     Returns:
@@ -67,7 +69,7 @@ def evaluate_bundle(
     if not corrected:
         raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
     baseline = baseline or RandomRotationBaseline()
-    pipeline = PosePipeline(estimator, EVALUATED.max_batch)
+    pipeline = PosePipeline(estimator, parameters.max_batch)
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()
@@ -80,7 +82,9 @@ def evaluate_bundle(
             found = [(truth, visible, given) for truth, visible, given in chosen if given is not None]
             place = (frame.scene_id, frame.image_id)
             measured = None if depth is None else depth.measured(view.depth, *place)
-            candidates = [_estimate(pipeline, scorer, image, frame, found, on, measured) for on in corrected]
+            candidates = [
+                _estimate(pipeline, scorer, image, frame, found, on, measured, parameters) for on in corrected
+            ]
             for truth, _, _ in chosen:
                 own = [by_id[truth.gt_id] for by_id in candidates if truth.gt_id in by_id]
                 if len(own) == len(corrected):
@@ -98,6 +102,8 @@ def evaluate_bundle(
         )
     data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(depth_sources.values())} images"
     sources = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
+    if parameters.refine:
+        sources += f"; {parameters.refine} refinement steps"
     if depth is not None:
         sources += f"; poses aligned to it, {depth}"
     return tuple(
@@ -127,12 +133,14 @@ def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int 
 
 def add_meshes(estimator: PoseEstimator, objects: ObjectSet) -> None:
     """Give the estimator the CAD of objects that the bundle has no mesh of, as `export --objects` would."""
-    meshes = list(estimator.meshes)
+    meshes, fine = list(estimator.meshes), list(estimator.fine_meshes)
     for place, item in enumerate(estimator.metadata.objects):
         known = next((i for label in (item.class_id, *item.aliases) if (i := objects.index(label)) is not None), None)
-        if meshes[place] is None and known is not None:
+        if known is not None and meshes[place] is None:
             meshes[place] = display_mesh(objects[known].mesh)
-    estimator.use_meshes(tuple(meshes))
+        if known is not None and (fine[place] is None or fine[place] is estimator.meshes[place]):
+            fine[place] = fine_mesh(objects[known].mesh)
+    estimator.use_meshes(tuple(meshes), tuple(fine))
 
 
 def frame_view(frame: BopFrame, size: tuple[int, int], scorer: PoseScorer) -> tuple[View, str]:
@@ -176,6 +184,7 @@ def _estimate(
     found: Sequence[tuple[Instance, np.ndarray, np.ndarray]],
     corrected: bool,
     depth: np.ndarray | None,
+    parameters: NodeParameters,
 ) -> dict[int, Candidates]:
     """Hypotheses of the detected instances by gt_id; translations need the camera even where the correction is off."""
     if not found:
@@ -188,11 +197,11 @@ def _estimate(
     )
     shown = Frame(0, "", image, detections, frame.camera, depth)
     start = time.perf_counter()
-    located = pipeline.run(shown, EVALUATED).poses
+    located = pipeline.run(shown, parameters).poses
     seconds = time.perf_counter() - start
     rotated = located
     if not corrected:
-        rotated = pipeline.run(dataclasses.replace(shown, camera_matrix=None), EVALUATED).poses
+        rotated = pipeline.run(dataclasses.replace(shown, camera_matrix=None), parameters).poses
     places = {name: (located.ids.index(name), rotated.ids.index(name)) for name in rotated.ids if name in located.ids}
     candidates = {}
     for truth, visible, given in found:

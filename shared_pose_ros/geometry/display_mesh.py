@@ -20,6 +20,8 @@ FACE_BUDGET = 500
 """Faces that a display mesh is made with."""
 MOST_FACES = 1000
 """Faces that it may have: simplification stops early where the shape would suffer."""
+FINE_FACE_BUDGET, MOST_FINE_FACES = 2500, 5000
+"""The same of the finer meshes that refinement draws; benchmark/refinement.py measures what they bring."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class DisplayMesh:
             raise ValueError(f"vertices are {vertices.dtype} {vertices.shape}, not float32 (V, 3)")
         if faces.dtype != np.uint16 or faces.ndim != 2 or faces.shape[1] != 3:
             raise ValueError(f"faces are {faces.dtype} {faces.shape}, not uint16 (F, 3)")
-        if not 1 <= len(faces) <= MOST_FACES:
-            raise ValueError(f"it has {len(faces)} faces; 1 to {MOST_FACES} are allowed")
+        if not 1 <= len(faces) <= MOST_FINE_FACES:
+            raise ValueError(f"it has {len(faces)} faces; 1 to {MOST_FINE_FACES} are allowed")
         if not np.isfinite(vertices).all():
             raise ValueError("a vertex is not finite")
         if faces.max() >= len(vertices):
@@ -55,7 +57,7 @@ def pack_meshes(meshes: Sequence[DisplayMesh | None]) -> bytes:
     return stream.getvalue()
 
 
-def unpack_meshes(data: bytes, objects: int) -> tuple[DisplayMesh | None, ...]:
+def unpack_meshes(data: bytes, objects: int, most_faces: int = MOST_FACES) -> tuple[DisplayMesh | None, ...]:
     """What ``pack_meshes`` packed, checked: one entry for each of ``objects``.
 
     Raises:
@@ -74,7 +76,10 @@ def unpack_meshes(data: bytes, objects: int) -> tuple[DisplayMesh | None, ...]:
         if vertices is None or faces is None:
             raise ValueError(f"object {index} has only half a mesh")
         try:
-            meshes[index] = DisplayMesh(vertices, faces)
+            mesh = DisplayMesh(vertices, faces)
+            if len(mesh.faces) > most_faces:
+                raise ValueError(f"it has {len(mesh.faces)} faces; 1 to {most_faces} are allowed")
+            meshes[index] = mesh
         except ValueError as error:
             raise ValueError(f"object {index}: {error}") from error
     if arrays:

@@ -5,18 +5,33 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_pose_ros.geometry.display_mesh import FACE_BUDGET, MOST_FACES, DisplayMesh
+from shared_pose_ros.geometry.display_mesh import (
+    FACE_BUDGET,
+    FINE_FACE_BUDGET,
+    MOST_FACES,
+    MOST_FINE_FACES,
+    DisplayMesh,
+)
 from shared_pose_ros.meshes.mesh import Mesh, simplify
 
 _FINEST_GRID = 24
 
 
 def display_mesh(mesh: Mesh) -> DisplayMesh:
-    """About ``FACE_BUDGET`` faces of the same shape; where edge collapses stop early, vertices are merged on a grid."""
-    coarse = simplify(mesh, FACE_BUDGET)
+    """About ``FACE_BUDGET`` faces of the same shape, at most ``MOST_FACES``."""
+    return _coarse(mesh, FACE_BUDGET, MOST_FACES, _FINEST_GRID)
+
+
+def fine_mesh(mesh: Mesh) -> DisplayMesh:
+    """About ``FINE_FACE_BUDGET`` faces of the same shape, at most ``MOST_FINE_FACES``, for refinement."""
+    return _coarse(mesh, FINE_FACE_BUDGET, MOST_FINE_FACES, 2 * _FINEST_GRID)
+
+
+def _coarse(mesh: Mesh, budget: int, most: int, cells: int) -> DisplayMesh:
+    """By edge collapses; where these stop early, vertices are merged on a grid."""
+    coarse = simplify(mesh, budget)
     vertices, faces = coarse.vertices.astype(np.float64), coarse.faces.astype(np.int64)
-    cells = _FINEST_GRID
-    while len(faces) > MOST_FACES:
+    while len(faces) > most:
         vertices, faces = _merged_on_grid(coarse.vertices.astype(np.float64), coarse.faces.astype(np.int64), cells)
         cells = max(2, cells * 3 // 4)
     return DisplayMesh(vertices.astype(np.float32), faces.astype(np.uint16))

@@ -125,6 +125,15 @@ class NodeParameters:
         "and positions come from them, of objects whose mesh the bundle has.",
         read_only=True,
     )
+    refine: int = parameter(
+        0,
+        "Steps in which the hypotheses are refined by rendering them; 0 is off. Needs a bundle with a refiner and "
+        "meshes, and warp-lang.",
+        range=(0, 4),
+    )
+    refine_hypotheses: int = parameter(
+        0, "Hypotheses of each object that are refined, most confident first; 0 refines all.", range=(0, 1000)
+    )
     pairing_slop_seconds: float = parameter(
         0.0,
         "Greatest difference between the stamps of an image and its detections (or its depth image); 0 is exact.",

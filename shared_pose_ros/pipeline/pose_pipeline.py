@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared_pose_ros.bundle import BundleMetadata
+from shared_pose_ros.bundle import BundleMetadata, Refiner
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.equivalent_poses import SymmetryTable, nearest_symmetry
@@ -46,6 +46,9 @@ class Estimator(Protocol):
 
     metadata: BundleMetadata
     meshes: tuple[DisplayMesh | None, ...]
+    fine_meshes: tuple[DisplayMesh | None, ...]
+    refiner: Refiner | None
+    device: torch.device
 
     def object_index(self, class_id: str) -> int | None:
         """The network's index of a class id, as ``PoseEstimator.object_index``."""
@@ -84,7 +87,9 @@ class PosePipeline:
         statistics = statistics or Statistics()
         self.estimator = estimator
         self.estimation = Estimation(estimator, statistics, max_batch)
-        self.refinement = Refinement(estimator.metadata, estimator.meshes, statistics)
+        self.refinement = Refinement(
+            estimator.metadata, estimator.meshes, statistics, estimator.refiner, estimator.fine_meshes, estimator.device
+        )
         symmetries = SymmetryTable.from_dicts([item.symmetries for item in estimator.metadata.objects])
         self.temporal_filter = TemporalFilter(estimator.metadata, symmetries, statistics)
         self.stages: tuple[Stage, ...] = (

@@ -3,118 +3,215 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shared_pose_ros.bundle import BundleMetadata
+from shared_pose_ros.bundle import BundleMetadata, Refiner
 from shared_pose_ros.estimator import PoseEstimate
+from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.pipeline.frame import Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.refinement.depth_alignment import DepthView
 from shared_pose_ros.refinement.depth_refinement import DepthRefinement, refine_with_depth
+from shared_pose_ros.refinement.rendered import RefinementError, RenderRefiner
 from shared_pose_ros.refinement.visible_points import VisiblePoints, visible_points
 
 ALIGNED_DEVIATION, LEAST_DEVIATION = 0.01, 0.001
 """Standard deviation of an aligned centre, each axis: fraction of the diameter; and the least, metres."""
 ALIGNED_ROTATION = 0.03
 """Standard deviation of one component of an aligned rotation's error, radians."""
+MEAN_ANGLE = 2.0 * math.sqrt(2.0 / math.pi)
+"""Mean length of a vector of three normal components of deviation 1."""
+ADD_MESHES = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
 
 
 class Refinement:
-    """Stage: align the hypotheses to the depth image, where the frame has one.
+    """Stage: refine the hypotheses by rendering (parameter ``refine``), then align them to the frame's depth image.
 
-    An object without a mesh, or that the depth image shows nowhere near its hypotheses, keeps the network's answer and
-    is counted (``no_mesh``, ``alignment_rejected``). Alignment takes place on the CPU, whatever the network's device.
+    An object without a mesh, or that the depth image shows nowhere near its hypotheses, keeps the answer that it had
+    and is counted (``no_mesh``, ``alignment_rejected``). Alignment takes place on the CPU, whatever the device.
 
     Args:
         metadata: of the bundle.
         meshes: of its objects, None where there is none.
         statistics: gets what is counted.
+        refiner: of the bundle, None without one.
+        fine_meshes: that it draws; by default the same.
+        device: where the refiner runs.
     """
 
     def __init__(
-        self, metadata: BundleMetadata, meshes: tuple[DisplayMesh | None, ...], statistics: Statistics
+        self,
+        metadata: BundleMetadata,
+        meshes: tuple[DisplayMesh | None, ...],
+        statistics: Statistics,
+        refiner: Refiner | None = None,
+        fine_meshes: tuple[DisplayMesh | None, ...] = (),
+        device: torch.device | None = None,
     ) -> None:
-        self._meshes, self._statistics = meshes, statistics
+        self._meshes, self._statistics, self._refiner = meshes, statistics, refiner
+        self._drawn = fine_meshes or meshes
+        self._device = device or torch.device("cpu")
+        self._known = np.array([mesh is not None for mesh in meshes], dtype=bool)
         self._centres = np.array([item.centre for item in metadata.objects], dtype=np.float32).reshape(-1, 3)
         self._diameters = torch.tensor([item.diameter for item in metadata.objects], dtype=torch.float32)
         self._points: VisiblePoints | None = None
+        self._renderer: RenderRefiner | None = None
+        self._problem = ""
 
-    def prepare(self) -> None:
-        """Make the table of visible points, once: some 0.1 s an object, which no frame should wait for."""
-        if self._points is None:
-            self._points = visible_points(self._meshes, self._centres)
+    def prepare(self, parameters: NodeParameters) -> None:
+        """Make once what the parameters need and no frame should wait for.
+
+        The table of visible points takes some 0.1 s an object, the compilation of the renderer seconds.
+        """
+        if parameters.use_depth:
+            self._table()
+        if parameters.refine:
+            self._refiner_or_none()
 
     def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
-        """The frame with aligned hypotheses; without camera, depth or detections it is returned as it is."""
-        estimate = frame.estimated
-        if frame.depth is None or frame.camera_matrix is None or estimate.translations is None:
+        """The frame with refined hypotheses, or as it is where nothing is to be refined."""
+        index = frame.detections.object_index
+        if not len(index):
             return frame
-        if not len(frame.detections):
+        depth = frame.depth is not None and frame.camera_matrix is not None
+        if not (depth or parameters.refine):
             return frame
-        self.prepare()
-        assert self._points is not None
-        index = torch.from_numpy(frame.detections.object_index)
-        known = self._points.known[index].numpy()
+        known = self._known[index]
         if not known.all():
             names = [frame.detections.class_ids[row] for row in np.flatnonzero(~known)]
-            remedy = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
-            self._statistics.count("no_mesh", len(names), f"class '{names[0]}': no mesh in the bundle; {remedy}")
+            self._statistics.count("no_mesh", len(names), f"class '{names[0]}': no mesh in the bundle; {ADD_MESHES}")
         rows = np.flatnonzero(known)
         if not len(rows):
             return frame
-        aligned = self._align(frame, estimate, rows)
-        accepted = aligned.accepted.numpy()
-        for row in rows[~accepted]:
-            self._statistics.count(
-                "alignment_rejected", 1, f"id '{frame.detections.ids[row]}': depth shows the object in no hypothesis"
-            )
-        changed = self._changed(estimate, aligned, rows, accepted, frame.detections.object_index)
-        return dataclasses.replace(frame, estimate=changed)
+        if parameters.refine:
+            frame = self._rendered(frame, parameters, rows)
+        return self._aligned(frame, rows) if depth else frame
 
-    def _align(self, frame: Frame, estimate: PoseEstimate, rows: NDArray[np.intp]) -> DepthRefinement:
-        assert self._points is not None and frame.depth is not None and estimate.translations is not None
-        index = frame.detections.object_index[rows]
-        rotations = np.asarray(estimate.rotations, dtype=np.float32)[rows]
-        centres = estimate.translations[rows] + np.einsum("bij,bj->bi", rotations[:, 0], self._centres[index])
+    def _table(self) -> VisiblePoints:
+        if self._points is None:
+            self._points = visible_points(self._meshes, self._centres)
+        return self._points
+
+    def _refiner_or_none(self) -> RenderRefiner | None:
+        if self._renderer is None and not self._problem:
+            try:
+                if self._refiner is None:
+                    raise RefinementError("the bundle has no refiner: export it again, or set refine to 0")
+                self._renderer = RenderRefiner(self._refiner, self._drawn, self._centres, self._device)
+                self._renderer.warm_up()
+            except RefinementError as error:
+                self._problem = str(error)
+        return self._renderer
+
+    def _rendered(self, frame: Frame, parameters: NodeParameters, rows: NDArray[np.intp]) -> Frame:
+        """With the poses that the refiner gives."""
+        refiner = self._refiner_or_none()
+        if refiner is None:
+            self._statistics.count("not_refined", len(rows), self._problem)
+            return frame
+        estimate, index = frame.estimated, torch.from_numpy(frame.detections.object_index[rows])
+        boxes = torch.from_numpy(np.asarray(frame.detections.boxes, dtype=np.float32)[rows])
+        egocentric = torch.from_numpy(np.asarray(estimate.rotations, dtype=np.float32)[rows])
+        correction, distances = None, None
+        if estimate.ray_corrected and frame.camera_matrix is not None:
+            camera = torch.from_numpy(np.array(frame.camera_matrix, dtype=np.float32))
+            correction = ray_rotation(viewing_ray(camera, boxes[:, :2]))[:, None]
+        if estimate.translations is not None:
+            distances = torch.from_numpy(np.linalg.norm(self._box_centres(estimate, frame)[rows], axis=1)).float()
+        chosen = egocentric[:, : parameters.refine_hypotheses or None]
+        allocentric = chosen if correction is None else correction.mT @ chosen
+        with torch.inference_mode():
+            found = refiner.refine(
+                torch.from_numpy(np.require(frame.image, requirements=["C", "W"])).to(self._device),
+                boxes.to(self._device),
+                index.to(self._device),
+                allocentric.to(self._device),
+                None if distances is None else distances.to(self._device),
+                parameters.refine,
+            )
+        refined = found.rotations.cpu()
+        refined = refined if correction is None else correction @ refined
+        arrays = [item.cpu().numpy() for item in (refined, found.expected_errors, found.confidences)]
+        return dataclasses.replace(frame, estimate=self._with_refined(frame, rows, *arrays))
+
+    def _with_refined(
+        self, frame: Frame, rows: NDArray[np.intp], refined: NDArray[np.float32], expected: NDArray[np.float32],
+        shares: NDArray[np.float32],
+    ) -> PoseEstimate:  # fmt: skip
+        """The estimate with refined hypotheses first; those that were not refined stay behind, without confidence."""
+        estimate = frame.estimated
+        rotations, confidences = np.array(estimate.rotations), np.zeros_like(estimate.confidences)
+        confidences[:] = estimate.confidences
+        count = refined.shape[1]
+        centres = None if estimate.translations is None else self._box_centres(estimate, frame)
+        rotations[rows, :count], confidences[rows, :count] = refined, shares
+        confidences[rows, count:] = 0.0
+        deviations = np.full(len(rotations), np.nan)
+        deviations[rows] = expected[:, 0] / MEAN_ANGLE
+        translations = estimate.translations
+        if centres is not None:
+            index = frame.detections.object_index
+            translations = centres - np.einsum("bij,bj->bi", rotations[:, 0], self._centres[index])
+        return dataclasses.replace(
+            estimate, rotations=rotations, confidences=confidences, translations=translations, deviations=deviations
+        )
+
+    def _aligned(self, frame: Frame, rows: NDArray[np.intp]) -> Frame:
+        """With the poses that the depth image gives."""
+        estimate = frame.estimated
+        if estimate.translations is None or estimate.position_covariances is None or frame.depth is None:
+            return frame
+        centres = self._box_centres(estimate, frame)
+        index = frame.detections.object_index
         with torch.inference_mode():
             view = DepthView.of(
                 torch.from_numpy(np.asarray(frame.depth, dtype=np.float32)),
                 torch.from_numpy(np.asarray(frame.camera_matrix, dtype=np.float32)),
                 frame.image.shape[:2],
             )
-            which = torch.from_numpy(index)
-            return refine_with_depth(
-                view, which, torch.from_numpy(rotations), torch.from_numpy(np.asarray(centres, np.float32)),
-                self._diameters[which], self._points,
-            )  # fmt: skip
+            which = torch.from_numpy(index[rows])
+            found = refine_with_depth(
+                view,
+                which,
+                torch.from_numpy(np.asarray(estimate.rotations, dtype=np.float32)[rows]),
+                torch.from_numpy(centres[rows]),
+                self._diameters[which],
+                self._table(),
+            )
+        accepted = found.accepted.numpy()
+        for row in rows[~accepted]:
+            self._statistics.count(
+                "alignment_rejected", 1, f"id '{frame.detections.ids[row]}': depth shows the object in no hypothesis"
+            )
+        return dataclasses.replace(frame, estimate=self._with_aligned(estimate, found, rows, accepted, index))
 
-    def _changed(
+    def _with_aligned(
         self,
         estimate: PoseEstimate,
-        aligned: DepthRefinement,
+        found: DepthRefinement,
         rows: NDArray[np.intp],
         accepted: NDArray[np.bool_],
         object_index: NDArray[np.int64],
     ) -> PoseEstimate:
-        """The estimate with the accepted objects' poses in place of the network's."""
-        assert estimate.translations is not None and estimate.position_covariances is not None
+        """The estimate with the accepted objects' poses in place of those that they had."""
         chosen = rows[accepted]
+        index = object_index[chosen]
         rotations, confidences = np.array(estimate.rotations), np.array(estimate.confidences)
         translations, covariances = np.array(estimate.translations), np.array(estimate.position_covariances)
-        rotations[chosen] = aligned.rotations.numpy()[accepted]
-        confidences[chosen] = aligned.confidences.numpy()[accepted]
-        index = object_index[chosen]
+        rotations[chosen] = found.rotations.numpy()[accepted]
+        confidences[chosen] = found.confidences.numpy()[accepted]
         offsets = np.einsum("bij,bj->bi", rotations[chosen, 0], self._centres[index])
-        translations[chosen] = aligned.centres.numpy()[accepted, 0] - offsets
-        deviations = np.maximum(ALIGNED_DEVIATION * self._diameters.numpy()[index], LEAST_DEVIATION)
-        covariances[chosen] = deviations[:, None, None] ** 2 * np.eye(3)
-        known = np.full(len(rotations), np.nan) if estimate.deviations is None else np.array(estimate.deviations)
-        known[chosen] = ALIGNED_ROTATION
+        translations[chosen] = found.centres.numpy()[accepted, 0] - offsets
+        deviation = np.maximum(ALIGNED_DEVIATION * self._diameters.numpy()[index], LEAST_DEVIATION)
+        covariances[chosen] = deviation[:, None, None] ** 2 * np.eye(3)
+        deviations = np.full(len(rotations), np.nan) if estimate.deviations is None else np.array(estimate.deviations)
+        deviations[chosen] = ALIGNED_ROTATION
         problems = list(estimate.depth_problems)
         for row in chosen:
             if problems:
@@ -125,6 +222,12 @@ class Refinement:
             confidences=confidences,
             translations=translations,
             position_covariances=covariances,
-            deviations=known,
+            deviations=deviations,
             depth_problems=tuple(problems),
         )
+
+    def _box_centres(self, estimate: PoseEstimate, frame: Frame) -> NDArray[np.float32]:
+        """Of the CAD's boxes in the camera's frame, ``(B, 3)``."""
+        centres = self._centres[frame.detections.object_index]
+        offsets = np.einsum("bij,bj->bi", np.asarray(estimate.rotations)[:, 0], centres)
+        return np.asarray(estimate.translations + offsets, dtype=np.float32)

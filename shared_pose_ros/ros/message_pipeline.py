@@ -63,8 +63,7 @@ class MessagePipeline:
         """Warm what the parameters need; the worker calls it between frames, so that none pays for it."""
         parameters = self._parameters()
         self.poses.estimation.prepare(parameters.max_batch)
-        if parameters.use_depth:
-            self.poses.refinement.prepare()
+        self.poses.refinement.prepare(parameters)
 
     def run(self, image: Image | CompressedImage, detections: Detection2DArray, depth: Image | None = None) -> Frame:
         """The poses for one image and one array; objects and depth that cannot be used are counted, not raised.

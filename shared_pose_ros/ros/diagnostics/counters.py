@@ -163,9 +163,14 @@ COUNTERS: Mapping[str, CounterInfo] = {
         "object that the depth image shows in none of its hypotheses: orientation as the network gave it",
         normal=True,
     ),
+    "not_refined": CounterInfo(
+        "note",
+        "refine is on, but the bundle has no refiner, or warp-lang is not installed: orientation as the network gave it",
+        "see the reason in the log",
+    ),
     "no_mesh": CounterInfo(
         "note",
-        "object without a mesh in the bundle: not aligned to depth",
+        "object without a mesh in the bundle: neither refined nor aligned to depth",
         "add its CAD: shared_pose export BUNDLE --objects CAD",
     ),
     "track_contradicted": CounterInfo(

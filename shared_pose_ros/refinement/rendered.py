@@ -1,0 +1,156 @@
+"""Hypotheses refined and scored by rendering them: the bundle's refiner run on the bundle's meshes.
+
+Convention: rotations are R_m2c as the crop shows the object (allocentric, before the viewing-ray correction); metres;
+boxes (cx, cy, w, h) in pixels. Drawing needs warp-lang, which a cell that does not refine does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shared_pose_ros.bundle import Refiner
+from shared_pose_ros.geometry.display_mesh import DisplayMesh
+from shared_pose_ros.network.crop import crop_objects, normalize_crops
+from shared_pose_ros.network.refiner import REFINER_SIZE
+
+KEPT = 2
+"""Hypotheses of each object that the second and later steps go on with."""
+NEAREST = 3.0
+"""Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
+CONFIDENCE_POWER = 2.0
+"""Confidences are proportional to the expected error to the power of minus this."""
+
+
+class RefinementError(RuntimeError):
+    """Hypotheses cannot be drawn here; the message has the remedy."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """B objects with n hypotheses each, the one with the least expected error first.
+
+    Attributes:
+        rotations: ``(B, n, 3, 3)`` R_m2c.
+        expected_errors: ``(B, n)`` radians.
+        confidences: ``(B, n)``, rows sum to 1.
+    """
+
+    rotations: Tensor
+    expected_errors: Tensor
+    confidences: Tensor
+
+
+class RenderRefiner:
+    """Runs a refiner.
+
+    Args:
+        refiner: of the bundle.
+        meshes: in the order of object_index; None for an object that is never given to ``refine``.
+        centres: ``(k, 3)`` metres, of the CAD's boxes.
+        device: where it runs.
+
+    Raises:
+        RefinementError: warp-lang is not installed, or no object has a mesh.
+    """
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        meshes: Sequence[DisplayMesh | None],
+        centres: NDArray[np.floating],
+        device: torch.device,
+    ) -> None:
+        try:
+            from shared_pose_ros.rendering.hypotheses import HypothesisRenderer
+            from shared_pose_ros.rendering.rasterizer import make_rasterizer
+
+            rasterizer = make_rasterizer()
+        except ImportError as error:
+            raise RefinementError(
+                "refinement draws hypotheses with warp-lang, which is not installed: pip install warp-lang, or refine 0"
+            ) from error
+        shapes = [
+            None if mesh is None else (mesh.vertices - np.asarray(centre, np.float32), mesh.faces.astype(np.int32))
+            for mesh, centre in zip(meshes, centres)
+        ]
+        known = [shape for shape in shapes if shape is not None]
+        if not known:
+            raise RefinementError("the bundle has no meshes: add them with `shared_pose export BUNDLE --objects CAD`")
+        # Any shape stands in for one that is never drawn.
+        drawn = [known[0] if shape is None else shape for shape in shapes]
+        self.facts, self.device = refiner.facts, device
+        self._network = refiner.network.to(device)
+        self._renderer = HypothesisRenderer(drawn, rasterizer, refiner.facts.crop_pad, device)
+        sizes = [float(np.ptp(vertices, axis=0).max()) / 2 for vertices, _ in drawn]
+        self._half_extents = torch.tensor(sizes, device=device)
+
+    def warm_up(self) -> None:
+        """Compile the kernels and run the network once."""
+        image = torch.zeros(64, 64, 3, dtype=torch.uint8, device=self.device)
+        box = torch.tensor([[32.0, 32.0, 32.0, 32.0]], device=self.device)
+        eye = torch.eye(3, device=self.device).expand(1, 1, 3, 3)
+        with torch.inference_mode():
+            self.refine(image, box, torch.zeros(1, dtype=torch.int64, device=self.device), eye, None, 1)
+
+    def refine(
+        self,
+        image: Tensor,
+        boxes: Tensor,
+        object_index: Tensor,
+        rotations: Tensor,
+        distances: Tensor | None,
+        steps: int,
+    ) -> Refined:
+        """Refine and score all hypotheses of all objects of one image, each step in one batch.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            boxes: ``(B, 4)`` float32.
+            object_index: ``(B,)`` int64.
+            rotations: ``(B, n, 3, 3)`` float32.
+            distances: ``(B,)`` metres from the camera to the objects' centres; None where unknown.
+            steps: 0 only scores.
+        """
+        batch, count = rotations.shape[:2]
+        crops = normalize_crops(crop_objects(image, boxes, self.facts.crop_pad, REFINER_SIZE))
+        seen = self._network.features(self._network.crop_blocks, crops)
+        half = self._half_extents[object_index]
+        distances = 10.0 * half if distances is None else torch.maximum(distances, NEAREST * half)
+        increments, errors = self._compare(seen, object_index, rotations, distances)
+        if steps == 0:
+            return self._sorted(rotations, errors[..., 0])
+        rotations, expected = increments @ rotations, errors[..., 1]
+        for _ in range(steps - 1):
+            found = self._sorted(rotations, expected)
+            rotations, expected = found.rotations.clone(), found.expected_errors.clone()
+            kept = min(KEPT, count)
+            increments, errors = self._compare(seen, object_index, rotations[:, :kept], distances)
+            rotations[:, :kept] = increments @ rotations[:, :kept]
+            expected[:, :kept] = errors[..., 1]
+        return self._sorted(rotations, expected)
+
+    def _compare(
+        self, seen: list[Tensor], object_index: Tensor, rotations: Tensor, distances: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Increments ``(B, n, 3, 3)`` and expected errors before and after ``(B, n, 2)``, radians."""
+        batch, count = rotations.shape[:2]
+        crop_of = torch.arange(batch, device=rotations.device).repeat_interleave(count)
+        renders = self._renderer.render(
+            object_index[crop_of], rotations.flatten(0, 1), distances[crop_of], REFINER_SIZE
+        )
+        increments, logarithms = self._network.compare(seen, renders, crop_of)
+        errors = torch.exp(logarithms) * self.facts.error_scale
+        return increments.reshape(batch, count, 3, 3), errors.reshape(batch, count, 2)
+
+    @staticmethod
+    def _sorted(rotations: Tensor, expected: Tensor) -> Refined:
+        expected, order = expected.sort(dim=1)
+        rotations = rotations.gather(1, order[:, :, None, None].expand_as(rotations))
+        weights = expected.clamp(min=1e-3) ** -CONFIDENCE_POWER
+        return Refined(rotations, expected, weights / weights.sum(dim=1, keepdim=True))
