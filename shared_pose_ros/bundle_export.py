@@ -16,6 +16,8 @@ from shared_pose_ros.bundle import (
     copy_with_meshes,
     export_bundle,
     load_bundle,
+    pack_refiner,
+    unpack_refiner,
 )
 from shared_pose_ros.geometry.display_mesh import DisplayMesh, unpack_meshes
 from shared_pose_ros.meshes.display import display_mesh, fine_mesh
@@ -42,6 +44,25 @@ def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
     described = bundle.metadata.objects
     meshes = _meshes(described, bundle.meshes, objects, display_mesh)
     return copy_with_meshes(source, out, meshes, _meshes(described, bundle.fine_meshes, objects, fine_mesh))
+
+
+def read_refiner(path: Path) -> bytes:
+    """A refiner for a bundle, of a file of ``pack_refiner`` or of another bundle.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    try:
+        if path.name.endswith(SUFFIX):
+            refiner = load_bundle(path).refiner
+            if refiner is None:
+                raise ValueError("the bundle has none")
+            return pack_refiner(refiner.network, refiner.facts)
+        data = path.read_bytes()
+        unpack_refiner(data)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no refiner in {path} ({error}); give models/refiner.npz or a bundle that has one") from error
+    return data
 
 
 def _meshes(

@@ -41,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
     _add_noise_arguments(parser)
     parser.add_argument(
-        "--refine", type=int, default=0, metavar="STEPS", help="refine the hypotheses by rendering them (default: 0)"
+        "--refine",
+        type=int,
+        default=-1,
+        metavar="STEPS",
+        help="refine the hypotheses by rendering them; 0 does not (default: as the node)",
     )
     parser.add_argument("--refine-hypotheses", type=int, default=0, help="how many of each object; 0 is all")
     parser.add_argument("--depth", choices=("on", "off"), default="off", help="align the poses to the images' depth")
@@ -79,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
     parameters = NodeParameters.of({"refine": options.refine, "refine_hypotheses": options.refine_hypotheses})
-    if depth is not None or options.refine:
+    if depth is not None or options.refine > 0 or (options.refine < 0 and estimator.refiner):
         add_meshes(estimator, scorer.objects)
     if options.results:  # its times shall be those of a running cell
         sizes = {count for frame in dataset.frames for count in range(1, len(frame.instances) + 1)}

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from shared_pose_ros.bundle import SUFFIX, TTA_ROTATIONS, copy_with_meshes, load_bundle
-from shared_pose_ros.bundle_export import add_cad, export_folder
+from shared_pose_ros.bundle import (
+    SUFFIX,
+    TTA_ROTATIONS,
+    BundleMetadata,
+    copy_with_meshes,
+    copy_with_refiner,
+    load_bundle,
+)
+from shared_pose_ros.bundle_export import add_cad, export_folder, read_refiner
 from shared_pose_ros.cli.common import add_cad_arguments
 from shared_pose_ros.meshes.object_set import ObjectSet
 
@@ -31,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-meshes", action="store_true", help="leave out the coarse CAD for pictures and positions, if it is secret"
     )
+    parser.add_argument(
+        "--refiner", type=Path, metavar="FILE",
+        help="give the bundle a refiner: models/refiner.npz, which serves parts that it never saw, the folder of "
+        "shared_pose train-refiner, or another bundle",
+    )  # fmt: skip
     parser.add_argument("--half", action="store_true", help="store the weights in fp16: half the file")
 
 
@@ -39,23 +51,37 @@ def run(options: argparse.Namespace) -> int:
     if options.objects and options.no_meshes:
         raise ValueError("--objects adds meshes and --no-meshes leaves them out; give one of them")
     objects = ObjectSet.load(options.objects, unit=options.unit) if options.objects else None
+    refiner = read_refiner(options.refiner) if options.refiner else b""
     if options.source.name.endswith(SUFFIX):
-        if not (objects or options.no_meshes) or options.tta_rotations or options.half:
+        if not (objects or options.no_meshes or refiner) or options.tta_rotations or options.half:
             raise ValueError(
-                f"{options.source} is a bundle: give --objects with the CAD to add, or --no-meshes, and neither "
+                f"{options.source} is a bundle: give --objects with the CAD to add, --refiner, or --no-meshes, and neither "
                 "--tta-rotations nor --half"
             )
-        source, out = options.source, options.out
-        metadata = add_cad(source, objects, out) if objects else copy_with_meshes(source, out, ())
+        metadata = _copied(options, objects, refiner)
     else:
         storage = "fp16" if options.half else "fp32"
         meshes = not options.no_meshes
-        metadata = export_folder(options.source, options.out, options.tta_rotations or 4, objects, storage, meshes)
+        metadata = export_folder(
+            options.source, options.out, options.tta_rotations or 4, objects, storage, meshes, refiner
+        )
+    has_refiner = load_bundle(options.out).refiner is not None
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
+    print("refiner: yes" if has_refiner else "refiner: none; --refiner models/refiner.npz adds one")
     print(f"weights SHA-256 {metadata.weights_sha256}")
     kept = () if options.no_meshes else load_bundle(options.out).meshes
     bare = [item.class_id for item, mesh in zip(metadata.objects, kept) if mesh is None]
     if bare:
         print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")
     return 0
+
+
+def _copied(options: argparse.Namespace, objects: ObjectSet | None, refiner: bytes) -> BundleMetadata:
+    """The bundle again, with what was asked for."""
+    source: Path = options.source
+    if objects:
+        metadata, source = add_cad(source, objects, options.out), options.out
+    elif options.no_meshes:
+        metadata, source = copy_with_meshes(source, options.out, ()), options.out
+    return copy_with_refiner(source, options.out, refiner) if refiner else metadata

@@ -102,8 +102,8 @@ def evaluate_bundle(
         )
     data = f"{dataset.root.resolve().name}/{dataset.split}, {sum(depth_sources.values())} images"
     sources = " / ".join(f"{source} ({n} images)" for source, n in depth_sources.items())
-    if parameters.refine:
-        sources += f"; {parameters.refine} refinement steps"
+    if steps := pipeline.refinement.steps(parameters):
+        sources += f"; refinement steps {steps}"
     if depth is not None:
         sources += f"; poses aligned to it, {depth}"
     return tuple(

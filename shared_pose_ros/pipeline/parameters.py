@@ -126,10 +126,10 @@ class NodeParameters:
         read_only=True,
     )
     refine: int = parameter(
-        0,
-        "Steps in which the hypotheses are refined by rendering them; 0 is off. Needs a bundle with a refiner and "
-        "meshes, and warp-lang.",
-        range=(0, 4),
+        -1,
+        "Steps in which the hypotheses are refined by rendering them; 0 is off, -1 is one step where the bundle has a "
+        "refiner and meshes. Needs warp-lang.",
+        range=(-1, 4),
     )
     refine_hypotheses: int = parameter(
         0, "Hypotheses of each object that are refined, most confident first; 0 refines all.", range=(0, 1000)

@@ -27,6 +27,8 @@ ALIGNED_ROTATION = 0.03
 """Standard deviation of one component of an aligned rotation's error, radians."""
 MEAN_ANGLE = 2.0 * math.sqrt(2.0 / math.pi)
 """Mean length of a vector of three normal components of deviation 1."""
+DEFAULT_STEPS = 1
+"""Refinement steps with the parameter refine at -1: more gain less than they cost."""
 ADD_MESHES = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
 
 
@@ -71,7 +73,7 @@ class Refinement:
         """
         if parameters.use_depth:
             self._table()
-        if parameters.refine:
+        if self.steps(parameters):
             self._refiner_or_none()
 
     def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
@@ -80,7 +82,8 @@ class Refinement:
         if not len(index):
             return frame
         depth = frame.depth is not None and frame.camera_matrix is not None
-        if not (depth or parameters.refine):
+        steps = self.steps(parameters)
+        if not (depth or steps):
             return frame
         known = self._known[index]
         if not known.all():
@@ -89,9 +92,15 @@ class Refinement:
         rows = np.flatnonzero(known)
         if not len(rows):
             return frame
-        if parameters.refine:
+        if steps:
             frame = self._rendered(frame, parameters, rows)
         return self._aligned(frame, rows) if depth else frame
+
+    def steps(self, parameters: NodeParameters) -> int:
+        """Refinement steps, where -1 leaves it to what the bundle has."""
+        if parameters.refine >= 0:
+            return parameters.refine
+        return DEFAULT_STEPS if self._refiner is not None and self._known.any() else 0
 
     def _table(self) -> VisiblePoints:
         if self._points is None:
@@ -133,7 +142,7 @@ class Refinement:
                 index.to(self._device),
                 allocentric.to(self._device),
                 None if distances is None else distances.to(self._device),
-                parameters.refine,
+                self.steps(parameters),
             )
         refined = found.rotations.cpu()
         refined = refined if correction is None else correction @ refined
