@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,22 +45,21 @@ class Refinement:
         self._diameters = torch.tensor([item.diameter for item in metadata.objects], dtype=torch.float32)
         self._points: VisiblePoints | None = None
 
-    def prepare(self) -> None:
-        """Make the table of visible points, once: some 0.1 s an object, which no frame should wait for."""
+    def prepare(self) -> VisiblePoints:
+        """Make the table of visible points, once: some 0.1 s per object, which no frame should wait for."""
         if self._points is None:
             self._points = visible_points(self._meshes, self._centres)
+        return self._points
 
     def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
         """The frame with aligned hypotheses; without camera, depth or detections it is returned as it is."""
         estimate = frame.estimated
-        if frame.depth is None or frame.camera_matrix is None or estimate.translations is None:
+        if frame.depth is None or frame.camera_matrix is None or not len(frame.detections):
             return frame
-        if not len(frame.detections):
+        if estimate.translations is None or estimate.position_covariances is None:
             return frame
-        self.prepare()
-        assert self._points is not None
-        index = torch.from_numpy(frame.detections.object_index)
-        known = self._points.known[index].numpy()
+        points, object_index = self.prepare(), frame.detections.object_index
+        known = points.known[torch.from_numpy(object_index)].numpy()
         if not known.all():
             names = [frame.detections.class_ids[row] for row in np.flatnonzero(~known)]
             remedy = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
@@ -67,31 +67,22 @@ class Refinement:
         rows = np.flatnonzero(known)
         if not len(rows):
             return frame
-        aligned = self._align(frame, estimate, rows)
+        index, rotations = object_index[rows], np.asarray(estimate.rotations, dtype=np.float32)[rows]
+        offsets = np.einsum("bij,bj->bi", rotations[:, 0], self._centres[index])
+        centres = np.asarray(estimate.translations[rows] + offsets, dtype=np.float32)
+        which = torch.from_numpy(index)
+        with torch.inference_mode():
+            aligned = refine_with_depth(
+                _depth_view(frame.depth, frame.camera_matrix, frame.image), which, torch.from_numpy(rotations),
+                torch.from_numpy(centres), self._diameters[which], points,
+            )  # fmt: skip
         accepted = aligned.accepted.numpy()
         for row in rows[~accepted]:
             self._statistics.count(
                 "alignment_rejected", 1, f"id '{frame.detections.ids[row]}': depth shows the object in no hypothesis"
             )
-        changed = self._changed(estimate, aligned, rows, accepted, frame.detections.object_index)
+        changed = self._changed(estimate, aligned, rows, accepted, object_index)
         return dataclasses.replace(frame, estimate=changed)
-
-    def _align(self, frame: Frame, estimate: PoseEstimate, rows: NDArray[np.intp]) -> DepthRefinement:
-        assert self._points is not None and frame.depth is not None and estimate.translations is not None
-        index = frame.detections.object_index[rows]
-        rotations = np.asarray(estimate.rotations, dtype=np.float32)[rows]
-        centres = estimate.translations[rows] + np.einsum("bij,bj->bi", rotations[:, 0], self._centres[index])
-        with torch.inference_mode():
-            view = DepthView.of(
-                torch.from_numpy(np.asarray(frame.depth, dtype=np.float32)),
-                torch.from_numpy(np.asarray(frame.camera_matrix, dtype=np.float32)),
-                frame.image.shape[:2],
-            )
-            which = torch.from_numpy(index)
-            return refine_with_depth(
-                view, which, torch.from_numpy(rotations), torch.from_numpy(np.asarray(centres, np.float32)),
-                self._diameters[which], self._points,
-            )  # fmt: skip
 
     def _changed(
         self,
@@ -102,7 +93,6 @@ class Refinement:
         object_index: NDArray[np.int64],
     ) -> PoseEstimate:
         """The estimate with the accepted objects' poses in place of the network's."""
-        assert estimate.translations is not None and estimate.position_covariances is not None
         chosen = rows[accepted]
         rotations, confidences = np.array(estimate.rotations), np.array(estimate.confidences)
         translations, covariances = np.array(estimate.translations), np.array(estimate.position_covariances)
@@ -128,3 +118,10 @@ class Refinement:
             deviations=known,
             depth_problems=tuple(problems),
         )
+
+
+def _depth_view(
+    depth: NDArray[np.floating[Any]], camera: NDArray[np.floating[Any]], image: NDArray[np.uint8]
+) -> DepthView:
+    shown = torch.from_numpy(np.asarray(depth, dtype=np.float32))
+    return DepthView.of(shown, torch.from_numpy(np.asarray(camera, dtype=np.float32)), image.shape[:2])

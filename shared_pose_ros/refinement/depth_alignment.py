@@ -144,8 +144,9 @@ def align(view: DepthView, starts: Starts, points: VisiblePoints, steps: int, ga
     seen = points.seen(index, _towards_camera(rotations, centres)) & (measured > 0)
     gap, count = measured - surface[:, 2], seen.sum(dim=1)
     limit = (AGREEMENT * diameters).clamp(min=LEAST_TOLERANCE)[:, None]
-    shares = [(seen & kind).sum(dim=1) / count.clamp(min=1) for kind in (gap.abs() <= limit, gap > limit, gap < -limit)]
-    return Alignment(rotations, centres, *shares, count)
+    kinds = (gap.abs() <= limit, gap > limit, gap < -limit)
+    explained, violated, occluded = ((seen & kind).sum(dim=1) / count.clamp(min=1) for kind in kinds)
+    return Alignment(rotations, centres, explained, violated, occluded, count)
 
 
 def _towards_camera(rotations: Tensor, centres: Tensor) -> Tensor:

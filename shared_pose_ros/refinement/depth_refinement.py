@@ -169,7 +169,8 @@ def _best_distinct(aligned: Alignment, batch: int, count: int) -> tuple[Tensor, 
     """
     rotations = aligned.rotations.reshape(batch, -1, 3, 3)
     scores = aligned.scores.reshape(batch, -1).clone()
-    chosen, distinct = [], []
+    chosen: list[Tensor] = []
+    distinct: list[Tensor] = []
     for _ in range(count):
         best = scores.argmax(dim=1)
         left = scores.gather(1, best[:, None])[:, 0] > NO_SCORE
