@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--translation", choices=TRANSLATIONS, help="default: the protocol's")
-    corrected = "allocentric to egocentric, along the viewing ray (default: both)"
-    parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
+    corrected = "allocentric to egocentric, along the viewing ray (default: both; with --depth on: on)"
+    parser.add_argument("--corrected", choices=sorted(_CORRECTED), help=corrected)
     _add_noise_arguments(parser)
     parser.add_argument("--depth", choices=("on", "off"), default="off", help="align the poses to the images' depth")
     parser.add_argument(
@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = protocol.changed(options.translation, _detection_noise(options, protocol.boxes))
     estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     depth = _depth_camera(options)
+    corrected = options.corrected or ("both" if depth is None else "on")
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
     if depth is not None:
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         estimator.warm_up(dataset.frames[0].image().shape[:2], sorted(sizes))
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
-            estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
+            estimator, dataset, scorer, protocol, corrected=_CORRECTED[corrected],
             progress=lambda done, _: bar.update(done - bar.n), depth=depth,
         )  # fmt: skip
     for evaluation in evaluations:
@@ -105,6 +106,8 @@ def _depth_camera(options: argparse.Namespace) -> DepthNoise | None:
     if options.depth_noise < 0.0:
         raise ValueError(f"--depth-noise is {options.depth_noise}; give 0 (exact) or more millimetres")
     if options.depth == "on":
+        if options.corrected in ("off", "both"):
+            raise ValueError(f"--depth on has no uncorrected poses; give --corrected on, not {options.corrected}")
         return DepthNoise(sigma=options.depth_noise / 1e3)
     if options.depth_noise > 0.0:
         raise ValueError("--depth-noise changes nothing without --depth on")

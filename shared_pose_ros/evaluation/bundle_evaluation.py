@@ -66,8 +66,12 @@ def evaluate_bundle(
     """
     if not corrected:
         raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    if depth is not None and False in corrected:
+        raise ValueError("poses aligned to depth have no uncorrected variant; give corrected (True,), or no depth")
     baseline = baseline or RandomRotationBaseline()
     pipeline = PosePipeline(estimator, EVALUATED.max_batch)
+    if depth is not None:  # the first image's time shall be like the others'
+        pipeline.refinement.prepare()
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()

@@ -163,7 +163,8 @@ def _measured(view: DepthView, surface: Tensor) -> Tensor:
     u = (k[0, 0] * surface[:, 0] / z + k[0, 1] * y + k[0, 2]).round()
     v = (k[1, 1] * y + k[1, 2]).round()
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (surface[:, 2] > 1e-6)
-    place = torch.where(inside, v * width + u, torch.zeros(())).long()
+    u, v = (torch.where(inside, pixel, torch.zeros(())).long() for pixel in (u, v))
+    place = v * width + u  # in integers: float32 has no odd number beyond 16 million pixels
     return torch.where(inside, view.depth.flatten()[place], torch.zeros(()))
 
 
