@@ -140,7 +140,7 @@ def align(view: DepthView, starts: Starts, points: VisiblePoints, steps: int, ga
         rotations = rotation_from_vector(increments[:, :3]) @ rotations
         centres = centres + increments[:, 3:] * radii[:, None]
     surface = torch.baddbmm(centres[:, :, None], rotations, model)
-    measured = _measured(view, surface)
+    measured = _pixels(view, surface)[2]
     seen = points.seen(index, _towards_camera(rotations, centres)) & (measured > 0)
     gap, count = measured - surface[:, 2], seen.sum(dim=1)
     limit = (AGREEMENT * diameters).clamp(min=LEAST_TOLERANCE)[:, None]
@@ -154,8 +154,8 @@ def _towards_camera(rotations: Tensor, centres: Tensor) -> Tensor:
     return -F.normalize(torch.bmm(centres[:, None], rotations)[:, 0], dim=1)
 
 
-def _measured(view: DepthView, surface: Tensor) -> Tensor:
-    """The depth measured where points ``(H, 3, P)`` in front of the camera show, ``(H, P)``; 0 without any."""
+def _pixels(view: DepthView, surface: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Column and row ``(H, P)`` of the pixels where points ``(H, 3, P)`` show, and the depth measured there, else 0."""
     height, width = view.depth.shape
     k = view.camera
     z = surface[:, 2].clamp(min=1e-6)
@@ -163,9 +163,9 @@ def _measured(view: DepthView, surface: Tensor) -> Tensor:
     u = (k[0, 0] * surface[:, 0] / z + k[0, 1] * y + k[0, 2]).round()
     v = (k[1, 1] * y + k[1, 2]).round()
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (surface[:, 2] > 1e-6)
-    u, v = (torch.where(inside, pixel, torch.zeros(())).long() for pixel in (u, v))
-    place = v * width + u  # in integers: float32 has no odd number beyond 16 million pixels
-    return torch.where(inside, view.depth.flatten()[place], torch.zeros(()))
+    u, v = (torch.where(inside, pixel, torch.zeros(())) for pixel in (u, v))
+    place = v.long() * width + u.long()  # in integers: float32 has no odd number beyond 16 million pixels
+    return u, v, torch.where(inside, view.depth.flatten()[place], torch.zeros(()))
 
 
 def _step(
@@ -183,11 +183,15 @@ def _step(
     offsets = torch.bmm(rotations, model)
     surface = offsets + centres[:, :, None]
     outwards = torch.bmm(rotations, normals)
-    measured = _measured(view, surface)
+    u, v, measured = _pixels(view, surface)
     gap = measured - surface[:, 2]
     used = seen & (measured > 0) & (gap.abs() < gate[:, None])
-    # The measured point lies on the model point's own ray, gap further along z.
-    error = (surface * outwards).sum(dim=1) / surface[:, 2].clamp(min=1e-6) * gap
+    # What was measured lies on the ray of the pixel's centre, not of the model's point: on a slanted face this matters.
+    k = view.camera
+    y = (v - k[1, 2]) / k[1, 1]
+    x = (u - k[0, 2] - k[0, 1] * y) / k[0, 0]
+    along = outwards[:, 0] * x + outwards[:, 1] * y + outwards[:, 2]
+    error = along * measured - (surface * outwards).sum(dim=1)
     limit = tolerance[:, None]
     weight = used * (limit / torch.maximum(error.abs(), limit))
     arms = torch.linalg.cross(offsets, outwards, dim=1) / radii[:, None, None]
