@@ -64,14 +64,8 @@ def evaluate_bundle(
     Raises:
         ValueError: nothing can be evaluated; the message says why.
     """
-    if not corrected:
-        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
-    if depth is not None and False in corrected:
-        raise ValueError("poses aligned to depth have no uncorrected variant; give corrected (True,), or no depth")
+    pipeline = _prepared(estimator, corrected, depth)
     baseline = baseline or RandomRotationBaseline()
-    pipeline = PosePipeline(estimator, EVALUATED.max_batch)
-    if depth is not None:  # the first image's time shall be like the others'
-        pipeline.refinement.prepare()
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()
@@ -116,6 +110,18 @@ def evaluate_bundle(
         )
         for on, kept in zip(corrected, results)
     )
+
+
+def _prepared(estimator: Estimator, corrected: Sequence[bool], depth: DepthNoise | None) -> PosePipeline:
+    """The pipeline, ready, so that the first image's time is like the others'; ValueError if nothing can be done."""
+    if not corrected:
+        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    if depth is not None and False in corrected:
+        raise ValueError("poses aligned to depth have no uncorrected variant; give corrected (True,), or no depth")
+    pipeline = PosePipeline(estimator, EVALUATED.max_batch)
+    if depth is not None:
+        pipeline.refinement.prepare()
+    return pipeline
 
 
 def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int | None:
