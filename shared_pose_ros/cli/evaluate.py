@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,8 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate with and without the allocentric-to-egocentric correction, print the tables."""
     protocol = get_protocol(options.protocol)
     protocol = protocol.changed(options.translation, _detection_noise(options, protocol.boxes))
-    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     depth = _depth_camera(options)
+    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     corrected = options.corrected or ("both" if depth is None else "on")
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _depth_camera(options: argparse.Namespace) -> DepthNoise | None:
     """What measures the depth that poses are aligned to; None where they are not."""
-    if options.depth_noise < 0.0:
+    if not 0.0 <= options.depth_noise < math.inf:
         raise ValueError(f"--depth-noise is {options.depth_noise}; give 0 (exact) or more millimetres")
     if options.depth == "on":
         if options.corrected in ("off", "both"):
