@@ -167,9 +167,9 @@ def _visible(
     """
     model, seen = points.visible(index, _towards_camera(rotations, centres))
     x, y, z, a, b, c = model.unbind(dim=1)
-    scale = (1.0 / radii)[:, None, None]
-    arms = torch.stack([y * c - z * b, z * a - x * c, x * b - y * a], dim=1) * scale
-    return model, seen, torch.cat([arms, model[:, 3:]], dim=1), x * a + y * b + z * c
+    u, v, w = (model[:, :3] / radii[:, None, None]).unbind(dim=1)
+    arms = [v * c - w * b, w * a - u * c, u * b - v * a]
+    return model, seen, torch.stack([*arms, a, b, c], dim=1), x * a + y * b + z * c
 
 
 @dataclass(frozen=True)
@@ -209,13 +209,13 @@ def _errors(
 ) -> tuple[Tensor, Tensor]:
     """Distance ``(H, M)`` along the normal from the point to what was measured at its pixel; which of them count."""
     surface = torch.baddbmm(centres[:, :, None], rotations, model[:, :3])
-    a, b, c = torch.bmm(rotations, model[:, 3:]).unbind(dim=1)
+    outwards = torch.bmm(rotations, model[:, 3:])
+    a, b, c = outwards.unbind(dim=1)
     x, y, measured = image.measured(surface)
     used = seen & (measured > 0) & ((measured - surface[:, 2]).abs() < gate[:, None])
     # What was measured lies on the ray of the pixel's centre, not of the model's point: on a slanted face this matters.
     along = torch.addcmul(torch.addcmul(c, a, x), b, y)
-    normals_centre = torch.bmm(centres[:, None], torch.stack([a, b, c], dim=1))[:, 0]
-    return torch.addcmul(-support, along, measured) - normals_centre, used
+    return along * measured - support - torch.bmm(centres[:, None], outwards)[:, 0], used
 
 
 def _increments(jacobian: Tensor, error: Tensor, used: Tensor, radii: Tensor, tolerance: Tensor) -> Tensor:
