@@ -47,7 +47,7 @@ def add_cad(source: Path, objects: ObjectSet, out: Path) -> BundleMetadata:
 
 
 def read_refiner(path: Path) -> bytes:
-    """A refiner for a bundle, of a file of ``pack_refiner`` or of another bundle.
+    """A refiner for a bundle: of a file of ``pack_refiner``, a training's folder, or another bundle.
 
     Raises:
         ValueError: there is none, or it is damaged.

@@ -104,8 +104,10 @@ class StandInEstimator:
     """Answers with the ground truth turned by a given rotation; knows the poses by the box that it is shown."""
 
     def __init__(self, dataset, error=None, known=("1", "2"), hypotheses=2):
-        facts = SimpleNamespace(extents=(0.1,) * 3, centre=(0.0,) * 3, symmetries={})
+        facts = SimpleNamespace(extents=(0.1,) * 3, centre=(0.0,) * 3, diameter=0.17, symmetries={})
         self.metadata = SimpleNamespace(name="stand-in", objects=[facts] * len(known), metrics={})
+        self.meshes = self.fine_meshes = (None,) * len(known)
+        self.refiner, self.device = None, None
         self.known = list(known)
         self.error = np.eye(3) if error is None else error
         self.hypotheses = hypotheses

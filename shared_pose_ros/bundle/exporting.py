@@ -76,8 +76,7 @@ def export_bundle(
         schema_version=SCHEMA_VERSION,
     )
     extra = {"metadata.json": metadata.to_json().encode(), "example.pt": pack_answer(expected)}
-    extra |= _packed(meshes, len(metadata.objects))
-    extra |= {FINE_MESHES: data for data in _packed(fine_meshes, len(metadata.objects)).values()}
+    extra |= _packed(MESHES, meshes, len(metadata.objects)) | _packed(FINE_MESHES, fine_meshes, len(metadata.objects))
     extra |= {REFINER_ENTRY: refiner} if refiner else {}
     _write(path, lambda partial: torchscript.save(scripted, partial, extra))
     return metadata
@@ -98,7 +97,7 @@ def copy_with_meshes(
     """
     metadata = load_bundle(source).metadata
     entries = {
-        name: _packed(some, len(metadata.objects)).get(MESHES, b"")
+        name: _packed(name, some, len(metadata.objects)).get(name, b"")
         for name, some in ((MESHES, meshes), (FINE_MESHES, fine_meshes))
     }
     _copy(source, _named(path), entries)
@@ -157,11 +156,11 @@ def _named(path: str | Path) -> Path:
     return path
 
 
-def _packed(meshes: Sequence[DisplayMesh | None], objects: int) -> dict[str, bytes]:
+def _packed(name: str, meshes: Sequence[DisplayMesh | None], objects: int) -> dict[str, bytes]:
     """The file's entry of them, if there are any."""
     if meshes and len(meshes) != objects:
         raise BundleError(f"{len(meshes)} meshes for {objects} objects; give one or None for each")
-    return {MESHES: pack_meshes(meshes)} if any(mesh is not None for mesh in meshes) else {}
+    return {name: pack_meshes(meshes)} if any(mesh is not None for mesh in meshes) else {}
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> None:

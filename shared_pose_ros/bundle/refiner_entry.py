@@ -1,4 +1,4 @@
-"""The refiner as a part of a bundle, or as a file of its own: weights in 8 bits, its facts, and an example to verify it.
+"""The refiner as a part of a bundle, or as a file of its own: weights in 8 bits, facts, an example to verify it with.
 
 An .npz: ``facts`` (JSON), for each weight matrix or kernel NAME int8 values and ``NAME:scale``, one factor for each
 output channel, every other tensor as it is, and ``example``, what the stored weights compute for a fixed input.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from shared_pose_ros.meshes.object_set import ObjectSet
     from shared_pose_ros.training.config import Settings
 
+DEPTH_RANGE = (0.02, 20.0)
+"""Metres, of a depth image's median: beyond it the unit is another one."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -142,6 +144,40 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     if image is None:
         raise ValueError(f"{path} is missing or no image that OpenCV reads; give a PNG or JPEG file")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def read_depth(path: str | Path) -> NDArray[np.float32]:
+    """A depth image file: a 16-bit PNG in millimetres, or an .npy file of floats in metres.
+
+    Returns:
+        ``(h, w)`` float32 metres along z; what is not positive and finite is not measured.
+
+    Raises:
+        ValueError: another shape or type, nothing measured, or distances that no camera of a cell has.
+    """
+    if str(path).lower().endswith(".npy"):
+        try:
+            stored = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); give an .npy file of floats in metres") from error
+        unit, wanted = 1.0, "metres as floats of shape (h, w)"
+        fits = stored.ndim == 2 and np.issubdtype(stored.dtype, np.floating)
+    else:
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if image is None:
+            raise ValueError(f"{path} is missing or no image that OpenCV reads; give a 16-bit PNG or an .npy file")
+        stored, unit, wanted = np.asarray(image), 1e-3, "a 16-bit PNG of one channel in millimetres"
+        fits = stored.ndim == 2 and stored.dtype == np.uint16
+    if not fits:
+        raise ValueError(f"{path} holds {stored.dtype} of shape {stored.shape}; give {wanted}")
+    metres = (stored * unit).astype(np.float32)
+    measured = metres[np.isfinite(metres) & (metres > 0)]
+    if not measured.size:
+        raise ValueError(f"{path}: no pixel has a depth; give {wanted}")
+    middle, (least, most) = float(np.median(measured)), DEPTH_RANGE
+    if not least <= middle <= most:
+        raise ValueError(f"{path}: the median depth is {middle:.3g} m, outside {least:g} to {most:g} m; give {wanted}")
+    return metres
 
 
 def parse_camera(text: str) -> NDArray[np.float64]:

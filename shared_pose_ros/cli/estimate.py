@@ -12,12 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from shared_pose_ros.cli.common import add_inference_arguments, parse_camera, read_image
+from shared_pose_ros.cli.common import add_inference_arguments, parse_camera, read_depth, read_image
 from shared_pose_ros.drawing import draw_estimates
 from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.geometry.rotations import quaternion_from_rotation
+from shared_pose_ros.pipeline.frame import Detections, Frame
+from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
+from shared_pose_ros.pipeline.statistics import Statistics
 
 CONVENTION = "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first"
 
@@ -37,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detection", action="append", required=True, metavar="CLASS:cx,cy,w,h", help="box in pixels; may be repeated"
     )
+    parser.add_argument(
+        "--depth",
+        metavar="FILE",
+        help="depth image registered to the image, to which the poses are aligned: 16-bit PNG in mm, or .npy in metres",
+    )
     parser.add_argument("--json", type=Path, required=True, help="where the poses go")
     parser.add_argument("--overlay", type=Path, help="picture of the poses over the image")
     parser.add_argument(
@@ -53,12 +63,14 @@ def run(options: argparse.Namespace) -> int:
     detections = [parse_detection(text) for text in options.detection]
     if options.models and camera is None:
         raise ValueError("CAD outlines need --camera; give it, or leave --models out")
-    class_ids = [class_id for class_id, _ in detections]
-    index = [_object_index(estimator, class_id) for class_id in class_ids]
-    boxes = np.array([box for _, box in detections])
+    if options.depth and camera is None:
+        raise ValueError("--depth needs --camera; give it, or leave --depth out")
+    depth = read_depth(options.depth) if options.depth else None
     for class_id, box in detections:
         _check_inside(class_id, box, image)
-    estimate = estimator.estimate(image, boxes, np.array(index), camera)
+    frame, notes = _estimated(estimator, image, detections, camera, depth)
+    estimate, class_ids, index = frame.estimated, frame.detections.class_ids, frame.detections.object_index
+    boxes = np.array([detections[int(row)][1] for row in frame.detections.ids]).reshape(-1, 4)
     poses = [describe_pose(class_id, boxes[row], estimate, row) for row, class_id in enumerate(class_ids)]
     result = {
         "bundle": estimator.metadata.name,
@@ -73,12 +85,36 @@ def run(options: argparse.Namespace) -> int:
         best = pose["hypotheses"][0]
         quaternion = np.round(best["quaternion"], 4).tolist()
         print(f"{pose['class_id']}: quaternion {quaternion} confidence {best['confidence']:.2f}")
+    for note in notes:
+        print(f"note: {note}")
     if options.overlay:
         meshes = estimator.meshes if options.models is None else _models(options.models, estimator, class_ids)
-        picture = draw_estimates(image, boxes, class_ids, estimate, index, meshes, camera)
+        picture = draw_estimates(image, boxes, class_ids, estimate, index.tolist(), meshes, camera)
         if not cv2.imwrite(str(options.overlay), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
             raise ValueError(f"{options.overlay} cannot be written; give a .png or .jpg in an existing folder")
     return 0
+
+
+def _estimated(
+    estimator: PoseEstimator,
+    image: NDArray[np.uint8],
+    detections: Sequence[tuple[str, list[float]]],
+    camera: NDArray[np.float64] | None,
+    depth: NDArray[np.float32] | None,
+) -> tuple[Frame, list[str]]:
+    """The frame after the node's stages of estimation and refinement, ids being rows; and what they counted."""
+    class_ids = [class_id for class_id, _ in detections]
+    index = np.array([_object_index(estimator, class_id) for class_id in class_ids], dtype=np.int64)
+    boxes = np.array([box for _, box in detections], dtype=np.float32)
+    given = Detections(boxes, index, class_ids, [str(row) for row in range(len(index))])
+    parameters, statistics = NodeParameters(max_batch=len(index)), Statistics()
+    pipeline = PosePipeline(estimator, parameters.max_batch, statistics)
+    frame = Frame(0, "", image, given, camera, depth)
+    for stage in (pipeline.estimation, pipeline.refinement):
+        frame = stage(frame, parameters)
+    counters, reasons = statistics.snapshot()
+    lost = [f"{name}: {reason}" for name, reason in frame.detections.rejected]
+    return frame, [*lost, *(f"{name} ({counters[name]}): {reason}" for name, reason in reasons.items())]
 
 
 def parse_detection(text: str) -> tuple[str, list[float]]:
@@ -96,7 +132,7 @@ def parse_detection(text: str) -> tuple[str, list[float]]:
 
 
 def describe_pose(class_id: str, box: np.ndarray, estimate: PoseEstimate, row: int) -> dict[str, Any]:
-    """Plain values of one object's hypotheses; translation null where it is unknown."""
+    """Plain values of one object's hypotheses; translation null where it is unknown, aligned: to a depth image."""
     rotations = estimate.rotations[row]
     quaternions = quaternion_from_rotation(torch.from_numpy(rotations))
     translation = None if estimate.translations is None else estimate.translations[row].tolist()
@@ -104,6 +140,7 @@ def describe_pose(class_id: str, box: np.ndarray, estimate: PoseEstimate, row: i
         "class_id": class_id,
         "box": box.tolist(),
         "translation": translation,
+        "aligned": estimate.deviations is not None and bool(np.isfinite(estimate.deviations[row])),
         "hypotheses": [
             {"confidence": float(confidence), "rotation": rotation.tolist(), "quaternion": quaternion.tolist()}
             for confidence, rotation, quaternion in zip(estimate.confidences[row], rotations, quaternions)

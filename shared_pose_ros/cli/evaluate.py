@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser, max_faces=20_000)
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="paper", help="default: paper")
     parser.add_argument("--translation", choices=TRANSLATIONS, help="default: the protocol's")
-    corrected = "allocentric to egocentric, along the viewing ray (default: both)"
-    parser.add_argument("--corrected", choices=sorted(_CORRECTED), default="both", help=corrected)
+    corrected = "allocentric to egocentric, along the viewing ray (default: both; with --depth on: on)"
+    parser.add_argument("--corrected", choices=sorted(_CORRECTED), help=corrected)
     _add_noise_arguments(parser)
     parser.add_argument(
         "--refine",
@@ -78,11 +79,13 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate with and without the allocentric-to-egocentric correction, print the tables."""
     protocol = get_protocol(options.protocol)
     protocol = protocol.changed(options.translation, _detection_noise(options, protocol.boxes))
-    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
     depth = _depth_camera(options)
+    estimator = PoseEstimator.load(options.bundle, options.device, options.precision)
+    corrected = options.corrected or ("both" if depth is None else "on")
     dataset = load_bop(options.bop, options.split)
     scorer = PoseScorer(dataset_objects(dataset, options.models, [estimator]), options.max_faces)
-    parameters = NodeParameters.of({"refine": options.refine, "refine_hypotheses": options.refine_hypotheses})
+    chosen = NodeParameters.of({"refine": options.refine, "refine_hypotheses": options.refine_hypotheses})
+    parameters = dataclasses.replace(EVALUATED, refine=chosen.refine, refine_hypotheses=chosen.refine_hypotheses)
     if depth is not None or options.refine > 0 or (options.refine < 0 and estimator.refiner):
         add_meshes(estimator, scorer.objects)
     if options.results:  # its times shall be those of a running cell
@@ -90,9 +93,9 @@ def run(options: argparse.Namespace) -> int:
         estimator.warm_up(dataset.frames[0].image().shape[:2], sorted(sizes))
     with tqdm(total=len(dataset.frames), unit="image") as bar:
         evaluations = evaluate_bundle(
-            estimator, dataset, scorer, protocol, corrected=_CORRECTED[options.corrected],
+            estimator, dataset, scorer, protocol, corrected=_CORRECTED[corrected],
             progress=lambda done, _: bar.update(done - bar.n), depth=depth,
-            parameters=dataclasses.replace(EVALUATED, refine=parameters.refine, refine_hypotheses=parameters.refine_hypotheses),
+            parameters=parameters,
         )  # fmt: skip
     for evaluation in evaluations:
         print(markdown_table(evaluation))
@@ -113,9 +116,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _depth_camera(options: argparse.Namespace) -> DepthNoise | None:
     """What measures the depth that poses are aligned to; None where they are not."""
-    if options.depth_noise < 0.0:
+    if not 0.0 <= options.depth_noise < math.inf:
         raise ValueError(f"--depth-noise is {options.depth_noise}; give 0 (exact) or more millimetres")
     if options.depth == "on":
+        if options.corrected in ("off", "both"):
+            raise ValueError(f"--depth on has no uncorrected poses; give --corrected on, not {options.corrected}")
         return DepthNoise(sigma=options.depth_noise / 1e3)
     if options.depth_noise > 0.0:
         raise ValueError("--depth-noise changes nothing without --depth on")

@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     if options.source.name.endswith(SUFFIX):
         if not (objects or options.no_meshes or refiner) or options.tta_rotations or options.half:
             raise ValueError(
-                f"{options.source} is a bundle: give --objects with the CAD to add, --refiner, or --no-meshes, and neither "
-                "--tta-rotations nor --half"
+                f"{options.source} is a bundle: give --objects with the CAD to add, --refiner, or --no-meshes, and "
+                "neither --tta-rotations nor --half"
             )
         metadata = _copied(options, objects, refiner)
     else:

@@ -66,10 +66,8 @@ def evaluate_bundle(
     Raises:
         ValueError: nothing can be evaluated; the message says why.
     """
-    if not corrected:
-        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    pipeline = _prepared(estimator, corrected, depth, parameters)
     baseline = baseline or RandomRotationBaseline()
-    pipeline = PosePipeline(estimator, parameters.max_batch)
     results: list[list[InstanceResult]] = [[] for _ in corrected]
     skipped: Counter[str] = Counter()
     depth_sources: Counter[str] = Counter()
@@ -118,6 +116,19 @@ def evaluate_bundle(
         )
         for on, kept in zip(corrected, results)
     )
+
+
+def _prepared(
+    estimator: Estimator, corrected: Sequence[bool], depth: DepthNoise | None, parameters: NodeParameters
+) -> PosePipeline:
+    """The pipeline, ready, so that the first image's time is like the others'; ValueError if nothing can be done."""
+    if not corrected:
+        raise ValueError("corrected is empty; give (True,), (False,) or (True, False)")
+    if depth is not None and False in corrected:
+        raise ValueError("poses aligned to depth have no uncorrected variant; give corrected (True,), or no depth")
+    pipeline = PosePipeline(estimator, parameters.max_batch)
+    pipeline.refinement.prepare(dataclasses.replace(parameters, use_depth=depth is not None))
+    return pipeline
 
 
 def known_index(estimator: Estimator, scorer: PoseScorer, class_id: str) -> int | None:

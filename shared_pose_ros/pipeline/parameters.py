@@ -121,8 +121,8 @@ class NodeParameters:
     )
     use_depth: bool = parameter(
         False,
-        "Align the poses to the depth images on `depth`, which must be registered to the colour image: orientations "
-        "and positions come from them, of objects whose mesh the bundle has.",
+        "Align poses to the depth images on `depth`, which must be registered to the colour image; an object without "
+        "a mesh in the bundle takes its position alone from them.",
         read_only=True,
     )
     refine: int = parameter(

@@ -1,4 +1,4 @@
-"""PosePipeline: estimate, refine, temporal filter, select. Node, offline replay, evaluation and benchmarks build it here.
+"""PosePipeline: estimate, refine, filter, select. Node, offline replay, evaluation and benchmarks build it here.
 
 A stage takes a frame and the parameters of the moment and returns the frame with its part filled in. Frames enter as
 arrays (the node decodes its messages in ros/message_pipeline.py) and leave as ``PublishedPoses``, which ros/messages

@@ -81,7 +81,9 @@ class Refinement:
         index = frame.detections.object_index
         if not len(index):
             return frame
-        depth = frame.depth is not None and frame.camera_matrix is not None
+        # What alignment begins with: without a camera there is no position either.
+        needed = (frame.depth, frame.camera_matrix, frame.estimated.translations, frame.estimated.position_covariances)
+        depth = all(item is not None for item in needed)
         steps = self.steps(parameters)
         if not (depth or steps):
             return frame

@@ -88,16 +88,17 @@ class DepthView:
         own = camera.clone().float()
         own[:2] *= scale[:, None]
         own[:2, 2] += 0.5 * scale - 0.5
-        depth = torch.where(depth.isfinite() & (depth > 0), depth, torch.zeros(()))
-        # An unmeasured neighbour is no edge: at the border of a hole sensors are as good as elsewhere.
-        limit = DEPTH_JUMP * depth
-        edge = torch.zeros_like(depth, dtype=torch.bool)
+        # An unmeasured neighbour is no edge (comparisons with NaN are false): at the border of a hole sensors are as
+        # good as elsewhere.
+        depth = torch.where((depth > 0) & (depth < torch.inf), depth, torch.full((), torch.nan))
+        kept = depth > 0
         for axis in (0, 1):
-            near, far = depth.narrow(axis, 0, depth.shape[axis] - 1), depth.narrow(axis, 1, depth.shape[axis] - 1)
-            jump = ((near - far).abs() > limit.narrow(axis, 1, depth.shape[axis] - 1)) & (near > 0) & (far > 0)
-            edge.narrow(axis, 0, depth.shape[axis] - 1).logical_or_(jump)
-            edge.narrow(axis, 1, depth.shape[axis] - 1).logical_or_(jump)
-        return cls(torch.where(edge, torch.zeros(()), depth), own)
+            length = depth.shape[axis] - 1
+            before, after = depth.narrow(axis, 0, length), depth.narrow(axis, 1, length)
+            smooth = ((before - after).abs_() > DEPTH_JUMP * after).logical_not_()
+            kept.narrow(axis, 0, length).logical_and_(smooth)
+            kept.narrow(axis, 1, length).logical_and_(smooth)
+        return cls(torch.where(kept, depth, torch.zeros(())), own)
 
 
 @dataclass(frozen=True)
@@ -129,23 +130,26 @@ def align(view: DepthView, starts: Starts, points: VisiblePoints, steps: int, ga
     """
     index, rotations, centres, diameters = starts.index, starts.rotations, starts.centres, starts.diameters
     radii, tolerance = 0.5 * diameters, (ROBUST * diameters).clamp(min=LEAST_TOLERANCE)
-    model, normals = points.points[index].mT.contiguous(), points.normals[index].mT.contiguous()
-    seen = torch.zeros(0)
+    image = _Lookup.of(view)
+    model, seen, jacobian, support = _visible(points, index, rotations, centres, radii)
     for step in range(steps):
         share = step / max(steps - 1, 1)
         gate = (diameters * (gates[0] * (gates[1] / gates[0]) ** share)).clamp(min=2.0 * LEAST_TOLERANCE)
-        if step % 2 == 0:  # which points are seen changes slowly
-            seen = points.seen(index, _towards_camera(rotations, centres))
-        increments = _step(view, model, normals, seen, rotations, centres, radii, gate, tolerance)
-        rotations = rotation_from_vector(increments[:, :3]) @ rotations
-        centres = centres + increments[:, 3:] * radii[:, None]
-    surface = torch.baddbmm(centres[:, :, None], rotations, model)
-    measured = _measured(view, surface)
-    seen = points.seen(index, _towards_camera(rotations, centres)) & (measured > 0)
+        if step % 2 == 0 and step:  # which points are seen changes slowly
+            model, seen, jacobian, support = _visible(points, index, rotations, centres, radii)
+        error, used = _errors(image, model, seen, support, rotations, centres, gate)
+        increments = _increments(jacobian, error, used, radii, tolerance)
+        centres = centres + torch.bmm(rotations, increments[:, 3:, None])[:, :, 0] * radii[:, None]
+        rotations = rotations @ rotation_from_vector(increments[:, :3])
+    model, seen = points.visible(index, _towards_camera(rotations, centres))
+    surface = torch.baddbmm(centres[:, :, None], rotations, model[:, :3])
+    measured = image.measured(surface)[2]
+    seen = seen & (measured > 0)
     gap, count = measured - surface[:, 2], seen.sum(dim=1)
     limit = (AGREEMENT * diameters).clamp(min=LEAST_TOLERANCE)[:, None]
-    shares = [(seen & kind).sum(dim=1) / count.clamp(min=1) for kind in (gap.abs() <= limit, gap > limit, gap < -limit)]
-    return Alignment(rotations, centres, *shares, count)
+    kinds = (gap.abs() <= limit, gap > limit, gap < -limit)
+    explained, violated, occluded = ((seen & kind).sum(dim=1) / count.clamp(min=1) for kind in kinds)
+    return Alignment(rotations, centres, explained, violated, occluded, count)
 
 
 def _towards_camera(rotations: Tensor, centres: Tensor) -> Tensor:
@@ -153,50 +157,79 @@ def _towards_camera(rotations: Tensor, centres: Tensor) -> Tensor:
     return -F.normalize(torch.bmm(centres[:, None], rotations)[:, 0], dim=1)
 
 
-def _measured(view: DepthView, surface: Tensor) -> Tensor:
-    """The depth measured where points ``(H, 3, P)`` in front of the camera show, ``(H, P)``; 0 without any."""
-    height, width = view.depth.shape
-    k = view.camera
-    z = surface[:, 2].clamp(min=1e-6)
-    y = surface[:, 1] / z
-    u = (k[0, 0] * surface[:, 0] / z + k[0, 1] * y + k[0, 2]).round()
-    v = (k[1, 1] * y + k[1, 2]).round()
-    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (surface[:, 2] > 1e-6)
-    place = torch.where(inside, v * width + u, torch.zeros(())).long()
-    return torch.where(inside, view.depth.flatten()[place], torch.zeros(()))
+def _visible(
+    points: VisiblePoints, index: Tensor, rotations: Tensor, centres: Tensor, radii: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points and normals ``(H, 6, M)``, seen ``(H, M)``, and what steps need of them, all in the objects' axes.
+
+    The latter: derivatives ``(H, 6, M)`` of the error by a rotation vector and by a translation in units of the radius;
+    and point times normal ``(H, M)``.
+    """
+    model, seen = points.visible(index, _towards_camera(rotations, centres))
+    x, y, z, a, b, c = model.unbind(dim=1)
+    u, v, w = (model[:, :3] / radii[:, None, None]).unbind(dim=1)
+    arms = [v * c - w * b, w * a - u * c, u * b - v * a]
+    return model, seen, torch.stack([*arms, a, b, c], dim=1), x * a + y * b + z * c
 
 
-def _step(
-    view: DepthView,
-    model: Tensor,
-    normals: Tensor,
-    seen: Tensor,
-    rotations: Tensor,
-    centres: Tensor,
-    radii: Tensor,
-    gate: Tensor,
-    tolerance: Tensor,
-) -> Tensor:
-    """Increment of each hypothesis ``(H, 6)``: rotation vector, and translation in units of ``radii``."""
-    offsets = torch.bmm(rotations, model)
-    surface = offsets + centres[:, :, None]
-    outwards = torch.bmm(rotations, normals)
-    measured = _measured(view, surface)
-    gap = measured - surface[:, 2]
-    used = seen & (measured > 0) & (gap.abs() < gate[:, None])
-    # The measured point lies on the model point's own ray, gap further along z.
-    error = (surface * outwards).sum(dim=1) / surface[:, 2].clamp(min=1e-6) * gap
+@dataclass(frozen=True)
+class _Lookup:
+    """A depth image with a border of nothing, so that pixels outside need no test of their own."""
+
+    depth: Tensor
+    width: int
+    height: int
+    camera: tuple[float, float, float, float, float]
+    """fx, skew, cx, fy, cy."""
+
+    @classmethod
+    def of(cls, view: DepthView) -> _Lookup:
+        height, width = view.depth.shape
+        first, second, _ = view.camera.tolist()
+        return cls(F.pad(view.depth, (1, 1, 1, 1)).flatten(), width, height, (*first, *second[1:]))
+
+    def measured(self, surface: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where points ``(H, 3, M)`` show: x and y of their pixels' rays (x, y, 1), and the depth there; ``(H, M)``."""
+        fx, skew, cx, fy, cy = self.camera
+        inverse = surface[:, 2].clamp(min=1e-6).reciprocal_()
+        y = surface[:, 1] * inverse
+        u = surface[:, 0] * inverse * fx + cx
+        if skew:
+            u = u + y * skew
+        u, v = u.round_().clamp_(-1, self.width), (y * fy + cy).round_().clamp_(-1, self.height)
+        # In integers: float32 has no odd number beyond 16 million pixels.
+        place = (v.int() + 1) * (self.width + 2) + (u.int() + 1)
+        y = (v - cy) * (1.0 / fy)
+        x = (u - y * skew - cx if skew else u - cx) * (1.0 / fx)
+        return x, y, self.depth.index_select(0, place.flatten()).unflatten(0, place.shape)
+
+
+def _errors(
+    image: _Lookup, model: Tensor, seen: Tensor, support: Tensor, rotations: Tensor, centres: Tensor, gate: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Distance ``(H, M)`` along the normal from the point to what was measured at its pixel; which of them count."""
+    surface = torch.baddbmm(centres[:, :, None], rotations, model[:, :3])
+    outwards = torch.bmm(rotations, model[:, 3:])
+    a, b, c = outwards.unbind(dim=1)
+    x, y, measured = image.measured(surface)
+    used = seen & (measured > 0) & ((measured - surface[:, 2]).abs() < gate[:, None])
+    # What was measured lies on the ray of the pixel's centre, not of the model's point: on a slanted face this matters.
+    along = torch.addcmul(torch.addcmul(c, a, x), b, y)
+    return along * measured - support - torch.bmm(centres[:, None], outwards)[:, 0], used
+
+
+def _increments(jacobian: Tensor, error: Tensor, used: Tensor, radii: Tensor, tolerance: Tensor) -> Tensor:
+    """Of each hypothesis, in its own axes ``(H, 6)``: rotation vector, and translation in units of ``radii``."""
     limit = tolerance[:, None]
     weight = used * (limit / torch.maximum(error.abs(), limit))
-    arms = torch.linalg.cross(offsets, outwards, dim=1) / radii[:, None, None]
-    jacobian = torch.cat([arms, outwards], dim=1)
     weighted = jacobian * weight[:, None]
     count = used.sum(dim=1)
     share = 1.0 / count.clamp(min=1)
     system = torch.bmm(weighted, jacobian.mT) * share[:, None, None]
-    gradient = torch.bmm(weighted, error[:, :, None])[:, :, 0] * (share / radii)[:, None]
-    damped = system + DAMPING * torch.eye(6, device=model.device)
-    increments = torch.linalg.solve(damped, gradient)
+    gradient = torch.bmm(weighted, error[:, :, None]) * (share / radii)[:, None, None]
+    # A damped matrix is not singular: nothing to check.
+    damped = system + DAMPING * torch.eye(6)
+    increments = torch.linalg.solve_ex(damped, gradient).result[:, :, 0]
     increments = torch.where((count >= LEAST_POINTS)[:, None], increments, torch.zeros(()))
     halves = increments.reshape(-1, 2, 3)
     halves = halves * (LARGEST_STEP / halves.norm(dim=2, keepdim=True).clamp(min=LARGEST_STEP))

@@ -99,7 +99,9 @@ def refine_with_depth(
         diameters: ``(B,)`` metres.
         points: of all objects' meshes.
     """
-    count = rotations.shape[1]
+    batch, count = rotations.shape[:2]
+    if not batch:
+        return DepthRefinement(rotations, centres[:, None].expand(-1, count, -1), *torch.zeros(2, 0, count))
     tried = (rotations[:, None] @ HALF_TURNS[None, :, None]).flatten(1, 2)
     many = centres[:, None].expand(-1, tried.shape[1], -1)
     found = _coarse_to_fine(view, object_index, tried, many, diameters, points, count)
@@ -169,7 +171,8 @@ def _best_distinct(aligned: Alignment, batch: int, count: int) -> tuple[Tensor, 
     """
     rotations = aligned.rotations.reshape(batch, -1, 3, 3)
     scores = aligned.scores.reshape(batch, -1).clone()
-    chosen, distinct = [], []
+    chosen: list[Tensor] = []
+    distinct: list[Tensor] = []
     for _ in range(count):
         best = scores.argmax(dim=1)
         left = scores.gather(1, best[:, None])[:, 0] > NO_SCORE

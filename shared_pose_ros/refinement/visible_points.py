@@ -7,7 +7,7 @@ as parallel.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,18 +61,50 @@ class VisiblePoints:
         facing = torch.einsum("hpi,hi->hp", self.normals[index], towards_camera) > LEAST_FACING
         return self.shown[index, nearest] & facing
 
-    def every(self, share: int) -> VisiblePoints:
-        """Every ``share``-th point: they are spread as evenly as all are."""
-        return dataclasses.replace(
-            self,
-            points=self.points[:, ::share],
-            normals=self.normals[:, ::share],
-            shown=self.shown[:, :, ::share],
-        )
+    def visible(self, index: Tensor, towards_camera: Tensor) -> tuple[Tensor, Tensor]:
+        """The points that ``seen`` names, without the others, which are more than half.
 
-    def to(self, device: torch.device | str) -> VisiblePoints:
-        """The same on another device."""
-        return VisiblePoints(*(item.to(device) for item in vars(self).values()))
+        Args:
+            index: object_index ``(H,)``.
+            towards_camera: ``(H, 3)`` unit viewing directions in the objects' axes.
+
+        Returns:
+            Points and normals ``(H, 6, M)``, M the most that any view shows; and which of them are seen ``(H, M)``,
+            the rest fills up.
+        """
+        nearest = (towards_camera @ self.directions.T).argmax(dim=1)
+        rows, values = self._lists
+        chosen = rows[index, nearest]
+        found = values.index_select(0, chosen.flatten()).unflatten(0, chosen.shape).mT.contiguous()
+        return found, torch.bmm(towards_camera[:, None], found[:, 3:])[:, 0] > LEAST_FACING
+
+    @functools.cached_property
+    def _lists(self) -> tuple[Tensor, Tensor]:
+        """Rows of the points that each view shows ``(k, V, M)``, and points and normals by row, the last one zero."""
+        objects, count = self.points.shape[:2]
+        most = max(int(self.shown.sum(dim=2).max()), 1) if objects else 1
+        # A stable sort puts what is shown first, in its order.
+        order = self.shown.byte().argsort(dim=2, descending=True, stable=True)[:, :, :most]
+        rows = order + count * torch.arange(objects)[:, None, None]
+        rows = torch.where(self.shown.gather(2, order), rows, torch.full((), objects * count))
+        values = torch.cat([self.points, self.normals], dim=2).flatten(0, 1)
+        return rows, torch.cat([values, torch.zeros(1, 6)])
+
+    def every(self, share: int) -> VisiblePoints:
+        """Every ``share``-th point: they are spread as evenly as all are. Made once."""
+        if share not in self._fewer:
+            self._fewer[share] = VisiblePoints(
+                self.points[:, ::share],
+                self.normals[:, ::share],
+                self.shown[:, :, ::share],
+                self.directions,
+                self.known,
+            )
+        return self._fewer[share]
+
+    @functools.cached_property
+    def _fewer(self) -> dict[int, VisiblePoints]:
+        return {}
 
 
 def visible_points(meshes: Sequence[DisplayMesh | None], centres: NDArray[np.floating]) -> VisiblePoints:

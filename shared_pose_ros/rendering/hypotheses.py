@@ -26,7 +26,7 @@ class HypothesisRenderer:
     """Draws hypotheses of an object set.
 
     Args:
-        meshes: vertices ``(V, 3)`` about the centre of the CAD's box and faces ``(F, 3)``, in the order of object_index.
+        meshes: vertices ``(V, 3)`` about the centre of the CAD's box, and faces ``(F, 3)``; by object_index.
         rasterizer: the backend.
         crop_pad: side of the window over the larger side of the object's box, as of the crops.
         device: where it draws.

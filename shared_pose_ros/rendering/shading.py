@@ -51,7 +51,7 @@ class Lighting:
         crevice: float = 0.0,
         sky: Tensor | None = None,
     ) -> Lighting:
-        """The same lamp and surface in every image; ``positions`` and ``sky`` ``(B, 3)``, by default there is no sky."""
+        """The same lamp and surface in every image; ``positions`` and ``sky`` ``(B, 3)``, no sky by default."""
 
         def all_alike(value: float) -> Tensor:
             return torch.full((positions.shape[0],), value, device=positions.device)

@@ -1,11 +1,14 @@
 """From dataset to figures with a stand-in for the estimator whose error is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from evaluation_scene import StandInEstimator, model, objects, turn, write_dataset
 
 from shared_pose_ros.evaluation.bop import load_bop
-from shared_pose_ros.evaluation.bundle_evaluation import evaluate_bundle, known_index
+from shared_pose_ros.evaluation.bundle_evaluation import add_meshes, evaluate_bundle, known_index
+from shared_pose_ros.evaluation.depth_noise import DepthNoise
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, DetectionNoise, get_protocol
@@ -138,3 +141,29 @@ def test_progress_is_reported(dataset, scorer):
         StandInEstimator(dataset), dataset, scorer, get_protocol("paper"), (True,), BASELINE, lambda *p: seen.append(p)
     )
     assert seen == [(1, 2), (2, 2)]
+
+
+def test_poses_are_aligned_to_the_images_depth(dataset, scorer):
+    estimator = StandInEstimator(dataset, error=turn([1, 2, 0], 10), hypotheses=1)
+    changed = {"symmetries": {}}
+    facts = [SimpleNamespace(**{**vars(item), **changed, "centre": tuple(item.centre)}) for item in scorer.objects]
+    estimator.metadata = SimpleNamespace(name="stand-in", objects=facts, metrics={})
+    arguments = (estimator, dataset, scorer, get_protocol("paper"))
+    (plain,) = evaluate_bundle(*arguments, baseline=BASELINE)
+    (unknown,) = evaluate_bundle(*arguments, baseline=BASELINE, depth=DepthNoise())
+    assert [item.rotation_deg for item in unknown.instances] == [item.rotation_deg for item in plain.instances]
+    estimator.use_meshes = lambda meshes: setattr(estimator, "meshes", meshes)
+    add_meshes(estimator, scorer.objects)
+    assert all(mesh is not None for mesh in estimator.meshes)
+    (exact,) = evaluate_bundle(*arguments, baseline=BASELINE, depth=DepthNoise())
+    assert max(item.rotation_deg for item in plain.instances) == pytest.approx(10.0, abs=0.1)
+    # A box looks the same after half turns, so the surfaces are compared; one of the four shows a single face.
+    surface = [sorted(max(item.e_vsd) for item in result.instances) for result in (plain, exact)]
+    assert surface[0][0] > 0.2 and surface[1][2] < 0.05
+    assert all(after.score > before.score for before, after in zip(plain.instances, exact.instances))
+    assert "poses aligned to it, exact" in exact.protocol_line and "aligned" not in plain.protocol_line
+    (noisy,) = evaluate_bundle(*arguments, baseline=BASELINE, depth=DepthNoise(0.002))
+    assert [i.rotation_deg for i in noisy.instances] != [i.rotation_deg for i in exact.instances]
+    assert "noise of σ 2 mm" in noisy.protocol_line
+    with pytest.raises(ValueError, match=r"no uncorrected variant; give corrected \(True,\)"):
+        evaluate_bundle(*arguments, corrected=(True, False), depth=DepthNoise())

@@ -18,6 +18,7 @@ from shared_pose_ros.geometry.rotations import (
     rotation_angle,
     rotation_from_6d,
     rotation_from_quaternion,
+    rotation_from_vector,
 )
 
 
@@ -157,3 +158,25 @@ def test_random_rotations_are_uniform_and_follow_the_generator():
     torch.testing.assert_close(matrices[:5], random_rotations(20_000, generator(3))[:5])
     assert not torch.allclose(matrices[:5], random_rotations(20_000, generator(4))[:5])
     assert random_rotations(2, generator(), dtype=torch.float64).dtype == torch.float64
+
+
+def test_a_rotation_vector_is_scipys():
+    vectors = torch.randn(200, 3, generator=generator(5), dtype=torch.float64) * 2
+    found = rotation_from_vector(vectors)
+    np.testing.assert_allclose(found, Rotation.from_rotvec(vectors.numpy()).as_matrix(), atol=1e-12)
+    assert_rotations(found, 1e-12)
+    assert rotation_from_vector(torch.randn(2, 4, 3)).shape == (2, 4, 3, 3)
+
+
+def test_a_rotation_vector_at_zero_and_near_it():
+    assert torch.equal(rotation_from_vector(torch.zeros(3)), torch.eye(3))
+    tiny = torch.tensor([1e-7, -2e-7, 3e-7], dtype=torch.float64)
+    x, y, z = tiny
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    expected = torch.eye(3, dtype=torch.float64) + cross
+    torch.testing.assert_close(rotation_from_vector(tiny), expected, atol=1e-12, rtol=0)
+    # Half and whole turns.
+    half = rotation_from_vector(torch.tensor([0.0, math.pi, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(half, torch.diag(torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64)))
+    whole = rotation_from_vector(torch.tensor([0.0, 0.0, 2 * math.pi], dtype=torch.float64))
+    torch.testing.assert_close(whole, torch.eye(3, dtype=torch.float64), atol=1e-12, rtol=0)

@@ -13,13 +13,15 @@ from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
 
-FACTS = SimpleNamespace(extents=(0.1,) * 3, centre=(0.0,) * 3, symmetries={})
+FACTS = SimpleNamespace(extents=(0.1,) * 3, centre=(0.0,) * 3, diameter=0.17, symmetries={})
 
 
 class TwoHypotheses:
     """An estimator of identities with confidences 0.6 and 0.4."""
 
     metadata = SimpleNamespace(objects=[FACTS], metrics={})
+    meshes = fine_meshes = (None,)
+    refiner, device = None, None
 
     def estimate(self, image, boxes, object_index, camera_matrix=None, depth=None) -> PoseEstimate:
         rotations = np.tile(np.eye(3, dtype=np.float32), (len(boxes), 2, 1, 1))

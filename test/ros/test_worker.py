@@ -30,8 +30,13 @@ class FakeEstimator:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.metadata = SimpleNamespace(
-            objects=[SimpleNamespace(class_id="part", extents=(0.1,) * 3, centre=(0.0,) * 3, symmetries={})], metrics={}
+            objects=[
+                SimpleNamespace(class_id="part", extents=(0.1,) * 3, centre=(0.0,) * 3, diameter=0.17, symmetries={})
+            ],
+            metrics={},
         )
+        self.meshes = self.fine_meshes = (None,)
+        self.refiner, self.device = None, None
         self.error: Optional[Exception] = None
         self.nan_index: Optional[int] = None
         self.gate = threading.Event()
@@ -170,8 +175,8 @@ def depth(metres: float, size: tuple[int, int] = (24, 32), **changes) -> Image:
 @pytest.mark.parametrize(
     ("message", "expected", "words"),
     [
-        (depth(0.5), {}, ""),
-        (depth(2.0), {"depth_rejected": 5}, "id '4': far"),
+        (depth(0.5), {"no_mesh": 5}, "class 'part': no mesh in the bundle"),
+        (depth(2.0), {"depth_rejected": 5, "no_mesh": 5}, "id '4': far"),
         (None, {"no_depth": 1}, "no depth image"),
         (depth(0.5, encoding="rgb8"), {"unusable_depth": 1}, "cannot be read"),
         (depth(0.5, data=array.array("B", [0])), {"unusable_depth": 1}, "1 bytes of data"),
@@ -187,7 +192,7 @@ def test_depth_is_used_or_counted_and_the_frame_answered(
     assert statistics.snapshot()[0] == {}, "without use_depth there is none"
     change(pipeline, use_depth=True)
     problems = pipeline.run(image(), detections(5), message).estimate.depth_problems
-    used = not expected or "depth_rejected" in expected
+    used = "no_mesh" in expected
     assert len(problems) == (5 if used else 0)
     counters, reasons = statistics.snapshot()
     assert counters == expected and words in "".join(reasons.values())
@@ -361,7 +366,7 @@ def test_depth_is_looked_up_by_the_image_s_stamp_and_never_waited_for(
     cell.worker.add_depth(2, "camera", depth(0.5))
     assert [frame.estimate.depth_problems for frame in cell.published] == [("",), ()]
     snapshot = cell.worker.snapshot()
-    assert snapshot.counters == {"no_depth": 1}
+    assert snapshot.counters == {"no_depth": 1, "no_mesh": 1}
     assert (snapshot.received["depth"], snapshot.used["depth"], snapshot.pending["depth"]) == (2, 1, 1)
     cell.worker.stop()
     assert cell.worker.snapshot().counters["deactivated_depth"] == 1 and cell.settled()

@@ -165,7 +165,7 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "not_refined": CounterInfo(
         "note",
-        "refine is on, but the bundle has no refiner, or warp-lang is not installed: orientation as the network gave it",
+        "refine is on without a refiner in the bundle or without warp-lang: orientation as the network gave it",
         "see the reason in the log",
     ),
     "no_mesh": CounterInfo(

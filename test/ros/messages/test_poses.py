@@ -39,8 +39,9 @@ def estimate(translations) -> SimpleNamespace:
     rotations = drawn.as_matrix().reshape(2, 3, 3, 3).astype(np.float32)
     confidences = np.float32([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]])
     return SimpleNamespace(
-        rotations=rotations, confidences=confidences, translations=translations, position_covariances=COVARIANCES
-    )
+        rotations=rotations, confidences=confidences, translations=translations, position_covariances=COVARIANCES,
+        deviations=None,
+    )  # fmt: skip
 
 
 OBJECTS = Detections(np.float32([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 1]), ["b", "7"], ["x", "y"])

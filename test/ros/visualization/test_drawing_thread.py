@@ -35,6 +35,7 @@ def frame(translations, box=(75.0, 80.0, 30.0, 20.0), camera=None) -> Frame:
         confidences=np.ones((1, 1), np.float32),
         translations=translations,
         position_covariances=np.eye(3)[None],
+        deviations=None,
     )
     detections = Detections(np.float32([box]), np.array([0]), ["part"], ["id"])
     shown = Frame(0, "camera", np.zeros((160, 150, 3), np.uint8), detections, camera, estimate=estimate)
