@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from torch import Tensor
 from tqdm import tqdm
 
 from shared_pose_ros.bundle_export import trained_weights
-from shared_pose_ros.cli.common import add_run_arguments, add_setting_arguments, read_settings
+from shared_pose_ros.cli.common import add_run_arguments, add_setting_arguments, parse_duration, read_settings
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.refiner import PoseRefiner
@@ -55,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument(
         "--start-from", type=Path, metavar="FOLDER", help="begin with the weights of another refiner's training"
     )
+    parser.add_argument(
+        "--stop-after", type=parse_duration, default=math.inf,
+        help="stop this sitting after 90s, 30m, 10h …, whatever the rates; --resume goes on",
+    )  # fmt: skip
     add_run_arguments(
         parser, "length of the whole training, over all sittings: 90s, 30m, 10h …; the rates fall over it, and "
         "--samples counts no more"
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     budget = options.time_budget
     total = 100 if budget else config.samples
     with tqdm(total=total, unit="%" if budget else "sample", unit_scale=True, mininterval=1.0) as bar:
-        result = trainer.train(budget, lambda progress: _show(bar, progress))
+        result = trainer.train(budget, lambda progress: _show(bar, progress), options.stop_after)
     print(f"{trainer.samples} samples of {len(objects)} objects in {trainer.seconds / 60:.0f} min; {_said(result)}")
     again = "" if trainer.fraction(budget) >= 1.0 else ", or go on with --resume"
     print(f"the refiner is in {options.out / CHECKPOINT_NAME}{again}")

@@ -11,6 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,14 +115,18 @@ class RefinerTrainer:
         return self.step * self.config.batch_size
 
     def train(
-        self, time_budget: float | None = None, report: Callable[[RefinerProgress], None] = lambda progress: None
+        self,
+        time_budget: float | None = None,
+        report: Callable[[RefinerProgress], None] = lambda progress: None,
+        stop_after: float = math.inf,
     ) -> RefinerValidation:
         """Train to ``config.samples``, or to the end of ``time_budget``, and leave a checkpoint either way.
 
         Args:
             time_budget: seconds of the whole training, earlier sittings included. The rates fall over it, and it
-                alone decides when to stop; None for the samples.
+                alone decides when the training is over; None for the samples.
             report: called after every step.
+            stop_after: seconds of this sitting, which change nothing about the rates.
 
         Returns:
             The last validation, of the averaged weights.
@@ -137,7 +142,7 @@ class RefinerTrainer:
         first_sample, earlier, progress = self.samples, self.seconds, None
         try:
             with contextlib.closing(prefetched(self._pairs, self.step)) as batches:
-                while self.fraction(time_budget) < 1.0:
+                while self.fraction(time_budget) < 1.0 and time.monotonic() < started + stop_after:
                     terms = self._train_step(next(batches), time_budget)
                     validates = self.samples % self.config.validation_every < self.config.batch_size
                     validation = self.validator.evaluate(self.averaged) if validates else None

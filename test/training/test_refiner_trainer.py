@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -124,6 +125,20 @@ def test_a_time_budget_ends_with_small_rates_and_counts_over_sittings(tmp_path, 
     expected = [0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)) for part in (0.0, 0.1, 0.3, 0.5, 0.6, 0.8)]
     assert rates == pytest.approx(expected)
     assert load_checkpoint(tmp_path / "checkpoint.pt")["seconds"] == pytest.approx(10.0)
+
+
+def test_a_sitting_that_stops_early_leaves_the_rates_alone(tmp_path, photographs, images):
+    trainer = make_refiner_trainer(tmp_path, photographs, images)
+    rates = []
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda factor: (rates.append(factor), step(factor))
+
+    def spend(progress):
+        time.sleep(0.2 if progress.samples == 8 else 0.0)
+
+    trainer.train(report=spend, stop_after=0.2)
+    assert 1 <= trainer.step <= 2 and load_checkpoint(tmp_path / "checkpoint.pt")["step"] == trainer.step
+    assert rates == pytest.approx([0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * i / 6)) for i in range(trainer.step)])
 
 
 def test_muon_has_a_smaller_rate_for_the_trunks(finished):
