@@ -21,6 +21,7 @@ from shared_pose_ros.training.refiner_pairs import sample_shares
 from shared_pose_ros.training.refiner_trainer import RefinerProgress, RefinerTrainer
 from shared_pose_ros.training.refiner_validation import RefinerValidation
 from shared_pose_ros.training.refiner_weights import refiner_checkpoint, refiner_on_encoder, refiner_weights
+from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.transfer import encoder_of_checkpoint
 
 
@@ -82,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
     with tqdm(total=total, unit="%" if budget else "sample", unit_scale=True, mininterval=1.0) as bar:
         result = trainer.train(budget, lambda progress: _show(bar, progress), options.stop_after)
     print(f"{trainer.samples} samples of {len(objects)} objects in {trainer.seconds / 60:.0f} min; {_said(result)}")
+    print(f"report: {options.out / REPORT_NAME}")
     again = "" if trainer.fraction(budget) >= 1.0 else ", or go on with --resume"
     print(f"the refiner is in {options.out / CHECKPOINT_NAME}{again}")
     return 0

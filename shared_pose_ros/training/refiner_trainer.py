@@ -35,12 +35,15 @@ from shared_pose_ros.training.config import RefinerConfig
 from shared_pose_ros.training.objective import LossTerms
 from shared_pose_ros.training.optimizer import AdamAndMuon
 from shared_pose_ros.training.prefetch import prefetched, step_generator
+from shared_pose_ros.training.provenance import hardware
 from shared_pose_ros.training.refiner_losses import refiner_losses, rotation_errors
 from shared_pose_ros.training.refiner_pairs import Pairs, PairSynthesizer
+from shared_pose_ros.training.refiner_report import write_refiner_report
 from shared_pose_ros.training.refiner_validation import REFINER_PROTOCOL, RefinerValidation, RefinerValidator
 from shared_pose_ros.training.refiner_weights import refiner_checkpoint
+from shared_pose_ros.training.run_report import REPORT_NAME
 from shared_pose_ros.training.trainer import FREE_AT_RESUME, autocast_dtype, learning_rate
-from shared_pose_ros.training.training_log import FigureLog
+from shared_pose_ros.training.training_log import LOG_NAME, FigureLog, read_log
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ class RefinerTrainer:
         if progress is not None:
             self._log(log, dataclasses.replace(progress, validation=validation))
         log.close()
+        self._write_report(validation)
         return validation
 
     def fraction(self, time_budget: float | None = None) -> float:
@@ -247,6 +251,21 @@ class RefinerTrainer:
             "speed/seconds_left": progress.seconds_left,
         }
         log.record(progress.samples, values)
+
+    def _write_report(self, validation: RefinerValidation) -> None:
+        done = f"{self.samples:,} crops with {self.config.hypotheses} hypotheses each, in {self.seconds / 60:.0f} min"
+        if self.earlier_samples:
+            done += f", after {self.earlier_samples:,} crops of earlier trainings"
+        facts = [
+            ("objects", ", ".join(self.objects.class_ids)),
+            ("preset", self.record["preset"]),
+            ("samples", done),
+            ("backgrounds", self.synthesizer.background_name),
+            ("hardware", hardware(self.device)),
+            ("commit", self.record["commit"]),
+        ]
+        path, records = self.out / REPORT_NAME, read_log(self.out / LOG_NAME)
+        write_refiner_report(path, self.record["preset"], self.config, facts, validation, records)
 
 
 def refiner_optimizer(refiner: PoseRefiner, config: RefinerConfig) -> AdamAndMuon:

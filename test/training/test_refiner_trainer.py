@@ -72,12 +72,15 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(tmp_path, photograph
 
 
 def test_the_folder_holds_what_the_docs_say(finished, photographs, images):
-    assert {path.name for path in finished.iterdir()} == {"checkpoint.pt", "config.json", "log.jsonl", "tensorboard"}
+    files = {"checkpoint.pt", "config.json", "log.jsonl", "report.html", "tensorboard"}
+    assert {path.name for path in finished.iterdir()} == files
     assert json.loads((finished / "config.json").read_text())["hypotheses"] == 2
     records = read_log(finished / "log.jsonl")
     assert [record["samples"] for record in records] == [8, 16, 24]
     state = load_checkpoint(finished / "checkpoint.pt")
     assert records[-1]["validation/median_50"] == state["metrics"]["validation"]["median_50"] > 0
+    page = (finished / "report.html").read_text()
+    assert f"{records[-1]['validation/median_50_refined']:.1f}" in page and "24 crops with 2 hypotheses each" in page
     refiner = refiner_weights(finished)
     assert not refiner.training
     assert all(torch.equal(tensor, state["refiner"][name]) for name, tensor in refiner.state_dict().items())
