@@ -72,7 +72,7 @@ def _do(job: Job, out: Path, device: str, record: Record, deadline: float) -> bo
     if job.arguments[0] in RESUMABLE:
         words += ["--out", str(place)]
         words += ["--resume"] if any(place.rglob("*.pt")) else []
-        words += [] if math.isinf(left) else ["--time-budget", f"{max(left, 0.001):.3f}s"]
+        words += [] if math.isinf(left) else [f"--{RESUMABLE[job.arguments[0]]}", f"{max(left, 0.001):.3f}s"]
     else:
         words += ["--out", f"{place}{SUFFIX}"]
     print(f"{job.name}: shared_pose {' '.join(words)}", flush=True)

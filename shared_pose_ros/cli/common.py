@@ -74,9 +74,11 @@ def add_setting_arguments(parser: argparse.ArgumentParser, kind: type[Settings],
     parser.add_argument("--backgrounds", type=Path, help="folder of photographs (default: procedural pictures)")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """--time-budget, --resume, --device and --out: what every training takes."""
-    parser.add_argument("--time-budget", type=parse_duration, help="stop after 90s, 30m, 1.5h …; --resume goes on")
+def add_run_arguments(
+    parser: argparse.ArgumentParser, budget: str = "stop after 90s, 30m, 1.5h …; --resume goes on"
+) -> None:
+    """--time-budget, --resume, --device and --out: what every training takes; ``budget`` is the help of the first."""
+    parser.add_argument("--time-budget", type=parse_duration, help=budget)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, configuration and log")

@@ -15,6 +15,7 @@ COMMANDS = {
     "preview": "draw a batch of training crops",
     "train": "train a shared network from CAD files",
     "train-encoder": "pre-train its encoder as an autoencoder of the same objects",
+    "train-refiner": "train the refiner, which compares crops with renders of hypotheses",
     "campaign": "run a recipe of several trainings, in pieces if need be",
     "build-codebook": "turn a pre-trained encoder into a bundle that answers by nearest neighbour, the baseline",
     "export": "turn a training folder into a bundle",

@@ -25,7 +25,8 @@ _DEFAULT_COMMAND = "train"
 _KEYS = {"objects", "options", "seeds", "settings", "tta_rotations", "runs"}
 _RUN_KEYS = {"command", "seeds", "settings"}
 # The trainings; what else may be a run, build-codebook, writes a bundle in one go.
-RESUMABLE = ("train", "train-encoder")
+# Each with the option that ends a sitting; a refiner's rates follow its own time budget.
+RESUMABLE = {"train": "time-budget", "train-encoder": "time-budget", "train-refiner": "stop-after"}
 # Options whose value may name another run.
 _REFERENCES = {"encoder", "start-from", "extend"}
 
@@ -96,7 +97,8 @@ def _job(
         if key in _REFERENCES and value in seeds:
             # The run of the same seed if there is one.
             value = out / f"{value}-{seed if seed in seeds[value] else seeds[value][0]}"
-        words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+        for each in value if isinstance(value, list) else [value]:  # an option that may be repeated
+            words += [f"--{key}"] if each is True else [f"--{key}", str(each)]
     for key, value in {**(values.get("settings", {}) if trains else {}), **entry.get("settings", {})}.items():
         words += ["--set", f"{key}={json.dumps(value)}"]
     return Job(f"{name}-{seed}", tuple(words), values.get("tta_rotations", 4) if trains else None)

@@ -143,7 +143,14 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class _Run:
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, fit for JSON and YAML."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingConfig(_Run):
     """One training run."""
 
     width: str = "compact"
@@ -186,13 +193,9 @@ class TrainingConfig:
         """Steps of the whole training."""
         return max(self.samples // self.batch_size, 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, fit for JSON and YAML."""
-        return dataclasses.asdict(self)
-
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(_Run):
     """One pre-training of the encoder as a multi-path augmented autoencoder (Sundermeyer et al., CVPR 2020)."""
 
     width: str = "compact"
@@ -217,12 +220,59 @@ class EncoderConfig:
             raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         _at_least_one(self, ("steps", "images_per_object", "bootstrap", "log_every", "picture_every"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, fit for JSON and YAML."""
-        return dataclasses.asdict(self)
+
+@dataclass(frozen=True)
+class RefinerConfig(_Run):
+    """One training of the refiner: crops, each with several hypotheses, their renders and what is wrong with them."""
+
+    images: str = "compact_fine,compact_robust"  # pose presets whose images alternate, with the first's meshes
+    first_share: float = 0.5  # of the samples, objects of the first set; all other sets have the rest together
+    samples: int = 2_000_000  # crops; where no time is given the rates follow them
+    batch_size: int = 32  # crops a step
+    hypotheses: int = 4  # of each crop
+    perturbations: tuple[float, float, float, float, float] = (2.0, 6.0, 12.0, 18.0, 30.0)  # σ per axis, °, drawn alike
+    random_share: float = 0.12  # of the hypotheses: any rotation
+    flipped_share: float = 0.18  # a multiple of a quarter turn about an axis of the CAD, perturbed
+    flipped_perturbation: float = 11.5  # at most this σ, degrees
+    render_faces: int = 800  # faces per object in the renders of hypotheses
+    within: float = 50.0  # degrees: the increment is learnt from hypotheses whose error is smaller
+    increment_weight: float = 4.0  # of the chordal distance to the nearest equivalent truth
+    before_weight: float = 0.3  # of the likelihood of the error before the increment
+    after_weight: float = 0.3  # and after it
+    learning_rate: float = 1.5e-3  # of Adam
+    final_learning_rate: float = 1.5e-5  # reached by a cosine
+    muon_rate: float = 7.5e-3  # of Muon, for the hidden weight matrices
+    trunk_rate: float = 0.3  # of muon_rate, for those of the two trunks
+    warmup_steps: int = 100  # linear rise of the rates
+    first_difficulty: float = 0.3  # of the images, see at_difficulty
+    ramp_samples: int = 50_000  # samples, earlier trainings' included, over which it rises to 1
+    average: float = 0.999  # of the weights that are kept: share of the older ones at each step
+    precision: str = "auto"  # as in TrainingConfig
+    seed: int = 0
+    threads: int = 0  # as in TrainingConfig
+    checkpoint_seconds: float = 120.0
+    validation_samples: int = 192
+    validation_every: int = 8_000  # samples between validations
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        _at_least_one(self, ("samples", "batch_size", "hypotheses", "render_faces", "validation_samples"))
+        for name in ("first_share", "random_share", "flipped_share", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, give a number from 0 to 1")
+        if (share := self.random_share + self.flipped_share) > 1:
+            raise ValueError(f"random_share and flipped_share are {share:g} together; give at most 1")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return max(self.samples // self.batch_size, 1)
 
 
-Settings = TypeVar("Settings", TrainingConfig, EncoderConfig)
+Settings = TypeVar("Settings", TrainingConfig, EncoderConfig, RefinerConfig)
+# Kinds of presets by the first word of their names; all others are TrainingConfig.
+_KINDS: dict[str, type] = {"encoder": EncoderConfig, "refiner": RefinerConfig}
 Images = TypeVar("Images", SynthesisConfig, AugmentationConfig)
 # What older names stand for, named like "loss.d_max".
 RENAMED = {
@@ -233,7 +283,7 @@ RENAMED = {
 }
 
 
-def _at_least_one(config: TrainingConfig | EncoderConfig, names: tuple[str, ...]) -> None:
+def _at_least_one(config: TrainingConfig | EncoderConfig | RefinerConfig, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
@@ -260,10 +310,10 @@ def load_preset(name_or_path: str, kind: type[Settings] = TrainingConfig) -> Set
         raise ValueError(f"preset {name_or_path} is no YAML ({error}); correct the file") from error
 
 
-def preset_names(kind: type[TrainingConfig] | type[EncoderConfig] = TrainingConfig) -> list[str]:
-    """The presets of a kind in config/training; files ``*_images.yaml`` are parts of both kinds, not presets."""
+def preset_names(kind: type[Settings] = TrainingConfig) -> list[str]:  # type: ignore[assignment]
+    """The presets of a kind in config/training; files ``*_images.yaml`` are parts of several kinds, not presets."""
     names = sorted(path.stem for path in preset_folder().glob("*.yaml") if not path.stem.endswith("_images"))
-    return [name for name in names if name.startswith("encoder_") == (kind is EncoderConfig)]
+    return [name for name in names if _KINDS.get(name.partition("_")[0], TrainingConfig) is kind]
 
 
 def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]:
@@ -271,7 +321,7 @@ def _read_preset(name_or_path: str, extended: tuple[str, ...]) -> dict[str, Any]
     if path.suffix not in (".yaml", ".yml"):
         path = preset_folder() / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join(preset_names() + preset_names(EncoderConfig))
+        known = ", ".join(preset_names() + preset_names(EncoderConfig) + preset_names(RefinerConfig))
         raise ValueError(f"no preset {name_or_path!r}; choose one of {known} or give a YAML file")
     values = yaml.safe_load(path.read_text()) or {}
     if not isinstance(values, dict):

@@ -14,13 +14,13 @@ import numpy as np
 
 from shared_pose_ros.html_page import paragraph, picture, table, write_page
 from shared_pose_ros.plots import curves, histogram
-from shared_pose_ros.training.config import TrainingConfig, changed_settings, load_preset
+from shared_pose_ros.training.config import Settings, TrainingConfig, changed_settings, load_preset
 from shared_pose_ros.training.validation import CORRECT, SampleErrors
 
 REPORT_NAME = "report.html"
 ERROR_EDGES = tuple(range(0, 181, 15))  # degrees
 CONFIDENCE_EDGES = tuple(number / 10 for number in range(11))
-_STYLE = """
+STYLE = """
 svg{margin:.4em;max-width:100%;height:auto}img{display:block;max-width:100%;margin:.2em 0}
 table.facts td{text-align:left}table.facts td:first-child{font-weight:600;vertical-align:top}
 """
@@ -100,7 +100,7 @@ def write_training_report(
         *(picture(row, name) for name, row in rows.items()),
     ]
     state = "" if facts.samples >= facts.config.samples else " (stopped early)"
-    return write_page(path, f"Training of {len(facts.class_ids)} objects{state}", body, _STYLE)
+    return write_page(path, f"Training of {len(facts.class_ids)} objects{state}", body, STYLE)
 
 
 def object_table(class_ids: Sequence[str], samples: SampleErrors) -> str:
@@ -141,29 +141,37 @@ def _facts(facts: RunFacts) -> list[str]:
         ("hardware", facts.hardware),
         ("commit", facts.commit),
     ]
+    return [table((), rows, kind="facts"), *changed_setting_lines(facts.preset, config)]
+
+
+def changed_setting_lines(name: str, config: Settings) -> list[str]:
+    """In which settings a training differs from the preset of that name, as parts of a page."""
     try:
-        preset, origin = load_preset(facts.preset), "the preset"
+        preset, origin = load_preset(name, type(config)), "the preset"
     except (ValueError, OSError):
-        preset, origin = TrainingConfig(), "the defaults, since the preset is no file of this installation"
+        preset, origin = type(config)(), "the defaults, since the preset is no file of this installation"
     changes = changed_settings(preset.to_dict(), config.to_dict())
-    settings = [(name, _plain(old), _plain(new)) for name, (old, new) in changes.items()]
-    lines = [table((), rows, kind="facts")]
+    settings = [(key, _plain(old), _plain(new)) for key, (old, new) in changes.items()]
     if not settings:
-        return [*lines, paragraph(f"No setting differs from {origin}.")]
-    return [*lines, paragraph(f"Settings that differ from {origin}:"), table(["setting", "preset", "here"], settings)]
+        return [paragraph(f"No setting differs from {origin}.")]
+    return [paragraph(f"Settings that differ from {origin}:"), table(["setting", "preset", "here"], settings)]
 
 
 def _plain(value: Any) -> str:
     return ", ".join(f"{item:g}" for item in value) if isinstance(value, (tuple, list)) else str(value)
 
 
+def logged_series(records: Sequence[dict[str, Any]], keys: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
+    """Figures over samples by the name that ``keys`` gives each; a log of an earlier version lacks some figures."""
+    return {
+        name: [(record["samples"], record[key]) for record in records if record.get(key) is not None]
+        for key, name in keys.items()
+    }
+
+
 def _curves(records: Sequence[dict[str, Any]]) -> list[str]:
     def series(keys: Mapping[str, str]) -> dict[str, list[tuple[float, float]]]:
-        # A log begun by an earlier version lacks some figures.
-        return {
-            name: [(record["samples"], record[key]) for record in records if record.get(key) is not None]
-            for key, name in keys.items()
-        }
+        return logged_series(records, keys)
 
     losses = {key: key[len("loss/") :] for record in records for key in record if key.startswith("loss/")}
     medians = {"validation/median_deg": "most confident hypothesis", "validation/oracle_median_deg": "best hypothesis"}

@@ -31,7 +31,7 @@ from shared_pose_ros.training.checkpoint import (
     save_checkpoint,
     training_record,
 )
-from shared_pose_ros.training.config import EncoderConfig, TrainingConfig
+from shared_pose_ros.training.config import EncoderConfig, RefinerConfig, TrainingConfig
 from shared_pose_ros.training.distributed import Loss, Processes, averaged
 from shared_pose_ros.training.incremental import Extension, NewObjects, freeze_known
 from shared_pose_ros.training.objective import LossTerms, Objective
@@ -280,18 +280,26 @@ class Trainer:
         write_training_report(self.out / REPORT_NAME, facts, records, validation.samples, rows)
 
 
-def learning_rate(config: TrainingConfig | EncoderConfig, step: int) -> float:
+def learning_rate(
+    config: TrainingConfig | EncoderConfig | RefinerConfig, step: int, progress: float | None = None
+) -> float:
     """Adam's rate at a step.
 
     Schedule "cosine": a linear rise, then a cosine from learning_rate to final_learning_rate at the last step.
     "one_cycle", of the paper's object-specific networks: from a tenth of learning_rate up to it over 45 % of the
     training, back over the next 45 %, then down to final_learning_rate.
+
+    Args:
+        config: the rates and the length.
+        step: steps done.
+        progress: done fraction of the training; None for that of the steps.
     """
+    done = step / config.steps if progress is None else progress
     if isinstance(config, TrainingConfig) and config.schedule == "one_cycle":
         low, high, last = config.learning_rate / 10, config.learning_rate, config.final_learning_rate
-        return float(np.interp(step / config.steps, [0.0, 0.45, 0.9, 1.0], [low, high, low, last]))
+        return float(np.interp(done, [0.0, 0.45, 0.9, 1.0], [low, high, low, last]))
     rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return rise * (config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * fall)
 
 

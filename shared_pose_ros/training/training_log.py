@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,45 +65,60 @@ class ValidationPictures:
         return hypothesis_rows(self.truth, own, self.class_ids, meshes, rasterizer)
 
 
-class TrainingLog:
-    """The log of one training folder.
+class FigureLog:
+    """Figures of a training folder, in TensorBoard and log.jsonl.
 
     Args:
         out: the folder; TensorBoard's files lie in its ``tensorboard``.
-        class_ids: in the network's order.
         samples: that the training has done; records beyond it are dropped.
-        pictures: what TensorBoard shows beside figures.
     """
 
-    def __init__(self, out: Path, class_ids: Sequence[str], samples: int, pictures: ValidationPictures) -> None:
-        self.path, self.class_ids, self.pictures = out / LOG_NAME, tuple(class_ids), pictures
+    def __init__(self, out: Path, samples: int) -> None:
+        self.path = out / LOG_NAME
         kept = [record for record in read_log(self.path) if record["samples"] <= samples]
         _rewrite(self.path, kept)
         self.last = kept[-1]["samples"] if kept else -1
         self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=samples + 1)
 
-    def write(self, progress: Progress, learning_rate: float) -> None:
-        """Record a validation; one of samples that are recorded already is left out."""
-        validation, samples = progress.validation, progress.samples
-        if validation is None or samples <= self.last:
-            return
-        values = scalars(progress, validation, learning_rate)
+    def record(self, samples: int, values: Mapping[str, float], further: Mapping[str, Any] | None = None) -> None:
+        """Record figures by their TensorBoard names; ``further`` goes to log.jsonl alone."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, samples)
-        for class_id, error in zip(self.class_ids, validation.by_object):
-            if error is not None:
-                self.writer.add_scalar(f"median_deg/{class_id}", error, samples)
-        for name, row in zip(self.pictures.names, self.pictures.rows(validation.samples)):
-            self.writer.add_image(f"hypotheses/{name}", row, samples, dataformats="HWC")
-        record = {"samples": samples, **values, "by_object": validation.by_object}
         with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+            stream.write(json.dumps({"samples": samples, **values, **(further or {})}) + "\n")
         self.writer.flush()
         self.last = samples
 
     def close(self) -> None:
         """Write what is still buffered."""
         self.writer.close()
+
+
+class TrainingLog(FigureLog):
+    """The log of one training folder of a pose network.
+
+    Args:
+        out: as of ``FigureLog``.
+        class_ids: in the network's order.
+        samples: as of ``FigureLog``.
+        pictures: what TensorBoard shows beside figures.
+    """
+
+    def __init__(self, out: Path, class_ids: Sequence[str], samples: int, pictures: ValidationPictures) -> None:
+        super().__init__(out, samples)
+        self.class_ids, self.pictures = tuple(class_ids), pictures
+
+    def write(self, progress: Progress, learning_rate: float) -> None:
+        """Record a validation; one of samples that are recorded already is left out."""
+        validation, samples = progress.validation, progress.samples
+        if validation is None or samples <= self.last:
+            return
+        for class_id, error in zip(self.class_ids, validation.by_object):
+            if error is not None:
+                self.writer.add_scalar(f"median_deg/{class_id}", error, samples)
+        for name, row in zip(self.pictures.names, self.pictures.rows(validation.samples)):
+            self.writer.add_image(f"hypotheses/{name}", row, samples, dataformats="HWC")
+        self.record(samples, scalars(progress, validation, learning_rate), {"by_object": validation.by_object})
 
 
 def scalars(progress: Progress, validation: ValidationResult, learning_rate: float) -> dict[str, float]:

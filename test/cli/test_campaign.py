@@ -56,6 +56,24 @@ def test_seeds_come_one_after_the_other_and_runs_find_each_other(tmp_path):
     ]
 
 
+def test_a_list_is_an_option_that_is_repeated(tmp_path):
+    recipe = {"runs": {"refiner": {"command": "train-refiner", "objects": ["a", "b"], "random-parts": 3}}}
+    (job,) = read_campaign(write(tmp_path / "c.yaml", recipe), tmp_path, {})
+    words = " ".join(job.arguments)
+    assert words == "train-refiner --objects a --objects b --random-parts 3 --seed 0"
+    assert job.tta_rotations is None
+
+
+def test_a_sitting_of_a_refiner_ends_without_touching_its_rates(tmp_path, monkeypatch):
+    words = []
+    monkeypatch.setattr("shared_pose_ros.cli.campaign.main", lambda arguments: words.append(arguments) or 0)
+    recipe = {"objects": "cad", "runs": {name: {"command": name} for name in ("train-refiner", "train-encoder")}}
+    path = write(tmp_path / "c.yaml", recipe)
+    assert main(["campaign", path, "--out", str(tmp_path), "--time-budget", "1h"]) == 0
+    assert "--stop-after" in words[0] and "--time-budget" not in words[0]
+    assert "--time-budget" in words[1] and "--stop-after" not in words[1]
+
+
 @pytest.mark.slow
 def test_a_campaign_goes_on_where_it_stopped(tmp_path, photographs, capsys):
     recipe, objects, out = tmp_path / "c.yaml", write_object_set(tmp_path / "cad", tiny_objects()), tmp_path / "runs"
@@ -113,7 +131,7 @@ def test_mistakes_in_the_file_are_named(tmp_path, text, complaint, capsys):
 
 def test_unknown_names_list_the_known(tmp_path, capsys):
     assert main(["campaign", "nothing", "--out", str(tmp_path)]) == 2
-    assert "choose one of demo-parts, three-parts" in capsys.readouterr().err
+    assert "choose one of demo-parts, refiner, three-parts" in capsys.readouterr().err
     path = write(tmp_path / "c.yaml", RECIPE)
     assert main(["campaign", path, "--out", str(tmp_path), "--only", "x"]) == 2
     assert "has no run x; its runs: encoder, codebook, frozen, separate" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from shared_pose_ros.training.config import (
     AugmentationConfig,
     EncoderConfig,
     LossConfig,
+    RefinerConfig,
     TrainingConfig,
     at_difficulty,
     changed_settings,
@@ -31,10 +32,12 @@ def test_every_shipped_preset_loads():
         "encoder_compact",
         "encoder_paper",
     ]
-    for kind in (TrainingConfig, EncoderConfig):
+    assert preset_names(RefinerConfig) == ["refiner"]
+    for kind in (TrainingConfig, EncoderConfig, RefinerConfig):
         for name in preset_names(kind):
             assert isinstance(load_preset(name, kind), kind)
-    parts = {path.stem for path in preset_folder().glob("*.yaml")} - {*preset_names(), *preset_names(EncoderConfig)}
+    presets = {name for kind in (TrainingConfig, EncoderConfig, RefinerConfig) for name in preset_names(kind)}
+    parts = {path.stem for path in preset_folder().glob("*.yaml")} - presets
     assert parts == {"paper_images", "robust_images"}
 
 
