@@ -13,6 +13,7 @@ from shared_pose_ros.bundle import (
     Bundle,
     BundleMetadata,
     BundleObject,
+    RefinerFacts,
     copy_with_meshes,
     export_bundle,
     load_bundle,
@@ -25,8 +26,9 @@ from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.network.pose_network import PoseNetwork
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, CheckpointError, load_checkpoint
-from shared_pose_ros.training.config import TrainingConfig, config_from_dict
+from shared_pose_ros.training.config import RefinerConfig, TrainingConfig, config_from_dict, load_preset
 from shared_pose_ros.training.incremental import Extension
+from shared_pose_ros.training.refiner_weights import refiner_checkpoint, refiner_weights
 from shared_pose_ros.training.transfer import TrainedWeights, weights_of_checkpoint
 
 # An object whose CAD is larger or smaller than the bundle says by more than this is another one, or in another unit.
@@ -58,11 +60,26 @@ def read_refiner(path: Path) -> bytes:
             if refiner is None:
                 raise ValueError("the bundle has none")
             return pack_refiner(refiner.network, refiner.facts)
+        if path.is_dir():
+            return _trained_refiner(path)
         data = path.read_bytes()
         unpack_refiner(data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, CheckpointError) as error:
         raise ValueError(f"no refiner in {path} ({error}); give models/refiner.npz or a bundle that has one") from error
     return data
+
+
+def _trained_refiner(folder: Path) -> bytes:
+    state = refiner_checkpoint(folder)
+    config = config_from_dict(state["config"], RefinerConfig)
+    synthesis = load_preset(config.images[0]).synthesis
+    facts = RefinerFacts(
+        samples=state.get("earlier_samples", 0) + state["step"] * config.batch_size,
+        objects=f"{len(state['objects'])} objects",
+        commit=state["commit"],
+        crop_pad=synthesis.crop_pad,
+    )
+    return pack_refiner(refiner_weights(folder), facts)
 
 
 def _meshes(
