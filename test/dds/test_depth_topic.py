@@ -60,7 +60,7 @@ def node(tiny_bundle, tmp_path_factory):
 class Trial:
     """One frame of one object for each case, after all depth images have arrived: poses, and the node's values."""
 
-    def __init__(self, peer: Peer, class_id: str) -> None:
+    def __init__(self, peer: Peer, class_id: str, meshless: str) -> None:
         outlet = peer.create_publisher(Image, "depth", 10)
         wait_for(lambda: outlet.get_subscription_count() == 1, "subscription to depth")
         peer.camera_info.publish(peer.stamp(camera_info()))
@@ -77,6 +77,13 @@ class Trial:
         wait_for(lambda: self._grown(peer.values(), "received/depth") == sent, "all depth images received")
         self.poses = {case: self._pose(peer, header) for case, header in headers.items()}
         self.values = peer.settle()
+        self.boxes = Detection2DArray(detections=[detection(meshless)])
+        header, picture = peer.stamp(image()).header, depth("<u2")
+        picture.header.stamp = header.stamp
+        outlet.publish(picture)
+        wait_for(lambda: self._grown(peer.values(), "received/depth") == sent + 1, "the last depth image received")
+        self._pose(peer, header)
+        self.without_mesh = peer.settle()
         peer.destroy_publisher(outlet)
 
     def grown(self, key: str) -> int:
@@ -95,7 +102,7 @@ class Trial:
 
 @pytest.fixture(scope="module")
 def trial(node, peer: Peer, class_ids: list[str]) -> Trial:
-    return Trial(peer, class_ids[0])
+    return Trial(peer, class_ids[0], class_ids[2])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -121,6 +128,12 @@ def test_what_was_missing_is_counted_by_its_reason(trial: Trial) -> None:
     expected = Counter(counter for _, counter in CASES.values() if counter)
     assert {name: trial.grown(f"counter/{name}") for name in expected} == expected
     assert trial.grown("published/poses") == trial.grown("received/detections") == len(CASES)
+
+
+def test_what_depth_does_not_show_and_what_has_no_mesh_is_not_aligned(trial: Trial) -> None:
+    rejected = [counter for _, counter in CASES.values() if counter == "depth_rejected"]
+    assert trial.grown("counter/alignment_rejected") == len(rejected) == 2 and trial.grown("counter/no_mesh") == 0
+    assert int(trial.without_mesh["counter/no_mesh"]) - int(trial.values["counter/no_mesh"]) == 1
 
 
 def test_every_depth_image_is_accounted_for(trial: Trial) -> None:

@@ -258,8 +258,8 @@ def test_no_hypotheses_and_one() -> None:
 
 
 def test_every_pixel_of_a_large_image_is_looked_up() -> None:
-    """Its last index is odd and beyond 2**24, where float32 has even numbers only."""
-    size = (4096, 4098)
+    """Its last place, in the image with its border, is odd and beyond 2**24, where float32 has even numbers only."""
+    size = (4096, 4099)
     camera = torch.tensor([[1.0, 0.0, size[1] - 1.0], [0.0, 1.0, size[0] - 1.0], [0.0, 0.0, 1.0]])
     depth = torch.zeros(size)
     depth[-1, -1] = 0.6
