@@ -36,6 +36,8 @@ class PoseEstimate:
         depth_problems: why depth was not used, for each object, empty where it was; ``()`` without a depth image.
         deviations: ``(B,)`` radians, the standard deviation of one component of the rotation vector by which a refined
             hypothesis misses its own pose; NaN for those not refined, None where none is.
+        refined_by: for each object "rendering", "depth" (maybe after rendering), or "" where the network's answer
+            stays; ``()`` before refinement.
     """
 
     rotations: NDArray[np.float32]
@@ -45,6 +47,7 @@ class PoseEstimate:
     position_covariances: NDArray[np.float32] | None = None
     depth_problems: tuple[str, ...] = ()
     deviations: NDArray[np.float64] | None = None
+    refined_by: tuple[str, ...] = ()
 
 
 class PoseEstimator:

@@ -22,6 +22,7 @@ from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
+from shared_pose_ros.pipeline.refinement import MEAN_ANGLE
 from shared_pose_ros.pipeline.statistics import Statistics
 
 CONVENTION = "X_cam = R·X_model + t; OpenCV optical frame; metres; quaternion x, y, z, w; best hypothesis first"
@@ -47,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="depth image registered to the image, to which the poses are aligned: 16-bit PNG in mm, or .npy in metres",
     )
+    parser.add_argument(
+        "--refine", type=int, default=-1, metavar="STEPS",
+        help="refine the hypotheses by rendering them; 0 does not (default: as the node)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, required=True, help="where the poses go")
     parser.add_argument("--overlay", type=Path, help="picture of the poses over the image")
     parser.add_argument(
@@ -68,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
     depth = read_depth(options.depth) if options.depth else None
     for class_id, box in detections:
         _check_inside(class_id, box, image)
-    frame, notes = _estimated(estimator, image, detections, camera, depth)
+    refine = NodeParameters.of({"refine": options.refine}).refine
+    frame, notes = _estimated(estimator, image, detections, camera, depth, refine)
     estimate, class_ids, index = frame.estimated, frame.detections.class_ids, frame.detections.object_index
     boxes = np.array([detections[int(row)][1] for row in frame.detections.ids]).reshape(-1, 4)
     poses = [describe_pose(class_id, boxes[row], estimate, row) for row, class_id in enumerate(class_ids)]
@@ -84,7 +90,9 @@ def run(options: argparse.Namespace) -> int:
     for pose in poses:
         best = pose["hypotheses"][0]
         quaternion = np.round(best["quaternion"], 4).tolist()
-        print(f"{pose['class_id']}: quaternion {quaternion} confidence {best['confidence']:.2f}")
+        error = pose["expected_error_deg"]
+        expected = "" if error is None else f", expected error {error:.1f}° (refined by {pose['refined_by']})"
+        print(f"{pose['class_id']}: quaternion {quaternion} confidence {best['confidence']:.2f}{expected}")
     for note in notes:
         print(f"note: {note}")
     if options.overlay:
@@ -101,13 +109,14 @@ def _estimated(
     detections: Sequence[tuple[str, list[float]]],
     camera: NDArray[np.float64] | None,
     depth: NDArray[np.float32] | None,
+    refine: int,
 ) -> tuple[Frame, list[str]]:
     """The frame after the node's stages of estimation and refinement, ids being rows; and what they counted."""
     class_ids = [class_id for class_id, _ in detections]
     index = np.array([_object_index(estimator, class_id) for class_id in class_ids], dtype=np.int64)
     boxes = np.array([box for _, box in detections], dtype=np.float32)
     given = Detections(boxes, index, class_ids, [str(row) for row in range(len(index))])
-    parameters, statistics = NodeParameters(max_batch=len(index)), Statistics()
+    parameters, statistics = NodeParameters(max_batch=len(index), refine=refine), Statistics()
     pipeline = PosePipeline(estimator, parameters.max_batch, statistics)
     frame = Frame(0, "", image, given, camera, depth)
     for stage in (pipeline.estimation, pipeline.refinement):
@@ -132,7 +141,12 @@ def parse_detection(text: str) -> tuple[str, list[float]]:
 
 
 def describe_pose(class_id: str, box: np.ndarray, estimate: PoseEstimate, row: int) -> dict[str, Any]:
-    """Plain values of one object's hypotheses; translation null where it is unknown, aligned: to a depth image."""
+    """Plain values of one object's hypotheses; translation and expected error are null where they are unknown.
+
+    The expected error is that of the first hypothesis, degrees; refined_by is "rendering", "depth" or "".
+    """
+    refined_by = estimate.refined_by[row] if estimate.refined_by else ""
+    deviation = np.nan if estimate.deviations is None else estimate.deviations[row]
     rotations = estimate.rotations[row]
     quaternions = quaternion_from_rotation(torch.from_numpy(rotations))
     translation = None if estimate.translations is None else estimate.translations[row].tolist()
@@ -140,7 +154,8 @@ def describe_pose(class_id: str, box: np.ndarray, estimate: PoseEstimate, row: i
         "class_id": class_id,
         "box": box.tolist(),
         "translation": translation,
-        "aligned": estimate.deviations is not None and bool(np.isfinite(estimate.deviations[row])),
+        "refined_by": refined_by,
+        "expected_error_deg": math.degrees(MEAN_ANGLE * deviation) if np.isfinite(deviation) else None,
         "hypotheses": [
             {"confidence": float(confidence), "rotation": rotation.tolist(), "quaternion": quaternion.tolist()}
             for confidence, rotation, quaternion in zip(estimate.confidences[row], rotations, quaternions)

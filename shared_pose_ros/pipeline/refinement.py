@@ -163,14 +163,20 @@ class Refinement:
         centres = None if estimate.translations is None else self._box_centres(estimate, frame)
         rotations[rows, :count], confidences[rows, :count] = refined, shares
         confidences[rows, count:] = 0.0
-        deviations = np.full(len(rotations), np.nan)
+        deviations, refined_by = np.full(len(rotations), np.nan), np.full(len(rotations), "", dtype=object)
+        refined_by[rows] = "rendering"
         deviations[rows] = expected[:, 0] / MEAN_ANGLE
         translations = estimate.translations
         if centres is not None:
             index = frame.detections.object_index
             translations = centres - np.einsum("bij,bj->bi", rotations[:, 0], self._centres[index])
         return dataclasses.replace(
-            estimate, rotations=rotations, confidences=confidences, translations=translations, deviations=deviations
+            estimate,
+            rotations=rotations,
+            confidences=confidences,
+            translations=translations,
+            deviations=deviations,
+            refined_by=tuple(refined_by),
         )
 
     def _aligned(self, frame: Frame, rows: NDArray[np.intp]) -> Frame:
@@ -223,8 +229,10 @@ class Refinement:
         covariances[chosen] = deviation[:, None, None] ** 2 * np.eye(3)
         deviations = np.full(len(rotations), np.nan) if estimate.deviations is None else np.array(estimate.deviations)
         deviations[chosen] = ALIGNED_ROTATION
+        refined_by = list(estimate.refined_by) or [""] * len(rotations)
         problems = list(estimate.depth_problems)
         for row in chosen:
+            refined_by[row] = "depth"
             if problems:
                 problems[row] = ""
         return dataclasses.replace(
@@ -234,6 +242,7 @@ class Refinement:
             translations=translations,
             position_covariances=covariances,
             deviations=deviations,
+            refined_by=tuple(refined_by),
             depth_problems=tuple(problems),
         )
 

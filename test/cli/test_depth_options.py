@@ -42,7 +42,7 @@ def test_estimate_aligns_to_a_depth_image(tiny_bundle, picture, tmp_path, capsys
     out = tmp_path / "poses.json"
     assert estimate(tiny_bundle, picture, out, "--camera", K) == 0
     plain, rotation, _ = best(out)
-    assert plain["aligned"] is False and "note" not in capsys.readouterr().out
+    assert plain["refined_by"] == "" and "note" not in capsys.readouterr().out
     # The part where the box has it, 12° off what the network says.
     true = torch.from_numpy((rotation @ turn([1, 2, 3], 12)).astype(np.float32))
     part = Part(make_meshes()[0])
@@ -58,7 +58,7 @@ def test_estimate_aligns_to_a_depth_image(tiny_bundle, picture, tmp_path, capsys
     box = f"part_0:{(left + right) / 2},{(top + bottom) / 2},{right - left},{bottom - top}"
     assert estimate(tiny_bundle, picture, out, "--camera", K, "--depth", path, detection=box) == 0
     pose, found, translation = best(out)
-    assert pose["aligned"] is True
+    assert pose["refined_by"] == "depth"
     assert np.linalg.norm(translation - CENTRE.numpy()) < 0.002
     # A box of three half turns.
     relative = abs(np.einsum("ij,ij->j", found, true.numpy()))
@@ -73,7 +73,7 @@ def test_estimate_says_what_was_not_aligned(tiny_bundle, picture, tmp_path, caps
     assert "note: alignment_rejected (1): id '0'" in told and "note: no_mesh (1): class 'part_2'" in told
     assert estimate(tiny_bundle, picture, tmp_path / "plain.json", *more[:2], *more[4:]) == 0
     deep, plain = (json.loads((tmp_path / f"{name}.json").read_text())["poses"] for name in ("deep", "plain"))
-    assert deep == plain and not any(pose["aligned"] for pose in deep)
+    assert deep == plain and not any(pose["refined_by"] for pose in deep)
 
 
 def mistake(capsys, status, *words):
