@@ -48,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEPS",
         help="refine the hypotheses by rendering them; 0 does not (default: as the node)",
     )
-    parser.add_argument("--refine-hypotheses", type=int, default=0, help="how many of each object; 0 is all")
+    parser.add_argument(
+        "--refine-hypotheses", type=int, default=NodeParameters.refine_hypotheses, metavar="N",
+        help=f"how many of each object, 0 is all (default: {NodeParameters.refine_hypotheses}, as the node)",
+    )  # fmt: skip
     parser.add_argument("--depth", choices=("on", "off"), default="off", help="align the poses to the images' depth")
     parser.add_argument(
         "--depth-noise", type=float, default=0.0, metavar="MM", help="σ at 0.7 m of a camera that measures the depth"

@@ -132,7 +132,7 @@ class NodeParameters:
         range=(-1, 4),
     )
     refine_hypotheses: int = parameter(
-        0, "Hypotheses of each object that are refined, most confident first; 0 refines all.", range=(0, 1000)
+        3, "Hypotheses of each object that are refined, most confident first; 0 refines all.", range=(0, 1000)
     )
     pairing_slop_seconds: float = parameter(
         0.0,

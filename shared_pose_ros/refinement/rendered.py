@@ -6,16 +6,18 @@ boxes (cx, cy, w, h) in pixels. Drawing needs warp-lang, which a cell that does 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared_pose_ros.bundle import Refiner
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
+from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.refiner import REFINER_SIZE
 
@@ -85,7 +87,14 @@ class RenderRefiner:
         # Any shape stands in for one that is never drawn.
         drawn = [known[0] if shape is None else shape for shape in shapes]
         self.facts, self.device = refiner.facts, device
-        self._network = refiner.network.to(device)
+        self._network = refiner.network.to(device, memory_format=torch.channels_last)
+        # On a CPU with bf16 instructions the comparison takes less than half the time; increments move by some 0.1°.
+        self._bf16 = device.type == "cpu" and has_bf16()
+        if self._bf16:  # once here, not at every call
+            self._network = copy.deepcopy(self._network)
+            for layer in self._network.modules():
+                if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                    layer.to(torch.bfloat16)
         self._renderer = HypothesisRenderer(drawn, rasterizer, refiner.facts.crop_pad, device)
         sizes = [float(np.ptp(vertices, axis=0).max()) / 2 for vertices, _ in drawn]
         self._half_extents = torch.tensor(sizes, device=device)
@@ -119,7 +128,9 @@ class RenderRefiner:
         """
         batch, count = rotations.shape[:2]
         crops = normalize_crops(crop_objects(image, boxes, self.facts.crop_pad, REFINER_SIZE))
-        seen = self._network.features(self._network.crop_blocks, crops)
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            seen = self._network.features(self._network.crop_blocks, crops)
         half = self._half_extents[object_index]
         distances = 10.0 * half if distances is None else torch.maximum(distances, NEAREST * half)
         increments, errors = self._compare(seen, object_index, rotations, distances)
@@ -144,7 +155,9 @@ class RenderRefiner:
         renders = self._renderer.render(
             object_index[crop_of], rotations.flatten(0, 1), distances[crop_of], REFINER_SIZE
         )
-        increments, logarithms = self._network.compare(seen, renders, crop_of)
+        renders = renders.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            increments, logarithms = self._network.compare(seen, renders, crop_of)
         errors = torch.exp(logarithms) * self.facts.error_scale
         return increments.reshape(batch, count, 3, 3), errors.reshape(batch, count, 2)
 

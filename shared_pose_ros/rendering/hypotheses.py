@@ -6,6 +6,7 @@ Convention: the object stands on the optical axis, as crops show it; OpenCV axes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ LAMP, LAMP_STRENGTH, AMBIENT, CREVICE, SKY = (-0.5, -1.0, 0.2), 0.6, 0.15, 0.3, 
 NEAREST = 3.0
 """Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
 _OUTLINE_POINTS = 400
+_LEAST_SHARE = 4  # hypotheses that are worth a thread
 
 
 class HypothesisRenderer:
@@ -42,6 +44,9 @@ class HypothesisRenderer:
         self.meshes: PackedMeshes = pack_meshes(meshes, device)
         self.outlines = outline_points([vertices for vertices, _ in meshes]).to(device)
         self.rasterizer, self.crop_pad = rasterizer, crop_pad
+        # A Warp kernel takes one core of a CPU, and leaves the interpreter to others while it runs.
+        self._workers = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.no_grad()
     def render(self, object_index: Tensor, rotations: Tensor, distances: Tensor, size: int) -> Tensor:
@@ -56,6 +61,13 @@ class HypothesisRenderer:
         Returns:
             ``(H, 4, S, S)``.
         """
+        parts = 1 if rotations.device.type != "cpu" else min(self._workers, max(len(rotations) // _LEAST_SHARE, 1))
+        if parts < 2:
+            return self._drawn(object_index, rotations, distances, size)
+        shares = zip(*(torch.tensor_split(given, parts) for given in (object_index, rotations, distances)))
+        return torch.cat(list(self._pool.map(lambda share: self._drawn(*share, size), shares)))
+
+    def _drawn(self, object_index: Tensor, rotations: Tensor, distances: Tensor, size: int) -> Tensor:
         translations = F.pad(distances[:, None], (2, 0))
         camera = window_camera(self.outlines[object_index], rotations, translations, self.crop_pad, size)
         rotations = rotations.contiguous()
