@@ -218,7 +218,10 @@ def answering_estimator() -> PoseEstimator:
 
     metadata = SimpleNamespace(name="answers", objects=objects, metrics={})
     return PoseEstimator(
-        SimpleNamespace(module=module, metadata=metadata, meshes=(), precision="fp32", remark=""), torch.device("cpu")
+        SimpleNamespace(
+            module=module, metadata=metadata, meshes=(), fine_meshes=(), refiner=None, precision="fp32", remark=""
+        ),
+        torch.device("cpu"),
     )
 
 

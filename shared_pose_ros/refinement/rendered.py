@@ -21,8 +21,6 @@ from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.refiner import REFINER_SIZE
 
-KEPT = 2
-"""Hypotheses of each object that the second and later steps go on with."""
 NEAREST = 3.0
 """Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
 CONFIDENCE_POWER = 2.0
@@ -133,17 +131,12 @@ class RenderRefiner:
             seen = self._network.features(self._network.crop_blocks, crops)
         half = self._half_extents[object_index]
         distances = 10.0 * half if distances is None else torch.maximum(distances, NEAREST * half)
-        increments, errors = self._compare(seen, object_index, rotations, distances)
         if steps == 0:
-            return self._sorted(rotations, errors[..., 0])
-        rotations, expected = increments @ rotations, errors[..., 1]
-        for _ in range(steps - 1):
-            found = self._sorted(rotations, expected)
-            rotations, expected = found.rotations.clone(), found.expected_errors.clone()
-            kept = min(KEPT, count)
-            increments, errors = self._compare(seen, object_index, rotations[:, :kept], distances)
-            rotations[:, :kept] = increments @ rotations[:, :kept]
-            expected[:, :kept] = errors[..., 1]
+            return self._sorted(rotations, self._compare(seen, object_index, rotations, distances)[1][..., 0])
+        expected = torch.zeros(batch, count, device=rotations.device)
+        for _ in range(steps):
+            increments, errors = self._compare(seen, object_index, rotations, distances)
+            rotations, expected = increments @ rotations, errors[..., 1]
         return self._sorted(rotations, expected)
 
     def _compare(

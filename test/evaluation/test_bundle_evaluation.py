@@ -152,7 +152,7 @@ def test_poses_are_aligned_to_the_images_depth(dataset, scorer):
     (plain,) = evaluate_bundle(*arguments, baseline=BASELINE)
     (unknown,) = evaluate_bundle(*arguments, baseline=BASELINE, depth=DepthNoise())
     assert [item.rotation_deg for item in unknown.instances] == [item.rotation_deg for item in plain.instances]
-    estimator.use_meshes = lambda meshes: setattr(estimator, "meshes", meshes)
+    estimator.use_meshes = lambda meshes, fine: estimator.__dict__.update(meshes=meshes, fine_meshes=fine)
     add_meshes(estimator, scorer.objects)
     assert all(mesh is not None for mesh in estimator.meshes)
     (exact,) = evaluate_bundle(*arguments, baseline=BASELINE, depth=DepthNoise())

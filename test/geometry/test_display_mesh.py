@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from shapes import box, tetrahedron
 
-from shared_pose_ros.geometry.display_mesh import MOST_FACES, DisplayMesh, pack_meshes, unpack_meshes
+from shared_pose_ros.geometry.display_mesh import MOST_FACES, MOST_FINE_FACES, DisplayMesh, pack_meshes, unpack_meshes
 from shared_pose_ros.meshes.display import display_mesh
 from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -54,7 +54,7 @@ V, F = MESHES[2].vertices, MESHES[2].faces
         (arrays(vertices_0=V * np.float32("nan")), "a vertex is not finite"),
         (arrays(vertices_0=V[:3]), "a face names vertex 3 of 3"),
         (arrays(faces_0=F.astype(np.int64)), r"faces are int64 \(4, 3\)"),
-        (arrays(faces_0=F[:0]), f"it has 0 faces; 1 to {MOST_FACES}"),
+        (arrays(faces_0=F[:0]), f"it has 0 faces; 1 to {MOST_FINE_FACES}"),
         (arrays(faces_0=np.tile(F, (300, 1))), f"it has 1200 faces; 1 to {MOST_FACES}"),
         (arrays(faces_0=np.array([{}], dtype=object)), "no readable .npz.*allow_pickle"),
     ],
