@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from shared_pose_ros.bundle_export import trained_weights
+from shared_pose_ros.bundle import unpack_refiner
+from shared_pose_ros.bundle_export import read_refiner, trained_weights
 from shared_pose_ros.cli.common import add_run_arguments, add_setting_arguments, parse_duration, read_settings
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -55,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin the trunks as the compact encoder of a bundle, of a pose training or of train-encoder",
     )  # fmt: skip
     weights.add_argument(
-        "--start-from", type=Path, metavar="FOLDER", help="begin with the weights of another refiner's training"
+        "--start-from",
+        type=Path,
+        metavar="FOLDER_OR_FILE",
+        help="begin with the weights of another refiner's training, of a refiner.npz or of a bundle's refiner",
     )
     parser.add_argument(
         "--stop-after", type=parse_duration, default=math.inf,
@@ -111,6 +115,9 @@ def _objects(options: argparse.Namespace, config: RefinerConfig) -> tuple[Object
 def _begin(options: argparse.Namespace) -> tuple[PoseRefiner | None, int]:
     """Weights to begin with, and the samples that they have seen."""
     if options.start_from:
+        if options.start_from.is_file() and options.start_from.name != CHECKPOINT_NAME:
+            refiner = unpack_refiner(read_refiner(options.start_from))
+            return refiner.network, refiner.facts.samples
         state = refiner_checkpoint(options.start_from)
         samples = state["step"] * state["config"]["batch_size"] + state["earlier_samples"]
         return refiner_weights(options.start_from), samples

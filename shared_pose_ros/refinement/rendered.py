@@ -19,7 +19,7 @@ from shared_pose_ros.bundle import Refiner
 from shared_pose_ros.geometry.display_mesh import DisplayMesh
 from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
-from shared_pose_ros.network.refiner import REFINER_SIZE
+from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 
 NEAREST = 3.0
 """Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
@@ -85,7 +85,7 @@ class RenderRefiner:
         # Any shape stands in for one that is never drawn.
         drawn = [known[0] if shape is None else shape for shape in shapes]
         self.facts, self.device = refiner.facts, device
-        self._network = refiner.network.to(device, memory_format=torch.channels_last)
+        self._network: PoseRefiner = refiner.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # On a CPU with bf16 instructions the comparison takes less than half the time; increments move by some 0.1°.
         self._bf16 = device.type == "cpu" and has_bf16()
         if self._bf16:  # once here, not at every call

@@ -64,8 +64,8 @@ class HypothesisRenderer:
         parts = 1 if rotations.device.type != "cpu" else min(self._workers, max(len(rotations) // _LEAST_SHARE, 1))
         if parts < 2:
             return self._drawn(object_index, rotations, distances, size)
-        shares = zip(*(torch.tensor_split(given, parts) for given in (object_index, rotations, distances)))
-        return torch.cat(list(self._pool.map(lambda share: self._drawn(*share, size), shares)))
+        shares = [torch.tensor_split(given, parts) for given in (object_index, rotations, distances)]
+        return torch.cat(list(self._pool.map(self._drawn, *shares, [size] * parts)))
 
     def _drawn(self, object_index: Tensor, rotations: Tensor, distances: Tensor, size: int) -> Tensor:
         translations = F.pad(distances[:, None], (2, 0))
