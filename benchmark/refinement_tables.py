@@ -38,7 +38,7 @@ BEGINNING = """# What refinement brings
 python benchmark/refinement_tables.py --tless DIR --work out/refinement
 ```
 
-| setting | mean AR_VSD % | rotation error, median ° | under 5° % | under 10° % | under 15° % | best hypothesis, AR_VSD % |
+| setting | mean AR_VSD % | median error ° | under 5° % | under 10° % | under 15° % | best hypothesis, AR_VSD % |
 |---|---:|---:|---:|---:|---:|---:|
 """
 
