@@ -1,10 +1,12 @@
 """The bundle: one file, ``name.pose.pt``, that holds a trained network from pixels to sorted hypotheses, and its facts.
 
-A TorchScript archive with extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (what the exporting
-machine computed for a fixed input) and, where the CAD was at hand, ``meshes.npz`` (for pictures and positions, see
-``geometry.display_mesh``), ``fine_meshes.npz`` and ``refiner.npz`` (see ``refiner_entry``). Loading reads the weights from the archive without TorchScript, rebuilds the network in this
-package's classes, and checks schema, weights, example and meshes, so that a damaged or foreign file is refused with a
-reason instead of giving wrong poses. The graph in the file is run only for a network that has no classes here.
+A TorchScript archive with extra entries: ``metadata.json`` (see ``BundleMetadata``), ``example.pt`` (what the
+exporting machine computed for a fixed input) and, where the CAD was at hand, ``meshes.npz`` (for pictures and
+positions, see ``geometry.display_mesh``) and ``fine_meshes.npz`` (for refinement); ``refiner.npz`` (see
+``refiner_entry``) may be there. Loading reads the weights from the archive without TorchScript, rebuilds the network
+in this package's classes, and checks schema, weights, example, meshes and refiner, so that a damaged or foreign file
+is refused with a reason instead of giving wrong poses. The graph in the file is run only for a network that has no
+classes here.
 """
 
 from __future__ import annotations
