@@ -92,7 +92,7 @@ def _meshes(
     meshes = list(kept) or [None] * len(described)
     if objects is None:
         return meshes
-    found = [_model(item, objects) for item in described]
+    found = [cad_of(item, objects) for item in described]
     if not any(found):
         raise ValueError(f"the CAD is of {', '.join(objects.class_ids)}, the bundle of other objects; give its CAD")
     for place, (item, model) in enumerate(zip(described, found)):
@@ -105,7 +105,7 @@ def _meshes(
     return meshes
 
 
-def _model(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
+def cad_of(item: BundleObject, objects: ObjectSet) -> ObjectModel | None:
     """CAD of the class id, else of an alias."""
     places = [objects.index(label) for label in (item.class_id, *item.aliases)]
     return next((objects[place] for place in places if place is not None), None)

@@ -65,12 +65,12 @@ def run(options: argparse.Namespace) -> int:
         metadata = export_folder(
             options.source, options.out, options.tta_rotations or 4, objects, storage, meshes, refiner
         )
-    has_refiner = load_bundle(options.out).refiner is not None
+    written = load_bundle(options.out)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")
-    print("refiner: yes" if has_refiner else "refiner: none; --refiner models/refiner.npz adds one")
+    print("refiner: yes" if written.refiner else "refiner: none; --refiner models/refiner.npz adds one")
     print(f"weights SHA-256 {metadata.weights_sha256}")
-    kept = () if options.no_meshes else load_bundle(options.out).meshes
+    kept = () if options.no_meshes else written.meshes
     bare = [item.class_id for item, mesh in zip(metadata.objects, kept) if mesh is None]
     if bare:
         print(f"no CAD for the pictures of {', '.join(bare)}; add it with shared_pose export BUNDLE --objects CAD")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from shared_pose_ros.bundle_export import cad_of
 from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import BopDataset, BopFrame, Instance
 from shared_pose_ros.evaluation.depth_noise import DepthNoise
@@ -146,11 +147,13 @@ def add_meshes(estimator: PoseEstimator, objects: ObjectSet) -> None:
     """Give the estimator the CAD of objects that the bundle has no mesh of, as `export --objects` would."""
     meshes, fine = list(estimator.meshes), list(estimator.fine_meshes)
     for place, item in enumerate(estimator.metadata.objects):
-        known = next((i for label in (item.class_id, *item.aliases) if (i := objects.index(label)) is not None), None)
-        if known is not None and meshes[place] is None:
-            meshes[place] = display_mesh(objects[known].mesh)
-        if known is not None and (fine[place] is None or fine[place] is estimator.meshes[place]):
-            fine[place] = fine_mesh(objects[known].mesh)
+        model = cad_of(item, objects)
+        if model is None:
+            continue
+        if meshes[place] is None:
+            meshes[place] = display_mesh(model.mesh)
+        if fine[place] is None or fine[place] is estimator.meshes[place]:
+            fine[place] = fine_mesh(model.mesh)
     estimator.use_meshes(tuple(meshes), tuple(fine))
 
 

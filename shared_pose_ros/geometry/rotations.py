@@ -15,13 +15,13 @@ from torch import Tensor
 
 # Beyond this cosine acos has an unbounded gradient; the paper's code clamps at the same place.
 ACOS_LIMIT = 1.0 - 1e-5
-# How R's entries, row by row, enter 4 q qᵀ − I, row by row, with q = (x, y, z, w).
 _CROSS_PRODUCTS = torch.tensor([
     [0, 0, 0, 0, 0, -1, 0, 1, 0],
     [0, 0, 1, 0, 0, 0, -1, 0, 0],
     [0, -1, 0, 1, 0, 0, 0, 0, 0],
 ])  # fmt: skip
 """A vector times this is its cross-product matrix, row by row."""
+# How R's entries, row by row, enter 4 q qᵀ − I, row by row, with q = (x, y, z, w).
 _QUATERNION_PRODUCTS = torch.tensor([
     [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1],
     [0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, -1, 0],

@@ -95,7 +95,7 @@ class Refinement:
         if not len(rows):
             return frame
         if steps:
-            frame = self._rendered(frame, parameters, rows)
+            frame = self._rendered(frame, parameters.refine_hypotheses, steps, rows)
         return self._aligned(frame, rows) if depth else frame
 
     def steps(self, parameters: NodeParameters) -> int:
@@ -120,7 +120,7 @@ class Refinement:
                 self._problem = str(error)
         return self._renderer
 
-    def _rendered(self, frame: Frame, parameters: NodeParameters, rows: NDArray[np.intp]) -> Frame:
+    def _rendered(self, frame: Frame, count: int, steps: int, rows: NDArray[np.intp]) -> Frame:
         """With the poses that the refiner gives."""
         refiner = self._refiner_or_none()
         if refiner is None:
@@ -135,7 +135,7 @@ class Refinement:
             correction = ray_rotation(viewing_ray(camera, boxes[:, :2]))[:, None]
         if estimate.translations is not None:
             distances = torch.from_numpy(np.linalg.norm(self._box_centres(estimate, frame)[rows], axis=1)).float()
-        chosen = egocentric[:, : parameters.refine_hypotheses or None]
+        chosen = egocentric[:, : count or None]
         allocentric = chosen if correction is None else correction.mT @ chosen
         with torch.inference_mode():
             found = refiner.refine(
@@ -144,7 +144,7 @@ class Refinement:
                 index.to(self._device),
                 allocentric.to(self._device),
                 None if distances is None else distances.to(self._device),
-                self.steps(parameters),
+                steps,
             )
         refined = found.rotations.cpu()
         refined = refined if correction is None else correction @ refined

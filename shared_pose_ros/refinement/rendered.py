@@ -21,8 +21,6 @@ from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 
-NEAREST = 3.0
-"""Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
 CONFIDENCE_POWER = 2.0
 """Confidences are proportional to the expected error to the power of minus this."""
 
@@ -67,7 +65,7 @@ class RenderRefiner:
         device: torch.device,
     ) -> None:
         try:
-            from shared_pose_ros.rendering.hypotheses import HypothesisRenderer
+            from shared_pose_ros.rendering.hypotheses import NEAREST, HypothesisRenderer
             from shared_pose_ros.rendering.rasterizer import make_rasterizer
 
             rasterizer = make_rasterizer()
@@ -96,6 +94,7 @@ class RenderRefiner:
         self._renderer = HypothesisRenderer(drawn, rasterizer, refiner.facts.crop_pad, device)
         sizes = [float(np.ptp(vertices, axis=0).max()) / 2 for vertices, _ in drawn]
         self._half_extents = torch.tensor(sizes, device=device)
+        self._nearest = NEAREST * self._half_extents
 
     def warm_up(self) -> None:
         """Compile the kernels and run the network once."""
@@ -124,20 +123,20 @@ class RenderRefiner:
             distances: ``(B,)`` metres from the camera to the objects' centres; None where unknown.
             steps: 0 only scores.
         """
-        batch, count = rotations.shape[:2]
         crops = normalize_crops(crop_objects(image, boxes, self.facts.crop_pad, REFINER_SIZE))
         crops = crops.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             seen = self._network.features(self._network.crop_blocks, crops)
-        half = self._half_extents[object_index]
-        distances = 10.0 * half if distances is None else torch.maximum(distances, NEAREST * half)
+        if distances is None:
+            distances = 10.0 * self._half_extents[object_index]
+        else:
+            distances = torch.maximum(distances, self._nearest[object_index])
         if steps == 0:
             return self._sorted(rotations, self._compare(seen, object_index, rotations, distances)[1][..., 0])
-        expected = torch.zeros(batch, count, device=rotations.device)
         for _ in range(steps):
             increments, errors = self._compare(seen, object_index, rotations, distances)
-            rotations, expected = increments @ rotations, errors[..., 1]
-        return self._sorted(rotations, expected)
+            rotations = increments @ rotations
+        return self._sorted(rotations, errors[..., 1])
 
     def _compare(
         self, seen: list[Tensor], object_index: Tensor, rotations: Tensor, distances: Tensor
