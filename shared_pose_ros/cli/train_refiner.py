@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--objects", action="append", required=True, metavar="PATH",
-        help="objects.yaml, a BOP models folder, or a folder of mesh files; may be repeated, see --set first_share",
+        help="objects.yaml, a BOP models folder, or a folder of mesh files; may be repeated, see --set shares",
     )  # fmt: skip
     parser.add_argument(
         "--unit", action="append", default=[],
@@ -109,7 +109,7 @@ def _objects(options: argparse.Namespace, config: RefinerConfig) -> tuple[Object
         print(f"{options.random_parts} random parts are being made …", flush=True)
         sets.append(random_object_set(options.random_parts, options.random_seed, detect=True))
     models = tuple(model for each in sets for model in each)
-    return ObjectSet(models), sample_shares([len(each) for each in sets], config.first_share)
+    return ObjectSet(models), sample_shares([len(each) for each in sets], config.set_shares)
 
 
 def _begin(options: argparse.Namespace) -> tuple[PoseRefiner | None, int]:

@@ -226,7 +226,7 @@ class RefinerConfig(_Run):
     """One training of the refiner: crops, each with several hypotheses, their renders and what is wrong with them."""
 
     images: str = "compact_fine,compact_robust"  # pose presets whose images alternate, with the first's meshes
-    first_share: float = 0.5  # of the samples, objects of the first set; all other sets have the rest together
+    shares: str = "0.5"  # of the samples: those of the first sets, one number each; all further sets share the rest
     samples: int = 2_000_000  # crops; where no time is given the rates follow them
     batch_size: int = 32  # crops a step
     hypotheses: int = 4  # of each crop
@@ -258,11 +258,23 @@ class RefinerConfig(_Run):
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
         _at_least_one(self, ("samples", "batch_size", "hypotheses", "render_faces", "validation_samples"))
-        for name in ("first_share", "random_share", "flipped_share", "average"):
+        for name in ("random_share", "flipped_share", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, give a number from 0 to 1")
         if (share := self.random_share + self.flipped_share) > 1:
             raise ValueError(f"random_share and flipped_share are {share:g} together; give at most 1")
+        self.set_shares  # says so if they are none
+
+    @property
+    def set_shares(self) -> tuple[float, ...]:
+        """``shares`` as numbers."""
+        try:
+            found = tuple(float(share) for share in self.shares.split(","))
+        except ValueError:
+            found = ()
+        if not found or min(found) < 0 or not sum(found) <= 1 + 1e-9:
+            raise ValueError(f"shares is {self.shares!r}; give numbers from 0 to 1 with commas, at most 1 together")
+        return found
 
     @property
     def steps(self) -> int:

@@ -72,18 +72,19 @@ def image_settings(config: RefinerConfig) -> list[Images]:
     return [(preset.synthesis, preset.augmentation) for preset in presets.values()]
 
 
-def sample_shares(sizes: Sequence[int], first_share: float) -> Tensor:
+def sample_shares(sizes: Sequence[int], shares: Sequence[float]) -> Tensor:
     """Share of the samples of each object, ``(k,)``, summing to 1.
 
     Args:
         sizes: objects of each set; k is their sum.
-        first_share: of the first set, where there are others; within a set, or in all others, objects are alike.
+        shares: of the first sets; all further ones have the rest together, and within a share objects are alike.
+            Shares that no further set complements are scaled to 1.
     """
-    first, rest = sizes[0], sum(sizes[1:])
-    if rest == 0:
-        return torch.full((first,), 1.0 / first)
-    parts = [torch.full((first,), first_share / first), torch.full((rest,), (1.0 - first_share) / rest)]
-    return torch.cat(parts)
+    named = list(shares[: len(sizes)])
+    counts = [*sizes[: len(named)], sum(sizes[len(named) :])]
+    parts = [torch.full((count,), share / count) for count, share in zip(counts, [*named, 1 - sum(named)]) if count]
+    found = torch.cat(parts)
+    return found / found.sum()
 
 
 class PairSynthesizer(Synthesizer):

@@ -77,7 +77,7 @@ def test_mistakes(train, parts, images, tiny_run, tmp_path, capsys):
     mistake(capsys, train("--random-parts", -1), "--random-parts is -1")
     mistake(capsys, train("--set", "perturbations=[1, 2]"), "perturbations is [1, 2]", "list of 5")
     mistake(capsys, train("--set", "random_share=0.9"), "random_share and flipped_share are 1.08 together", "at most 1")
-    mistake(capsys, train("--set", "first_share=2"), "first_share is 2.0", "from 0 to 1")
+    mistake(capsys, train("--set", "shares=2"), "shares is '2'", "from 0 to 1")
     mistake(capsys, train("--set", "images=none"), "no preset 'none'")
     mistake(capsys, train("--preset", "compact"), "unknown training setting")
     mistake(capsys, train("--start-from", tiny_run), "holds no refiner", "train-refiner")

@@ -101,9 +101,9 @@ def test_images_alternate_and_pairs_follow_from_the_seed(synthesizer):
 
 
 def test_the_first_set_has_its_share_of_the_samples():
-    shares = sample_shares([2, 3, 1], 0.5)
+    shares = sample_shares([2, 3, 1], [0.5])
     torch.testing.assert_close(shares, torch.tensor([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8]))
-    torch.testing.assert_close(sample_shares([4], 0.3), torch.full((4,), 0.25))
+    torch.testing.assert_close(sample_shares([4], [0.3]), torch.full((4,), 0.25))
 
 
 def test_images_of_two_pads_are_refused(tmp_path):
