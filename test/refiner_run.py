@@ -37,7 +37,7 @@ def make_refiner_trainer(out, photographs, images, resume=False, begin=None, par
     """A trainer of the two boxes on the CPU."""
     config = dataclasses.replace(TINY_REFINER, images=str(images), **changes)
     parts = parts or objects()
-    shares, cpu = sample_shares([len(parts)], config.set_shares), torch.device("cpu")
+    shares, cpu = sample_shares([len(parts)], config.shares), torch.device("cpu")
     return RefinerTrainer(parts, shares, config, out, cpu, photographs, resume, "tiny", begin)
 
 
@@ -45,7 +45,7 @@ def make_pair_synthesizer(rasterizer, photographs, images, parts=None, **changes
     """A synthesizer of the two boxes on the CPU."""
     config = dataclasses.replace(TINY_REFINER, images=str(images), **changes)
     parts = parts or objects()
-    shares = sample_shares([len(parts)], config.set_shares)
+    shares = sample_shares([len(parts)], config.shares)
     return PairSynthesizer(parts, shares, config, rasterizer, torch.device("cpu"), photographs)
 
 

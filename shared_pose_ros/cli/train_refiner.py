@@ -109,7 +109,7 @@ def _objects(options: argparse.Namespace, config: RefinerConfig) -> tuple[Object
         print(f"{options.random_parts} random parts are being made …", flush=True)
         sets.append(random_object_set(options.random_parts, options.random_seed, detect=True))
     models = tuple(model for each in sets for model in each)
-    return ObjectSet(models), sample_shares([len(each) for each in sets], config.set_shares)
+    return ObjectSet(models), sample_shares([len(each) for each in sets], config.shares)
 
 
 def _begin(options: argparse.Namespace) -> tuple[PoseRefiner | None, int]:

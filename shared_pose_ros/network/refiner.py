@@ -61,20 +61,28 @@ class PoseRefiner(nn.Module):
             Increments ``(H, 3, 3)``, and the logarithm of the expected rotation error in radians ``(H, 2)``: of the
             hypothesis as it was drawn, and after the increment.
         """
-        return self.compare(self.features(self.crop_blocks, crops), renders, crop_of)
+        return self.compare(self.seen(crops), renders, crop_of)
+
+    def seen(self, crops: Tensor) -> list[Tensor]:
+        """What ``compare`` needs of crops; it stays the same for all hypotheses and steps."""
+        return self._maps(self.crop_blocks, crops)
 
     def compare(self, seen: list[Tensor], renders: Tensor, crop_of: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``forward`` with the crops' features, which stay the same for all hypotheses and steps."""
-        drawn = self.features(self.render_blocks, renders)
+        """As ``forward``, with what ``seen`` gave."""
+        drawn = self._maps(self.render_blocks, renders)
         joined = self.join_second(torch.cat([seen[0][crop_of], drawn[0]], dim=1))
         joined = self.join_third(torch.cat([joined, seen[1][crop_of], drawn[1]], dim=1))
         joined = self.join_fourth(torch.cat([joined, seen[2][crop_of], drawn[2]], dim=1))
-        found = self.output(torch.relu(self.hidden(joined.flatten(1)))).float()
+        return self.answer(self.output(torch.relu(self.hidden(joined.flatten(1)))).float())
+
+    @staticmethod
+    def answer(found: Tensor) -> tuple[Tensor, Tensor]:
+        """Increments and logarithms of expected errors, of the last layer's ``(H, 8)`` float32."""
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], device=found.device)
         return rotation_from_6d(_INCREMENT_SCALE * found[:, :6] + identity), found[:, 6:] + _LOG_ERROR
 
     @staticmethod
-    def features(blocks: nn.Sequential, images: Tensor) -> list[Tensor]:
+    def _maps(blocks: nn.Sequential, images: Tensor) -> list[Tensor]:
         """The last three feature maps of a trunk."""
         maps: list[Tensor] = []
         for block in blocks:

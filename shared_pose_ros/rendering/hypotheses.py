@@ -13,13 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shared_pose_ros.rendering.hypothesis_kernel import draw_hypotheses
 from shared_pose_ros.rendering.rasterizer import PackedMeshes, Rasterizer, pack_meshes
 from shared_pose_ros.rendering.shading import Lighting, shade
+from shared_pose_ros.rendering.warp_rasterizer import WarpRasterizer
 
 # From above and a little from the left, so that no two sides of a part look alike; lamp in camera distances.
 LAMP, LAMP_STRENGTH, AMBIENT, CREVICE, SKY = (-0.5, -1.0, 0.2), 0.6, 0.15, 0.3, (0.0, -0.25, 0.0)
 NEAREST = 3.0
 """Least distance in half extents: nearer, the perspective is that of no camera over a bin."""
+LEAST_LIGHT = 1e-3
+"""Where all of a render is darker, this counts as its greatest light."""
 _OUTLINE_POINTS = 400
 _LEAST_SHARE = 4  # hypotheses that are worth a thread
 
@@ -70,11 +74,15 @@ class HypothesisRenderer:
     def _drawn(self, object_index: Tensor, rotations: Tensor, distances: Tensor, size: int) -> Tensor:
         translations = F.pad(distances[:, None], (2, 0))
         camera = window_camera(self.outlines[object_index], rotations, translations, self.crop_pad, size)
-        rotations = rotations.contiguous()
+        rotations, lighting = rotations.contiguous(), _light(distances)
+        if rotations.device.type == "cpu" and isinstance(self.rasterizer, WarpRasterizer):
+            return draw_hypotheses(
+                self.meshes, object_index, rotations, translations, camera, lighting, size, LEAST_LIGHT
+            )  # fmt: skip
         faces = self.rasterizer.rasterize(self.meshes, object_index, rotations, translations, camera, (size, size))
-        shaded = shade(faces, self.meshes, rotations, translations, camera, _light(distances))
+        shaded = shade(faces, self.meshes, rotations, translations, camera, lighting)
         light = shaded.intensity[:, None]
-        light = light / light.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3)
+        light = light / light.amax(dim=(1, 2, 3), keepdim=True).clamp(min=LEAST_LIGHT)
         return torch.cat([light, shaded.normals.permute(0, 3, 1, 2)], dim=1)
 
 

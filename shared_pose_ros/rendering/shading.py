@@ -68,6 +68,11 @@ class Lighting:
         )
 
 
+def surface_of(lighting: Lighting) -> Tensor:
+    """What the kernels read of a surface, ``(B, 4)``: ambient light, weight and exponent of highlights, mirror."""
+    return torch.stack([lighting.ambient, lighting.specular, lighting.shininess, lighting.metallic], dim=1)
+
+
 @dataclass(frozen=True)
 class ShadedImages:
     """What a shaded render shows, averaged over s×s samples per pixel (s = 1: none); background counts as 0.
@@ -88,7 +93,7 @@ class ShadedImages:
 
 
 @wp.func
-def _light(
+def light_of(
     point: wp.vec3,
     normal: wp.vec3,
     image: int,
@@ -97,6 +102,7 @@ def _light(
     surface: wp.vec4,
     sky: wp.vec3,
 ):
+    """Light of a surface point in [0, 1], see ``shade``; ``surface`` as ``surface_of``."""
     view = wp.normalize(-point)
     strength = wp.length(sky)
     total = surface[0] + 0.5 * (strength + wp.dot(sky, normal))
@@ -159,7 +165,7 @@ def _shade_pixels(
             if facing > 0.0:
                 normal = -normal
             point = ray * z
-            light += _light(point, normal, image, positions, strengths, surface[image], sky[image])
+            light += light_of(point, normal, image, positions, strengths, surface[image], sky[image])
             hits += 1.0
             depths += z
             turned += normal
@@ -202,7 +208,6 @@ def shade(
     normals, model_points = torch.zeros(2, batch, *size, 3, device=face_id.device)
     if face_id.numel() == 0:
         return ShadedImages(intensity, coverage, depth, normals, model_points)
-    surface = torch.stack([lighting.ambient, lighting.specular, lighting.shininess, lighting.metallic], dim=1)
     wp.launch(
         _shade_pixels,
         dim=(batch, *size),
@@ -216,7 +221,7 @@ def shade(
             to_warp(camera.float().reshape(-1, 3, 3), wp.mat33),
             to_warp(lighting.positions.float(), wp.vec3),
             to_warp(lighting.strengths.float(), wp.float32),
-            to_warp(surface.float(), wp.vec4),
+            to_warp(surface_of(lighting).float(), wp.vec4),
             to_warp(lighting.sky.float(), wp.vec3),
             samples,
             to_warp(intensity, wp.float32),

@@ -23,7 +23,8 @@ wp.config.log_level = wp.LOG_WARNING
 wp.init()
 # No gradient passes through the kernel; half the code, twice the compile speed.
 wp.set_module_options({"enable_backward": False, "fast_math": True})
-_EMPTY = 2**63 - 1
+EMPTY = 2**63 - 1
+"""Key of a pixel that no face covers."""
 
 
 @wp.func
@@ -32,19 +33,25 @@ def _crossing(value: float, focal: float, centre: float, limit: float):
 
 
 @wp.func
-def _entry(slope: float, constant: float):
-    """A pixel before the first column where slope·x + constant ≥ 0."""
-    if slope > 0.0:
-        return -constant / slope - 0.5
-    return wp.where(slope == 0.0 and constant < 0.0, 1.0e9, -1.0e9)
+def _crossed(slope: float):
+    """Times the constant, the pixel where slope·x + constant changes sign."""
+    return wp.where(slope == 0.0, 0.0, -1.0 / slope)
 
 
 @wp.func
-def _exit(slope: float, constant: float):
-    """A pixel after the last column where slope·x + constant ≥ 0."""
+def _first(low: float, slope: float, crossed: float, constant: float):
+    """At most the first column from ``low`` on where slope·x + constant ≥ 0."""
+    if slope > 0.0:
+        return wp.max(low, constant * crossed - 0.5)
+    return wp.where(slope == 0.0 and constant < 0.0, 1.0e9, low)
+
+
+@wp.func
+def _last(high: float, slope: float, crossed: float, constant: float):
+    """At least the last column up to ``high`` where slope·x + constant ≥ 0."""
     if slope < 0.0:
-        return -constant / slope + 0.5
-    return wp.where(slope == 0.0 and constant < 0.0, -1.0e9, 1.0e9)
+        return wp.min(high, constant * crossed + 0.5)
+    return high
 
 
 @wp.func
@@ -122,6 +129,9 @@ def _rasterize_face(
     rz = normal[1] * inverse / fy - sz * slant
     kz = (normal[0] * left + normal[1] * top + normal[2]) * inverse
     width_left = float(x1 - x0)
+    i0 = _crossed(s0)
+    i1 = _crossed(s1)
+    i2 = _crossed(s2)
     y = int(y0)
     while y <= y1:
         down = float(y - y0)
@@ -130,8 +140,8 @@ def _rasterize_face(
         c2 = k2 + r2 * down
         cz = kz + rz * down
         # Where each edge function changes sign along the row: slivers have wide boxes and short rows.
-        low = wp.max(0.0, wp.max(_entry(s0, c0), wp.max(_entry(s1, c1), _entry(s2, c2))))
-        high = wp.min(width_left, wp.min(_exit(s0, c0), wp.min(_exit(s1, c1), _exit(s2, c2))))
+        low = _first(_first(_first(0.0, s0, i0, c0), s1, i1, c1), s2, i2, c2)
+        high = _last(_last(_last(width_left, s0, i0, c0), s1, i1, c1), s2, i2, c2)
         # An edge along the row is crossed beyond what an integer holds, where the conversion gives the least of all.
         x = wp.max(int(wp.ceil(wp.min(low, width_left + 1.0))), 0)
         last = wp.min(int(wp.floor(wp.max(high, -1.0))), x1 - x0)
@@ -148,10 +158,38 @@ def _rasterize_face(
         y += 1
 
 
+@wp.func
+def rasterize_range(
+    image: int,
+    first: int,
+    last: int,
+    vertices: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    normals: wp.array(dtype=wp.vec3),
+    opaque_from: float,
+    r: wp.mat33,
+    t: wp.vec3,
+    k: wp.mat33,
+    key: wp.array3d(dtype=wp.int64),
+):
+    """Rasterise faces ``first`` to ``last - 1`` of one image, but no faces that others hide for certain."""
+    eye = -(wp.transpose(r) * t)
+    hides = wp.length(eye) > opaque_from
+    face = int(first)
+    while face < last:
+        corner = faces[face]
+        # Half of all faces end here, before anything is transformed.
+        if not hides or wp.dot(normals[face], eye - vertices[corner[0]]) > 0.0:
+            _rasterize_face(image, face, corner, vertices, r, t, k, key)
+        face += 1
+
+
 @wp.kernel
 def _rasterize_faces(
     vertices: wp.array(dtype=wp.vec3),
     faces: wp.array(dtype=wp.vec3i),
+    normals: wp.array(dtype=wp.vec3),
+    opaque_from: wp.array(dtype=wp.float32),
     face_offsets: wp.array(dtype=wp.int32),
     object_index: wp.array(dtype=wp.int64),
     rotation: wp.array(dtype=wp.mat33),
@@ -162,14 +200,12 @@ def _rasterize_faces(
 ):
     image, block = wp.tid()
     index = int(object_index[image])
-    face = face_offsets[index] + block * faces_per_thread
-    last = wp.min(face + faces_per_thread, face_offsets[index + 1])
+    first = face_offsets[index] + block * faces_per_thread
+    last = wp.min(first + faces_per_thread, face_offsets[index + 1])
     k = camera[image if camera.shape[0] > 1 else 0]
-    r = rotation[image]
-    t = translation[image]
-    while face < last:
-        _rasterize_face(image, face, faces[face], vertices, r, t, k, key)
-        face += 1
+    rasterize_range(
+        image, first, last, vertices, faces, normals, opaque_from[index], rotation[image], translation[image], k, key
+    )
 
 
 class WarpRasterizer:
@@ -188,7 +224,7 @@ class WarpRasterizer:
         """Draw one object an image; see ``Rasterizer.rasterize``."""
         batch = object_index.shape[0]
         device = rotation.device
-        key = torch.full((batch, *size), _EMPTY, dtype=torch.int64, device=device)
+        key = torch.full((batch, *size), EMPTY, dtype=torch.int64, device=device)
         if batch == 0:
             return key
         camera = camera.reshape(-1, 3, 3)
@@ -202,6 +238,8 @@ class WarpRasterizer:
             inputs=[
                 to_warp(meshes.vertices, wp.vec3),
                 to_warp(meshes.faces, wp.vec3i),
+                to_warp(meshes.normals, wp.vec3),
+                to_warp(meshes.opaque_from, wp.float32),
                 to_warp(meshes.face_offsets, wp.int32),
                 to_warp(object_index, wp.int64),
                 to_warp(rotation.float(), wp.mat33),
@@ -212,7 +250,7 @@ class WarpRasterizer:
             ],
             **launch_arguments(device),
         )
-        return torch.where(key == _EMPTY, -1, key & 0xFFFFFFFF)
+        return torch.where(key == EMPTY, -1, key & 0xFFFFFFFF)
 
 
 def to_warp(tensor: Tensor, dtype: type) -> wp.array:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -33,6 +33,8 @@ START_SECONDS = 90.0
 """The node loads torch and warms its network within this time, also on a busy machine."""
 RESPONSE_SECONDS = 10.0
 """After the last frame, poses and diagnostics that have not come within this time are not waited for."""
+LOST_SECONDS = 3.0
+"""A frame whose poses have not come within this time is not waited for with the next one."""
 STOP_SECONDS = 20.0
 
 
@@ -97,7 +99,7 @@ class NodeProcess:
 
 
 def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, say: Callable[[str], None]) -> Recording:
-    """Start the node, play the frames at ``rate`` Hz, collect what it publishes, stop it.
+    """Start the node, play the frames at ``rate`` Hz or as fast as it responds, collect what it publishes, stop it.
 
     Raises:
         DemoError: the node does not start, does not hear the player, or does not stop.
@@ -107,12 +109,9 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
         say(f"node started, log in {log}")
         _wait_until_active(node, cell, frames[0])
         say(f"node active; playing {len(frames)} frames at {rate:g} Hz")
-        records = [
-            (topic, round(number * 1e9 / rate), frame.messages[topic].data)
-            for number, frame in enumerate(frames)
-            for topic in TYPES
-        ]
-        sent = {item.key[0]: item.time for item in play(cell, records) if item.topic == IMAGE_TOPIC}
+        sent = {
+            item.key[0]: item.time for item in play(cell, _records(frames, rate, cell)) if item.topic == IMAGE_TOPIC
+        }
         wait(lambda: len(cell.responses) >= len(frames), RESPONSE_SECONDS, node.check)
         finished = time.monotonic()
         wait(lambda: cell.status_time > finished and cell.settled, RESPONSE_SECONDS, node.check)
@@ -132,6 +131,18 @@ def run_live(frames: Sequence[BagFrame], bundle: Path, rate: float, log: Path, s
         weights_sha256=digest,
         exit_code=code,
     )
+
+
+def _records(frames: Sequence[BagFrame], rate: float, cell: Player) -> Iterator[tuple[str, int, bytes]]:
+    """What to publish when, each frame once the node has responded to those before it.
+
+    A cell's camera does not wait, and a node that is too slow for it passes images over. Here that would only say that
+    this machine is slow or busy.
+    """
+    for number, frame in enumerate(frames):
+        wait(lambda: len(cell.responses) >= number, LOST_SECONDS, pause=0.001)  # noqa: B023
+        for topic in TYPES:
+            yield topic, round(number * 1e9 / rate), frame.messages[topic].data
 
 
 def _wait_until_active(node: NodeProcess, cell: Player, first: BagFrame) -> None:

@@ -226,7 +226,8 @@ class RefinerConfig(_Run):
     """One training of the refiner: crops, each with several hypotheses, their renders and what is wrong with them."""
 
     images: str = "compact_fine,compact_robust"  # pose presets whose images alternate, with the first's meshes
-    shares: str = "0.5"  # of the samples: those of the first sets, one number each; all further sets share the rest
+    # Of the samples: those of the first object sets, one number each; all further sets have the rest together.
+    shares: tuple[float, ...] = field(default=(0.5,), metadata={"any_length": True})
     samples: int = 2_000_000  # crops; where no time is given the rates follow them
     batch_size: int = 32  # crops a step
     hypotheses: int = 4  # of each crop
@@ -263,18 +264,8 @@ class RefinerConfig(_Run):
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, give a number from 0 to 1")
         if (share := self.random_share + self.flipped_share) > 1:
             raise ValueError(f"random_share and flipped_share are {share:g} together; give at most 1")
-        self.set_shares  # says so if they are none
-
-    @property
-    def set_shares(self) -> tuple[float, ...]:
-        """``shares`` as numbers."""
-        try:
-            found = tuple(float(share) for share in self.shares.split(","))
-        except ValueError:
-            found = ()
-        if not found or min(found) < 0 or not sum(found) <= 1 + 1e-9:
-            raise ValueError(f"shares is {self.shares!r}; give numbers from 0 to 1 with commas, at most 1 together")
-        return found
+        if not self.shares or min(self.shares) < 0 or sum(self.shares) > 1 + 1e-9:
+            raise ValueError(f"shares are {list(self.shares)}; give numbers from 0 to 1, at most 1 together")
 
     @property
     def steps(self) -> int:
@@ -397,11 +388,17 @@ def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
                 raise ValueError(f"training setting {prefix}{name} is {value!r}; it is a group: name one of its")
             built[name] = _build(type(default), value, f"{prefix}{name}.")
         else:
-            built[name] = _convert(prefix + name, value, default)
+            any_length = fields[name].metadata.get("any_length", False)
+            built[name] = _convert(prefix + name, value, default, any_length)
     return kind(**built)
 
 
-def _convert(name: str, value: Any, default: Any) -> Any:
+def _convert(name: str, value: Any, default: Any, any_length: bool) -> Any:
+    if any_length:
+        value = value if isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(item, (int, float)) for item in value):
+            raise ValueError(f"training setting {name} is {value!r}; give a number or a list of them")
+        return tuple(float(item) for item in value)
     if isinstance(default, tuple):
         if not isinstance(value, (list, tuple)) or len(value) != len(default):
             raise ValueError(f"training setting {name} is {value!r}; give a list of {len(default)} numbers")

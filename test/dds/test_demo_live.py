@@ -1,5 +1,6 @@
 """The demo's ends of the wire: what is read from the poses, and what is said when the node cannot run."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,3 +41,17 @@ def test_a_process_that_ends_is_reported_with_its_last_words(tmp_path, monkeypat
         assert node._process.wait(10) == 1
         with pytest.raises(demo_live.DemoError, match="ended with exit code 1"):
             node.check()
+
+
+def test_a_frame_goes_out_when_the_one_before_it_has_its_poses(monkeypatch):
+    monkeypatch.setattr(demo_live, "LOST_SECONDS", 0.05)
+    cell = SimpleNamespace(responses=[])
+    frames = [SimpleNamespace(messages={topic: SimpleNamespace(data=f"{i}".encode()) for topic in demo_live.TYPES})
+              for i in range(3)]  # fmt: skip
+    records, each = demo_live._records(frames, 20.0, cell), len(demo_live.TYPES)
+    assert {(when, data) for _, when, data in (next(records) for _ in range(each))} == {(0, b"0")}
+    answer = threading.Timer(0.02, lambda: cell.responses.append("poses"))
+    answer.start()
+    assert next(records)[1:] == (50_000_000, b"1") and cell.responses == ["poses"]
+    # The second frame is lost: the third one goes out all the same.
+    assert [data for _, _, data in records] == [b"1"] * (each - 1) + [b"2"] * each

@@ -18,6 +18,7 @@ from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 from shared_pose_ros.refinement.rendered import RefinementError, RenderRefiner
 from shared_pose_ros.rendering.hypotheses import HypothesisRenderer
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
+from shared_pose_ros.rendering.warp_rasterizer import WarpRasterizer
 
 CPU = torch.device("cpu")
 IMAGE = torch.zeros(120, 160, 3, dtype=torch.uint8)
@@ -38,11 +39,11 @@ class Told(PoseRefiner):
 
     def __init__(self, increment: Tensor, errors: list[Tensor]) -> None:
         super().__init__()
-        self.increment, self.errors, self.seen = increment, errors, []
+        self.increment, self.errors, self.compared = increment, errors, []
 
     def compare(self, seen: list[Tensor], renders: Tensor, crop_of: Tensor) -> tuple[Tensor, Tensor]:
-        self.seen.append((renders, crop_of))
-        return self.increment.expand(len(renders), 3, 3), self.errors[len(self.seen) - 1].log()
+        self.compared.append((renders, crop_of))
+        return self.increment.expand(len(renders), 3, 3), self.errors[len(self.compared) - 1].log()
 
 
 def refiner(network: PoseRefiner, scale: float = 1.0) -> RenderRefiner:
@@ -51,10 +52,10 @@ def refiner(network: PoseRefiner, scale: float = 1.0) -> RenderRefiner:
 
 
 def seen_by(one: RenderRefiner) -> list[tuple[Tensor, Tensor]]:
-    """What its network compared; it may be a copy in bf16."""
+    """What its network compared."""
     network = one._network
     assert isinstance(network, Told)
-    return network.seen
+    return network.compared
 
 
 def test_scoring_alone_sorts_and_turns_nothing() -> None:
@@ -134,3 +135,24 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without_warp)
     with pytest.raises(RefinementError, match="warp-lang, which is not installed"):
         refiner(PoseRefiner())
+
+
+class OtherRasterizer:
+    """A rasteriser like any other: its faces are shaded afterwards."""
+
+    def __init__(self) -> None:
+        self.rasterize = WarpRasterizer().rasterize
+
+
+@pytest.mark.parametrize("size", [32, 50, 64, 96])
+def test_the_kernel_draws_what_rasteriser_and_shading_draw_one_after_the_other(size: int) -> None:
+    shapes = [(mesh.vertices, mesh.faces.astype(np.int32)) for mesh in meshes()]
+    vertices, faces = shapes[1]
+    shapes.append((vertices, faces[: len(faces) // 2]))  # open: its back faces are seen
+    generator = torch.Generator().manual_seed(size)
+    given = (torch.arange(9) % 3, random_rotations(9, generator), 0.3 + torch.rand(9, generator=generator))
+    at_once = HypothesisRenderer(shapes, WarpRasterizer(), crop_pad=1.25).render(*given, size)
+    by_parts = HypothesisRenderer(shapes, OtherRasterizer(), crop_pad=1.25).render(*given, size)
+    assert at_once.is_contiguous(memory_format=torch.channels_last)
+    assert (by_parts[:, 0] > 0).float().mean() > 0.1 and by_parts[:, 0].amax(dim=(1, 2)).eq(1).all()
+    torch.testing.assert_close(at_once, by_parts, atol=2e-4, rtol=0)

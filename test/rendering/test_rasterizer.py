@@ -1,5 +1,6 @@
 """The Warp rasteriser against a slow z-buffer: mixed objects, odd images and cameras, faces through the camera."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -12,7 +13,7 @@ from zbuffer import render
 from shared_pose_ros.geometry.cameras import camera_matrix
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotations
 from shared_pose_ros.rendering.depth import pixel_rays, plane_depth
-from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
+from shared_pose_ros.rendering.rasterizer import is_closed, make_rasterizer, pack_meshes
 
 MESHES = [tetrahedron(), box(2.0, 1.2, 0.6), tetrahedron(0.7)]
 
@@ -104,7 +105,7 @@ def ball(radius, rings):
     row, column = np.arange(rings)[:, None] * 2 * rings, np.arange(2 * rings)[None]
     a, b = (row + column).ravel(), (row + (column + 1) % (2 * rings)).ravel()
     c, d = a + 2 * rings, b + 2 * rings
-    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([b, d, c], axis=1)])
+    faces = np.concatenate([np.stack([a, c, b], axis=1), np.stack([b, c, d], axis=1)])
     return (radius * np.stack([x, y, z], axis=-1)).reshape(-1, 3).astype(np.float32), faces.astype(np.int32)
 
 
@@ -198,3 +199,41 @@ def test_edges_that_lie_along_a_row_of_pixels_draw_nothing_elsewhere(rasterizer)
     inside = torch.zeros(64, 64, dtype=torch.bool)
     inside[25:38, 21:42] = True
     assert not bool((hit & ~inside).any())
+
+
+def joined(*meshes):
+    """Several meshes as one."""
+    starts = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
+    vertices = np.concatenate([vertices for vertices, _ in meshes])
+    return vertices, np.concatenate([faces + start for (_, faces), start in zip(meshes, starts)])
+
+
+def inside_out(mesh):
+    return mesh[0], mesh[1][:, ::-1]
+
+
+def soup(mesh):
+    """Every face with corners of its own."""
+    return mesh[0][mesh[1]].reshape(-1, 3), np.arange(3 * len(mesh[1])).reshape(-1, 3)
+
+
+def test_closed_is_what_solids_wound_outwards_are():
+    solid, beside = box(2.0, 1.2, 0.6), (tetrahedron()[0] + 5.0, tetrahedron()[1])
+    for mesh in (solid, tetrahedron(), ball(1.0, 9), joined(solid, beside), joined(solid, solid), soup(solid)):
+        assert is_closed(*mesh)
+    hole = solid[0], solid[1][1:]
+    half_turned = solid[0], np.concatenate([solid[1][:6], solid[1][6:, ::-1]])
+    hollow = joined(box(4.0, 4.0, 4.0), inside_out(solid))
+    for mesh in (hole, half_turned, inside_out(solid), joined(solid, inside_out(beside)), hollow):
+        assert not is_closed(*mesh)
+
+
+@pytest.mark.parametrize("mesh", [ball(1.0, 12), joined(box(2.0, 1.2, 0.6), tetrahedron()), inside_out(box(1, 2, 1))])
+def test_leaving_out_hidden_faces_changes_no_pixel(rasterizer, mesh):
+    rotation, translation = poses(12, seed=5)
+    packed = pack_meshes([mesh])
+    open_pack = dataclasses.replace(packed, opaque_from=torch.tensor([torch.inf]))
+    given = (torch.zeros(12, dtype=torch.int64), rotation, translation, camera_matrix(130, 130, 31.5, 31.5), (64, 64))
+    found, all_faces = rasterizer.rasterize(packed, *given), rasterizer.rasterize(open_pack, *given)
+    assert (found >= 0).float().mean() > 0.05
+    assert torch.equal(found, all_faces)

@@ -104,6 +104,9 @@ def test_the_first_set_has_its_share_of_the_samples():
     shares = sample_shares([2, 3, 1], [0.5])
     torch.testing.assert_close(shares, torch.tensor([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8]))
     torch.testing.assert_close(sample_shares([4], [0.3]), torch.full((4,), 0.25))
+    both = sample_shares([1, 2, 1, 1], [0.5, 0.2])
+    torch.testing.assert_close(both, torch.tensor([0.5, 0.1, 0.1, 0.15, 0.15]))
+    torch.testing.assert_close(sample_shares([1, 1], [0.6, 0.2]), torch.tensor([0.75, 0.25]))
 
 
 def test_images_of_two_pads_are_refused(tmp_path):

@@ -161,7 +161,7 @@ def test_it_begins_with_an_encoder_at_another_crop_size():
     encoder = PoseNetwork(2, 2, "compact", 32).encoder
     refiner = refiner_on_encoder(encoder.state_dict(), 32, "here")
     crops = torch.rand(2, 3, 64, 64)
-    maps = refiner.eval().features(refiner.crop_blocks, crops)
+    maps = refiner.eval().seen(crops)
     torch.testing.assert_close(maps[-1], encoder.eval().blocks(crops))
     with pytest.raises(CheckpointError, match="here has an encoder that is not of width compact"):
         refiner_on_encoder(PoseNetwork(1, 2, "paper", 32).encoder.state_dict(), 32, "here")

@@ -47,6 +47,27 @@ class FoldedBlock:
         return self.unscaled * self.scale[:, None, None]
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A batch norm in evaluation mode: scale · x + shift, both ``(C,)``; no scale is 0."""
+
+    scale: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Tensor], prefix: str, epsilon: float) -> Norm:
+        """Of a state dict's entries ``prefix`` + weight, bias, running_mean, running_var."""
+        scale = weights[prefix + "weight"] / (weights[prefix + "running_var"] + epsilon).sqrt()
+        shift = weights[prefix + "bias"] - weights[prefix + "running_mean"] * scale
+        # A channel that is switched off still passes its shift on.
+        return cls(torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale), shift)
+
+    @property
+    def border(self) -> Tensor:
+        """What becomes 0."""
+        return -self.shift / self.scale
+
+
 def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBlock], Tensor, Tensor]:
     """Blocks without norms, and the linear layer.
 
@@ -57,43 +78,62 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
     Returns:
         The blocks; the linear layer's weight ``(128, O, S, S)`` of the last block's output, and its bias ``(128,)``.
     """
-    exact = {name: tensor.detach().float() for name, tensor in weights.items()}
-    side, channels = crop_size, exact["blocks.0.convolution.weight"].shape[1]
-    scale, shift = exact["linear.weight"].new_ones(channels), exact["linear.weight"].new_zeros(channels)
-    blocks = []
-    for number in range(_BLOCKS):
-        block = f"blocks.{number}."
-        kernel, mean, variance = (
-            exact[block + name] for name in ("convolution.weight", "norm.running_mean", "norm.running_var")
-        )
-        bias = exact[block + "convolution.bias"] + (kernel * shift[:, None, None]).sum((1, 2, 3))
-        blocks.append(FoldedBlock(kernel, scale, bias, -shift / scale, mean, variance.sqrt(), side))
-        scale = exact[block + "norm.weight"] / (variance + EncoderBlock.EPSILON).sqrt()
-        shift = exact[block + "norm.bias"] - mean * scale
-        # A channel that is switched off still passes its shift on.
-        scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-        side //= 2
-    linear = exact["linear.weight"].reshape(-1, len(scale), side, side)
-    bias = exact["linear.bias"] + (linear * shift[:, None, None]).sum((1, 2, 3))
+    blocks, norms = fold_blocks(weights, "blocks.", crop_size)
+    scale, shift = norms[-1].scale, norms[-1].shift
+    side = blocks[-1].side // 2
+    linear = weights["linear.weight"].detach().float().reshape(-1, len(scale), side, side)
+    bias = weights["linear.bias"].detach().float() + (linear * shift[:, None, None]).sum((1, 2, 3))
     return blocks, linear * scale[:, None, None], bias
 
 
-def padded(x: Tensor, border: Tensor, channels_last: bool) -> Tensor:
-    """A block's input with its border, ``(B, C, S + 3, S + 3)`` of the border's type. Scriptable.
+def fold_blocks(weights: Mapping[str, Tensor], prefix: str, side: int) -> tuple[list[FoldedBlock], list[Norm]]:
+    """Four ``EncoderBlock`` without their norms, and the norm that each one's output has lost.
+
+    Args:
+        weights: a state dict; the blocks' names begin with ``prefix`` and their number.
+        prefix: see above.
+        side: of the first one's input, pixels.
+    """
+    exact = {name: tensor.detach().float() for name, tensor in weights.items() if name.startswith(prefix)}
+    first = exact[f"{prefix}0.convolution.weight"]
+    channels = first.shape[1]
+    before = Norm(first.new_ones(channels), first.new_zeros(channels))
+    blocks, norms = [], []
+    for number in range(_BLOCKS):
+        block = f"{prefix}{number}."
+        kernel, mean, variance = (
+            exact[block + name] for name in ("convolution.weight", "norm.running_mean", "norm.running_var")
+        )
+        bias = exact[block + "convolution.bias"] + (kernel * before.shift[:, None, None]).sum((1, 2, 3))
+        blocks.append(FoldedBlock(kernel, before.scale, bias, before.border, mean, variance.sqrt(), side))
+        before = Norm.of(exact, block + "norm.", EncoderBlock.EPSILON)
+        norms.append(before)
+        side //= 2
+    return blocks, norms
+
+
+def padded(x: Tensor, border: Tensor, channels_last: bool, after: int = 2, zero: bool = False) -> Tensor:
+    """A layer's input with its border, ``(B, C, S + 1 + after, …)`` of the border's type. Scriptable.
 
     Args:
         x: ``(B, C, S, S)``.
         border: ``(C,)``.
         channels_last: the memory's order, else channels first.
+        after: pixels after the last row and column; there is one before the first.
+        zero: the border is 0, which is written faster.
     """
     count, channels, rows, columns = x.shape
+    high, wide = rows + 1 + after, columns + 1 + after
     if channels_last:
-        y = torch.empty(count, rows + 3, columns + 3, channels, dtype=border.dtype, device=x.device).permute(0, 3, 1, 2)
+        y = torch.empty(count, high, wide, channels, dtype=border.dtype, device=x.device).permute(0, 3, 1, 2)
     else:
-        y = torch.empty(count, channels, rows + 3, columns + 3, dtype=border.dtype, device=x.device)
+        y = torch.empty(count, channels, high, wide, dtype=border.dtype, device=x.device)
     # Everywhere first: for small maps two writes take less than one for each side.
-    y.copy_(border[:, None, None])
-    y[:, :, 1:-2, 1:-2] = x
+    if zero:
+        y.zero_()
+    else:
+        y.copy_(border[:, None, None])
+    y[:, :, 1 : rows + 1, 1 : columns + 1] = x
     return y
 
 

@@ -44,7 +44,7 @@ class FusedEncoder(nn.Module):
         super().__init__()
         blocks, linear, linear_bias = fold(weights, crop_size)
         dtype = _DTYPES[precision]
-        self.packed = _can_pack(linear.device, precision)
+        self.packed = can_pack(linear.device, precision)
         # What oneDNN's kernels, and cuDNN's for short floats, read; cuDNN's for fp32 do not.
         self.channels_last = self.packed or precision != "fp32"
         self.kernels = [self._laid_out(block.kernel.to(dtype), block.side) for block in blocks[:-1]]
@@ -84,7 +84,7 @@ class FusedEncoder(nn.Module):
         return kernel.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
 
-def _can_pack(device: torch.device, precision: str) -> bool:
+def can_pack(device: torch.device, precision: str) -> bool:
     """Whether oneDNN's own convolution can be had; it is torch's private way (of torch.compile) to ask for it."""
     has_it = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     x86 = device.type == "cpu" and platform.machine() in ("x86_64", "AMD64")

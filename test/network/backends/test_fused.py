@@ -45,7 +45,7 @@ def difference(found, expected):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_fused_encoder_is_the_encoder(encoder, monkeypatch, packed, precision):
     if not packed:
-        monkeypatch.setattr(fused, "_can_pack", lambda device, precision: False)
+        monkeypatch.setattr(fused, "can_pack", lambda device, precision: False)
     fast = FusedEncoder(encoder.state_dict(), 48, precision).eval()
     assert packed or not fast.packed
     with torch.no_grad():
@@ -67,9 +67,9 @@ def test_a_border_of_zeros_would_be_wrong(encoder):
 def test_only_x86_with_the_instructions_packs(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(fused, "has_bf16", lambda: False)
-    assert not fused._can_pack(cpu, "bf16") and not fused._can_pack(torch.device("cuda"), "fp32")
+    assert not fused.can_pack(cpu, "bf16") and not fused.can_pack(torch.device("cuda"), "fp32")
     monkeypatch.setattr(fused.platform, "machine", lambda: "aarch64")
-    assert not fused._can_pack(cpu, "fp32")
+    assert not fused.can_pack(cpu, "fp32")
 
 
 @pytest.mark.parametrize("normalize", [True, False])
