@@ -227,5 +227,7 @@ def _estimate(
         centre = scorer.objects.model(truth.class_id).centre
         rotations, confidence = rotated.rotations[own], float(rotated.confidences[own, 0])
         translations = translations_about(centre, seen, rotations)
-        candidates[truth.gt_id] = Candidates(rotations, translations, confidence, box_iou(given, visible), seconds)
+        candidates[truth.gt_id] = Candidates(
+            rotations, translations, confidence, box_iou(given, visible), seconds, rotated.expected_error(own)
+        )
     return candidates

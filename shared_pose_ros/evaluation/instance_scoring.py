@@ -50,6 +50,7 @@ class InstanceResult:
         image_seconds: time that the estimator took for all crops of the image, −1 where not measured.
         truth_rotation: annotated R_m2c, 9 numbers row by row; empty if not kept.
         chance_e_vsd: VSD of each random rotation at the ``middle_tolerance``; empty if not kept.
+        expected_deg: rotation error that the refiner expected of the first hypothesis, degrees; None if it did not.
     """
 
     scene_id: int
@@ -71,6 +72,7 @@ class InstanceResult:
     image_seconds: float = -1.0
     truth_rotation: tuple[float, ...] = ()
     chance_e_vsd: tuple[float, ...] = ()
+    expected_deg: float | None = None
 
     @property
     def rotation_deg(self) -> float:
@@ -116,6 +118,7 @@ class Candidates:
         confidence: of the first.
         box_iou: overlap of the box that they were estimated from and the true visible box; 1 for the true box.
         image_seconds: as in ``InstanceResult``.
+        expected_error: of the first's rotation, radians; None where the refiner expects none.
     """
 
     rotations: np.ndarray
@@ -123,6 +126,7 @@ class Candidates:
     confidence: float
     box_iou: float = 1.0
     image_seconds: float = -1.0
+    expected_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,7 @@ def score_instance(
             chance_e_vsd=known.e_vsd,
             truth_rotation=tuple(float(x) for x in truth.rotation.ravel()),
             image_seconds=setting.image_seconds,
+            expected_deg=None if setting.expected_error is None else math.degrees(setting.expected_error),
         )
         for i, setting in enumerate(settings)
     ]

@@ -74,6 +74,8 @@ class PublishedPoses:
             means unknown.
         centres: ``(B, 3)`` of the CAD's bounding box in the pose of the first hypothesis; NaN where unknown.
         extents: ``(B, 3)`` of that box.
+        expected_errors: ``(B,)`` radians, the rotation error that the refiner expects of the first hypothesis; NaN
+            where it expects none, None where the poses were read from a message.
     """
 
     stamp: int
@@ -86,6 +88,7 @@ class PublishedPoses:
     covariances: NDArray[np.float64]
     centres: NDArray[np.float64]
     extents: NDArray[np.float64]
+    expected_errors: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,6 +107,12 @@ class PublishedPoses:
     def located(self) -> NDArray[np.bool_]:
         """Whether the position of each object is known, ``(B,)``."""
         return np.array(np.isfinite(self.positions[:, 0]).all(axis=1))
+
+    def expected_error(self, row: int) -> float | None:
+        """Of one object, radians; None where there is none."""
+        if self.expected_errors is None or np.isnan(self.expected_errors[row]):
+            return None
+        return float(self.expected_errors[row])
 
     @property
     def names(self) -> list[str]:

@@ -26,7 +26,7 @@ from shared_pose_ros.geometry.rotations import quaternion_from_rotation
 from shared_pose_ros.pipeline.frame import Frame, PublishedPoses
 from shared_pose_ros.pipeline.memory import cause, is_out_of_memory, release_cached
 from shared_pose_ros.pipeline.parameters import NodeParameters
-from shared_pose_ros.pipeline.refinement import Refinement
+from shared_pose_ros.pipeline.refinement import Refinement, expected_errors
 from shared_pose_ros.pipeline.statistics import Statistics
 from shared_pose_ros.pipeline.temporal_filter import TemporalFilter
 
@@ -290,6 +290,7 @@ class Selection:
             covariances=covariances,
             centres=boxes,
             extents=self._extents[index],
+            expected_errors=expected_errors(estimate),
         )
         return dataclasses.replace(frame, published=published)
 

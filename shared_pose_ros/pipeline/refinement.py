@@ -27,9 +27,23 @@ ALIGNED_ROTATION = 0.03
 """Standard deviation of one component of an aligned rotation's error, radians."""
 MEAN_ANGLE = 2.0 * math.sqrt(2.0 / math.pi)
 """Mean length of a vector of three normal components of deviation 1."""
+RENDERED = "rendering"
+"""What ``PoseEstimate.refined_by`` says of objects that the refiner had last."""
 DEFAULT_STEPS = 1
 """Refinement steps with the parameter refine at -1: more gain less than they cost."""
 ADD_MESHES = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
+
+
+def expected_errors(estimate: PoseEstimate) -> NDArray[np.float64]:
+    """Rotation errors that the refiner expects of the first hypotheses, ``(B,)`` radians.
+
+    NaN for what it did not refine, and for what was aligned to depth, whose deviation is the same for all.
+    """
+    found = np.full(len(estimate.rotations), np.nan)
+    if estimate.deviations is not None and estimate.refined_by:
+        refined = np.array([name == RENDERED for name in estimate.refined_by], dtype=bool)
+        found[refined] = MEAN_ANGLE * estimate.deviations[refined]
+    return found
 
 
 class Refinement:
@@ -164,7 +178,7 @@ class Refinement:
         rotations[rows, :count], confidences[rows, :count] = refined, shares
         confidences[rows, count:] = 0.0
         deviations, refined_by = np.full(len(rotations), np.nan), np.full(len(rotations), "", dtype=object)
-        refined_by[rows] = "rendering"
+        refined_by[rows] = RENDERED
         deviations[rows] = expected[:, 0] / MEAN_ANGLE
         translations = estimate.translations
         if centres is not None:

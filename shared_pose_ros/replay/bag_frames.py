@@ -150,7 +150,12 @@ def read_frames(path: str | Path) -> list[BagFrame]:
 
 def candidates(poses: PublishedPoses, row: int) -> Candidates:
     """The hypotheses of one object, in the order published."""
-    return Candidates(poses.rotations[row], poses.positions[row], float(poses.confidences[row, 0]))
+    return Candidates(
+        poses.rotations[row],
+        poses.positions[row],
+        float(poses.confidences[row, 0]),
+        expected_error=poses.expected_error(row),
+    )
 
 
 def by_id(poses: PublishedPoses) -> dict[str, Candidates]:

@@ -59,6 +59,19 @@ def test_weights_decide_and_need_no_sum_of_one() -> None:
     assert found[1, 2, 2] > found[0, 2, 2]
 
 
+def test_the_smallest_eigenvalue_of_three_hypotheses_is_the_own_error() -> None:
+    """Two differences span a plane, so that the direction across it has σ² alone; a continuous axis can only add."""
+    three = [about("x", 0, BASE), about("y", 50, BASE), about("z", 20, BASE)]
+    found = covariance(three, [0.6, 0.3, 0.1], 0.1)
+    assert np.linalg.eigvalsh(found[0])[0] == pytest.approx(0.01)
+    four = covariance([*three, about("x", 170, BASE)], [0.6, 0.3, 0.1, 0.1], 0.1)
+    round_part = covariance(three, [0.6, 0.3, 0.1], 0.1, CYLINDER)
+    assert np.linalg.eigvalsh(four[0])[0] > 0.011 and np.linalg.eigvalsh(round_part[0])[0] > 0.01
+    # Without weight, further hypotheses change nothing.
+    rest = covariance([*three, about("x", 170, BASE)], [0.6, 0.3, 0.1, 0.0], 0.1)
+    np.testing.assert_allclose(rest[0], found[0], atol=1e-12)
+
+
 def test_identical_hypotheses_leave_the_floor() -> None:
     found = covariance([BASE.as_matrix().astype(np.float32)] * 4, [0.4, 0.3, 0.2, 0.1], 0.1)
     np.testing.assert_allclose(found, [0.01 * np.eye(3)] * 4, atol=1e-12)

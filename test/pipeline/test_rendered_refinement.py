@@ -11,11 +11,13 @@ from test_refinement import MESHES, METADATA, OFFSET, frame
 
 from shared_pose_ros.bundle import Refiner, RefinerFacts
 from shared_pose_ros.geometry.cameras import ray_rotation, viewing_ray
+from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.geometry.rotations import rotation_from_vector
 from shared_pose_ros.network.refiner import PoseRefiner
 from shared_pose_ros.pipeline.frame import Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
-from shared_pose_ros.pipeline.refinement import MEAN_ANGLE, Refinement
+from shared_pose_ros.pipeline.pose_pipeline import Selection
+from shared_pose_ros.pipeline.refinement import ALIGNED_ROTATION, MEAN_ANGLE, Refinement, expected_errors
 from shared_pose_ros.pipeline.statistics import Statistics
 
 TURN = rotation_from_vector(torch.tensor([0.0, 0.0, 0.4]))
@@ -77,6 +79,24 @@ def test_hypotheses_are_turned_in_the_crops_axes_and_sorted(camera: bool) -> Non
     assert np.isnan(after.deviations[1])
     assert np.array_equal(after.rotations[1], before.rotations[1])
     assert counters == {"no_mesh": 1} and "--objects CAD" in reasons["no_mesh"]
+
+
+def test_the_expected_error_comes_with_the_published_poses_and_alignment_takes_it_away() -> None:
+    found, _, _ = run(shown())
+    table = SymmetryTable.from_dicts([item.symmetries for item in METADATA.objects])
+    published = Selection(METADATA, table)(found, NodeParameters()).poses
+    assert published.expected_errors == pytest.approx([0.25, np.nan, 0.125], nan_ok=True)
+    assert published.expected_error(0) == pytest.approx(0.25) and published.expected_error(1) is None
+    # Two hypotheses leave a direction to σ² alone.
+    smallest = np.linalg.eigvalsh(published.covariances[[0, 2], 0, 3:, 3:])[:, 0]
+    assert MEAN_ANGLE * np.sqrt(smallest) == pytest.approx([0.25, 0.125], rel=1e-4)
+    aligned = dataclasses.replace(
+        found.estimated,
+        deviations=np.array([ALIGNED_ROTATION, np.nan, 0.125 / MEAN_ANGLE]),
+        refined_by=("depth", "", "rendering"),
+    )
+    assert expected_errors(aligned) == pytest.approx([np.nan, np.nan, 0.125], nan_ok=True)
+    assert np.isnan(expected_errors(shown().estimated)).all()
 
 
 def test_refinement_is_on_where_the_bundle_can_and_can_be_switched_off() -> None:

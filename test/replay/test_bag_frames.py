@@ -1,5 +1,7 @@
 """Bags with ground truth: written, read back, scored like a dataset."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from evaluation_scene import CAMERA, SIZE, turn
@@ -9,8 +11,10 @@ from shared_pose_ros.bags import bag_io
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.instance_scoring import Candidates, RandomRotationBaseline
 from shared_pose_ros.evaluation.protocols import get_protocol
+from shared_pose_ros.pipeline.frame import PublishedPoses
 from shared_pose_ros.replay.bag_frames import (
     TRUTH_TOPIC,
+    by_id,
     picture_frames,
     read_frames,
     score_frames,
@@ -52,6 +56,16 @@ def test_what_is_written_is_read(frames):
             np.testing.assert_allclose(instance.translation, translation, atol=1e-12)
     np.testing.assert_array_equal(frames[0].boxes["heap 4 part 0"], [57.0, 61.0, 50.0, 45.5])
     assert frames[1].truth["heap 4 part 0"].visibility == pytest.approx(0.4)
+
+
+def test_a_replay_scores_with_the_expected_error_and_a_message_has_none():
+    poses = PublishedPoses(
+        0, "", ["a", "b"], ["1", "1"], np.tile([0.0, 0, 0, 1], (2, 1, 1)), np.zeros((2, 1, 3)), np.ones((2, 1)),
+        np.zeros((2, 1, 6, 6)), np.zeros((2, 3)), np.ones((2, 3)), np.array([0.2, np.nan]),
+    )  # fmt: skip
+    assert [found.expected_error for found in by_id(poses).values()] == [0.2, None]
+    unknown = dataclasses.replace(poses, expected_errors=None)
+    assert [found.expected_error for found in by_id(unknown).values()] == [None, None]
 
 
 def test_true_poses_score_one_and_wrong_ones_near_random_ones(frames, scorer):
