@@ -17,6 +17,14 @@ import numpy as np
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult
 from shared_pose_ros.evaluation.pose_metrics import plain_values, table_metrics
+from shared_pose_ros.evaluation.reliability import (
+    USEFUL_DEG,
+    WITHIN_DEG,
+    ErrorGroup,
+    Reliability,
+    Rule,
+    reliability,
+)
 from shared_pose_ros.evaluation.results_scoring import Recalls, Scoring
 
 BASELINE = "random-rotation baseline"
@@ -92,7 +100,51 @@ def markdown_table(evaluation: Evaluation) -> str:
         f"Instances left out: {left_out(evaluation.skipped)}. Baseline: random rotations. Angles are medians; the "
         f"last row's {name} is the unweighted mean over objects, its angles and recalls are over all instances.",
     ]
-    return "\n".join([*table_lines(header, [_cells(row) for row in rows]), "", *notes]) + "\n"
+    lines = [*table_lines(header, [_cells(row) for row in rows]), "", *notes]
+    found = reliability(evaluation.instances)
+    if found is not None:
+        groups = table_lines(group_heads(), [group_cells(group) for group in found.groups])
+        rules = table_lines(rule_heads(), [rule_cells(rule) for rule in found.rules])
+        lines += ["", reliability_text(found), "", *groups, "", *rules]
+    return "\n".join(lines) + "\n"
+
+
+def reliability_text(found: Reliability) -> str:
+    """How honest expected errors are, in sentences."""
+    correlation = "–" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
+    return (
+        f"Expected error of the first hypothesis against its true one: {found.instances} instances in groups of rising "
+        f"expectation, {found.without} without one left out. Rank correlation {correlation}; mean expected "
+        f"{found.expected_mean:.1f}°, mean true {found.true_mean:.1f}°."
+    )
+
+
+def group_heads() -> list[str]:
+    """Heads of the table of ``Reliability.groups``."""
+    shares = [f"< {limit:g}° %" for limit in WITHIN_DEG]
+    compared = [f"{kind} {which} °" for kind in ("median", "mean") for which in ("expected", "true")]
+    return ["expected error °", "instances", *compared, *shares]
+
+
+def group_cells(group: ErrorGroup) -> list[str]:
+    """A row of that table."""
+    figures = group.expected_median, group.true_median, group.expected_mean, group.true_mean
+    return [group_name(group), str(group.instances), *(f"{x:.1f}" for x in figures), *map(percent, group.within)]
+
+
+def group_name(group: ErrorGroup) -> str:
+    """The span of its expected errors."""
+    return f"{group.expected_least:.1f}–{group.expected_most:.1f}"
+
+
+def rule_heads() -> list[str]:
+    """Heads of the table of ``Reliability.rules``."""
+    return ["expected error below °", "of all answers %", f"of these within {USEFUL_DEG:g}° %"]
+
+
+def rule_cells(rule: Rule) -> list[str]:
+    """A row of that table."""
+    return [f"{rule.below:g}", percent(rule.answers), "–" if rule.useful is None else percent(rule.useful)]
 
 
 def evaluations_to_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -103,6 +155,7 @@ def evaluations_to_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
                 **{key: value for key, value in vars(evaluation).items() if key != "instances"},
                 "summary": plain_values(summary_row(evaluation)),
                 "objects": [plain_values(row) for row in object_rows(evaluation)],
+                "reliability": _reliability_values(evaluation),
                 "instances": [plain_values(instance) for instance in evaluation.instances],
             }
             for evaluation in evaluations
@@ -144,6 +197,11 @@ def write_scoring(scoring: Scoring, path: Path, facts: Mapping[str, Any]) -> Non
     pairs = ",\n".join(json.dumps(plain_values(pair)) for pair in scoring.pairs)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'{json.dumps(document, indent=1)[:-2]},\n "errors": [\n{pairs}\n ]\n}}\n', encoding="utf-8")
+
+
+def _reliability_values(evaluation: Evaluation) -> dict[str, Any] | None:
+    found = reliability(evaluation.instances)
+    return None if found is None else asdict(found)
 
 
 def _object_row(class_id: str, results: Sequence[InstanceResult]) -> ObjectRow:

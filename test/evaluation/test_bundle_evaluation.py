@@ -1,5 +1,6 @@
 """From dataset to figures with a stand-in for the estimator whose error is known."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from shared_pose_ros.evaluation.depth_noise import DepthNoise
 from shared_pose_ros.evaluation.instance_scoring import RandomRotationBaseline
 from shared_pose_ros.evaluation.pose_scorer import PoseScorer
 from shared_pose_ros.evaluation.protocols import PROTOCOLS, DetectionNoise, get_protocol
+from shared_pose_ros.evaluation.reliability import reliability
 from shared_pose_ros.meshes.mesh import Mesh
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
+from shared_pose_ros.pipeline.refinement import MEAN_ANGLE, Refinement
 
 BASELINE = RandomRotationBaseline(draws=5, seed=1)
 
@@ -39,6 +42,23 @@ def test_a_known_error_is_measured_and_the_oracle_finds_the_better_hypothesis(da
         assert instance.oracle_rotation_deg == pytest.approx(0.0, abs=0.01)
         assert instance.score < instance.oracle_score == 1.0
         assert instance.confidence == pytest.approx(0.9)
+
+
+def test_the_expected_error_is_kept_beside_the_true_one(dataset, scorer, monkeypatch):
+    def refined(stage, frame, parameters):
+        count = len(frame.detections)
+        changes = {"deviations": np.full(count, 0.1), "refined_by": ("rendering", *("depth",) * (count - 1))}
+        return dataclasses.replace(frame, estimate=dataclasses.replace(frame.estimated, **changes))
+
+    monkeypatch.setattr(Refinement, "__call__", refined)
+    estimator = StandInEstimator(dataset, error=turn([1, 0, 0], 45))
+    for result in evaluate_bundle(
+        estimator, dataset, scorer, get_protocol("paper"), corrected=(True, False), baseline=BASELINE
+    ):
+        firsts = [instance.expected_deg for instance in result.instances if instance.expected_deg is not None]
+        assert firsts == pytest.approx([np.degrees(MEAN_ANGLE * 0.1)] * 2)  # one in each of the two images
+    found = reliability(result.instances)
+    assert (found.instances, found.without) == (2, 2)
 
 
 def test_an_equivalent_turn_scores_one_where_the_symmetry_lies_off_the_boxs_centre(tmp_path):

@@ -1,5 +1,6 @@
 """Tables: unweighted means, medians, recalls, order, and the evaluation conditions in every output."""
 
+import dataclasses
 import json
 
 import pytest
@@ -47,6 +48,22 @@ def test_markdown_has_every_row_the_baseline_and_the_conditions(evaluation):
     assert lines[4].startswith("| mean | 4 | 65.0 | 9.5 |")
     assert "Evaluation conditions: protocol paper; δ 15 mm." in lines[6]
     assert "Instances left out: without_box 3." in lines[7]
+
+
+def test_the_reliability_of_expected_errors_follows_where_there_are_some(evaluation, tmp_path):
+    results = tuple(instance("1", 0.5, 2.0 * n, expected_deg=float(n)) for n in range(1, 21))
+    known = dataclasses.replace(evaluation, instances=(*results, instance("1", 0.5, 90.0)))
+    text = markdown_table(known)
+    assert "20 instances in groups of rising expectation, 1 without one left out. Rank correlation 1.00; " in text
+    assert "mean expected 10.5°, mean true 21.0°." in text
+    assert "| 1.0–10.0 | 10 | 5.5 | 11.0 | 5.5 | 11.0 | 20.0 | 40.0 | 70.0 |" in text.splitlines()
+    assert "| 7 | 30.0 | 66.7 |" in text.splitlines()
+    assert "xpected" not in markdown_table(evaluation)
+    write_json([known, evaluation], tmp_path / "r.json")
+    first, second = json.loads((tmp_path / "r.json").read_text())["evaluations"]
+    assert second["reliability"] is None and second["instances"][0]["expected_deg"] is None
+    assert first["instances"][4]["expected_deg"] == 5.0 and first["reliability"]["groups"][1]["true_median"] == 31.0
+    assert first["reliability"]["rules"][2] == {"below": 7.0, "answers": 0.3, "useful": pytest.approx(2 / 3)}
 
 
 def test_json_holds_conditions_summary_objects_and_instances(evaluation, tmp_path):
