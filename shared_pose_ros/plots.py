@@ -1,4 +1,4 @@
-"""Curves and histograms as SVG for an HTML page: no library, no script, no address.
+"""Curves, histograms and scattered points as SVG for an HTML page: no library, no script, no address.
 
 Convention: SVG pixels, x to the right, y down; a plot's area is ``Axes.left…right`` by ``Axes.top…bottom``. Ink is the
 page's text colour, so that plots can be read on light and on dark.
@@ -23,9 +23,10 @@ class Axes:
     """From values to SVG pixels and back.
 
     Attributes:
-        x: (low, high) of the values.
+        x: (low, high) of the values, both positive where ``logarithmic_x``.
         y: (low, high) of the values, both positive where ``logarithmic``.
         logarithmic: whether the y axis is.
+        logarithmic_x: whether the x axis is.
     """
 
     x: tuple[float, float]
@@ -35,20 +36,23 @@ class Axes:
     right: float = WIDTH - 12.0
     top: float = 34.0
     bottom: float = HEIGHT - 40.0
+    logarithmic_x: bool = False
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         """Pixel of a value."""
         low, high, value = (math.log(v) if self.logarithmic else v for v in (*self.y, y))
-        across = (x - self.x[0]) / (self.x[1] - self.x[0])
+        first, last, place = (math.log(v) if self.logarithmic_x else v for v in (*self.x, x))
+        across = (place - first) / (last - first)
         up = (value - low) / (high - low)
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
 
     def value(self, column: float, row: float) -> tuple[float, float]:
         """Value at a pixel: the inverse of ``point``."""
         low, high = (math.log(v) if self.logarithmic else v for v in self.y)
-        across = (column - self.left) / (self.right - self.left)
+        first, last = (math.log(v) if self.logarithmic_x else v for v in self.x)
+        across = first + (column - self.left) / (self.right - self.left) * (last - first)
         up = low + (self.bottom - row) / (self.bottom - self.top) * (high - low)
-        return self.x[0] + across * (self.x[1] - self.x[0]), math.exp(up) if self.logarithmic else up
+        return math.exp(across) if self.logarithmic_x else across, math.exp(up) if self.logarithmic else up
 
 
 def curves(
@@ -102,6 +106,32 @@ def curve_axes(series: Mapping[str, Sequence[tuple[float, float]]], y_top: float
     return Axes((0.0, last or 1.0), (min(0.0, *values), y_top or _round_up(max(values))))
 
 
+def scatter(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, span: tuple[float, float], equal: str
+) -> str:
+    """Points of two quantities of one unit, both axes logarithmic, as an ``<svg>`` element.
+
+    Args:
+        title: above the plot.
+        series: points (x, y) by name; what lies outside of ``span`` is drawn at its edge.
+        x_label: below the plot.
+        span: (low, high) of both axes, low > 0.
+        equal: name of the dashed line x = y.
+    """
+    axes = Axes(span, span, logarithmic=True, logarithmic_x=True)
+    parts, colours = frame(axes, title, x_label), colours_of([*series, equal], (equal,))
+    (x1, y1), (x2, y2) = axes.point(span[0], span[0]), axes.point(span[1], span[1])
+    ends = f'points="{x1:.2f},{y1:.2f} {x2:.2f},{y2:.2f}"'
+    parts.append(f'<polyline {ends} fill="none" stroke="{colours[equal]}" stroke-width="1.6" stroke-dasharray="5 3"/>')
+    for name, points in series.items():
+        for point in points:
+            column, row = axes.point(*(min(max(value, span[0]), span[1]) for value in point))
+            parts.append(
+                f'<circle cx="{column:.1f}" cy="{row:.1f}" r="2.2" fill="{colours[name]}" fill-opacity=".55"/>'
+            )
+    return svg([*parts, *legend(colours)], title)
+
+
 def histogram(title: str, series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str) -> str:
     """Bars side by side: the share of each series' values, in percent, between neighbouring edges.
 
@@ -142,6 +172,13 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten from low to high, both positive."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    return [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
+
+
 def short(value: float) -> str:
     """A tick's label: 20000 as 20k, 1500000 as 1.5M."""
     for limit, unit in ((1e6, "M"), (1e3, "k")):
@@ -166,7 +203,9 @@ def frame(axes: Axes, title: str, x_label: str, x_ticks: bool = True) -> list[st
     """Title, grid, ticks and label of the x axis, as SVG elements; ``x_ticks`` False leaves the x ticks to others."""
     parts = [text(axes.left, 14, title, "font-weight='600'")]
     (low, high), bottom = axes.y, axes.bottom
-    if axes.logarithmic:
+    if axes.logarithmic and axes.logarithmic_x:
+        marks = log_ticks(low, high)
+    elif axes.logarithmic:
         marks = [10.0**k for k in range(round(math.log10(low)), round(math.log10(high)) + 1)]
     else:
         marks = ticks(low, high)
@@ -175,7 +214,8 @@ def frame(axes: Axes, title: str, x_label: str, x_ticks: bool = True) -> list[st
         line = f'x1="{axes.left:.1f}" x2="{axes.right:.1f}" y1="{row:.1f}" y2="{row:.1f}"'
         parts.append(f'<line {line} stroke="currentColor" stroke-opacity=".18"/>')
         parts.append(text(axes.left - 6, row + 4, short(mark), "text-anchor='end'"))
-    for mark in ticks(*axes.x, about=6) if x_ticks else ():
+    x_marks = log_ticks(*axes.x) if axes.logarithmic_x else ticks(*axes.x, about=6)
+    for mark in x_marks if x_ticks else ():
         column = axes.point(mark, high)[0]
         line = f'x1="{column:.1f}" x2="{column:.1f}" y1="{bottom:.1f}" y2="{bottom + 4:.1f}"'
         parts.append(f'<line {line} stroke="currentColor" stroke-opacity=".6"/>')

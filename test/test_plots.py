@@ -5,7 +5,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from shared_pose_ros.plots import COLOURS, FAINT, Axes, bin_shares, curve_axes, curves, histogram, short, ticks
+from shared_pose_ros.plots import (
+    COLOURS,
+    FAINT,
+    Axes,
+    bin_shares,
+    curve_axes,
+    curves,
+    histogram,
+    log_ticks,
+    scatter,
+    short,
+    ticks,
+)
 
 
 def drawn(svg, axes):
@@ -59,6 +71,20 @@ def test_plots_of_nothing_and_of_one_value_are_drawn():
             ElementTree.fromstring(curves("t & <u>", series, "x", logarithmic=logarithmic))
 
 
+def test_scattered_points_lie_at_their_values_and_at_the_edge_beyond():
+    points = [(1.0, 2.0), (50.0, 3.0), (0.01, 400.0)]
+    svg = ElementTree.fromstring(scatter("t", {"a": points}, "x", (0.5, 180.0), "equal"))
+    axes = Axes((0.5, 180.0), (0.5, 180.0), True, logarithmic_x=True)
+    found = [axes.value(float(dot.get("cx")), float(dot.get("cy"))) for dot in svg.iter("circle")]
+    for pair, expected in zip(found, [(1.0, 2.0), (50.0, 3.0), (0.5, 180.0)], strict=True):
+        assert pair == pytest.approx(expected, rel=0.01)
+    (line,) = svg.iter("polyline")
+    ends = [axes.value(*map(float, pair.split(","))) for pair in line.get("points").split()]
+    assert ends[0] == pytest.approx((0.5, 0.5), rel=1e-3) and ends[1] == pytest.approx((180.0, 180.0), rel=1e-3)
+    labels = [text.text for text in svg.iter("text")]
+    assert {"0.5", "1", "2", "5", "10", "20", "50", "100", "a", "equal"} <= set(labels) and "200" not in labels
+
+
 def test_bars_are_as_high_as_their_shares():
     values = [0.0, 5.0, 15.0, 15.0, 29.9, 180.0]
     edges = (0, 15, 30, 180)
@@ -76,4 +102,5 @@ def test_bars_are_as_high_as_their_shares():
 
 def test_ticks_are_round():
     assert ticks(0, 100) == [0, 20, 40, 60, 80, 100] and ticks(0, 1.2e6, 6) == [0, 2e5, 4e5, 6e5, 8e5, 1e6, 1.2e6]
+    assert log_ticks(0.5, 180.0) == pytest.approx([0.5, 1, 2, 5, 10, 20, 50, 100]) and log_ticks(3.0, 4.0) == []
     assert [short(value) for value in (0, 20_000, 1.5e6, 0.002, 90)] == ["0", "20k", "1.5M", "0.002", "90"]

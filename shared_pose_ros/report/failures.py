@@ -1,4 +1,4 @@
-"""The sections of an evaluation's report about its failures: their residual rotations, and whether confidence warns.
+"""The sections of an evaluation's report about its failures: their residual rotations, and what warns of them.
 
 Every function returns markup, empty where there is nothing to show; groups as in ``sections``.
 """
@@ -11,9 +11,18 @@ from collections.abc import Mapping, Sequence
 
 from shared_pose_ros.evaluation.instance_scoring import Evaluation, InstanceResult
 from shared_pose_ros.evaluation.pose_metrics import table_metrics
-from shared_pose_ros.evaluation.result_tables import object_rows, percent
+from shared_pose_ros.evaluation.reliability import error_pairs, reliability
+from shared_pose_ros.evaluation.result_tables import (
+    group_cells,
+    group_heads,
+    object_rows,
+    percent,
+    reliability_text,
+    rule_cells,
+    rule_heads,
+)
 from shared_pose_ros.html_page import paragraph, table
-from shared_pose_ros.plots import FAINT, curves
+from shared_pose_ros.plots import FAINT, curves, scatter
 from shared_pose_ros.report.calibration import ConfidenceBin, acceptances, calibration_error, confidence_bins
 from shared_pose_ros.report.charts import grouped_bars, share_rows
 from shared_pose_ros.report.residual_rotations import (
@@ -34,6 +43,7 @@ from shared_pose_ros.report.residual_rotations import (
 from shared_pose_ros.report.sections import Group, heads_of, side_by_side, titled
 
 _PROMISED = "mean confidence"
+_SPAN_DEG = (0.5, 180.0)  # of the plot of expected errors
 _ROTATION_COLOURS = ("#2f7fc4", "#e0700f", "#c9443f", "#8a66c4", "#93705f")
 _KIND_COLOURS = {CORRECT: "#2c9a43", NEAR: "#86ac3c", OTHER: FAINT}
 
@@ -84,6 +94,27 @@ def calibration(group: Group) -> list[str]:
         rows = [[name, str(b.instances), percent(b.confidence), percent(b.correct)] for name, b in found[label].items()]
         kept_rows = [[percent(x) for x in (a.threshold, a.kept, a.correct, a.correct_kept)] for a in kept[label]]
         lines += titled(label, group, side_by_side(table(heads, rows), table(kept_heads, kept_rows)))
+    return lines
+
+
+def expected_errors(group: Group) -> list[str]:
+    """Whether the refiner's expected errors are honest; empty where there are none."""
+    found = {label: reliability(evaluation.instances) for label, evaluation in group.items()}
+    known = {label: each for label, each in found.items() if each is not None}
+    if not known:
+        return []
+    points = {label: list(zip(*(x.tolist() for x in error_pairs(group[label].instances)))) for label in known}
+    said = (
+        "A point is an instance. Below the dashed line an estimate is better than expected, above it worse. Points far "
+        "above it are flipped poses that the refiner took for right. A median of true errors near that of the expected "
+        "ones makes a group honest; a mean far above its median is due to flips."
+    )
+    title = "True over expected rotation error, degrees"
+    lines = [paragraph(said), scatter(title, points, "expected error, degrees", _SPAN_DEG, "as expected")]
+    for label, each in known.items():
+        groups = table(heads_of(*group_heads()), [group_cells(row) for row in each.groups])
+        rules = table(heads_of(*rule_heads()), [rule_cells(row) for row in each.rules])
+        lines += titled(label, group, paragraph(reliability_text(each)) + side_by_side(groups, rules))
     return lines
 
 

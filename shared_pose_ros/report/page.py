@@ -134,6 +134,7 @@ def _group_sections(
     confused = failures.confusion(first, rotations)
     found.append(("rotations", f"Ambiguous views: residual rotations of wrong estimates{several}", confused))
     found.append(("confidence", "Does confidence mean correctness?", failures.calibration(group)))
+    found.append(("expected", "Is the expected error honest?", failures.expected_errors(group)))
     return found
 
 

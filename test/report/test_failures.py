@@ -7,7 +7,7 @@ from evaluation_scene import objects, turn
 from instance_results import instance
 from test_sections import cells, evaluation, parsed, pointed
 
-from shared_pose_ros.report.failures import calibration, confusion, instance_table
+from shared_pose_ros.report.failures import calibration, confusion, expected_errors, instance_table
 from shared_pose_ros.report.residual_rotations import residuals
 
 TRUTH = turn([1, 2, 3], 77)
@@ -64,6 +64,18 @@ def test_calibration_names_what_correct_means_and_counts_every_bin():
     assert kept[1] == ["32.0", "100.0", "75.0", "100.0"] and kept[-1] == ["88.0", "25.0", "0.0", "0.0"]
     assert "net, 80–90: 50.0" in pointed(markup) and "mean confidence, 80–90: 85.0" in pointed(markup)
     assert "n = 2" in list(parsed(markup).itertext())
+
+
+def test_expected_errors_are_drawn_and_tabled_where_they_are_known():
+    known = evaluation(results=tuple(instance("1", 0.5, 30.0 - n, expected_deg=float(n)) for n in range(1, 21)))
+    markup = expected_errors({"refined": known, "not refined": evaluation()})
+    groups, rules = cells(markup)
+    assert groups[1] == ["1.0–10.0", "10", "5.5", "24.5", "5.5", "24.5", "0.0", "0.0", "0.0"]
+    assert rules[-1] == ["30", "100.0", "0.0"] and len(groups) == 3
+    assert len(list(parsed(markup).iter("circle"))) == 20
+    text = "".join(parsed(markup).itertext())
+    assert "Rank correlation -1.00; mean expected 10.5°, mean true 19.5°" in text
+    assert expected_errors({"net": evaluation()}) == []
 
 
 def test_every_instance_has_a_row_the_worst_first(flipped):
