@@ -1,9 +1,10 @@
-"""What refinement brings on T-LESS, setting by setting and object by object: evaluates, and writes the page.
+"""What refinement brings on T-LESS, and whether its expected errors are honest: evaluates, and writes the page.
 
 Example:
     python benchmark/refinement_tables.py --tless DIR --work out/refinement
 
-DIR is as for ``make benchmark-tless``. An evaluation that lies in ``--work`` already is not made again.
+DIR is as for ``make benchmark-tless``. An evaluation that lies in ``--work`` already is not made again, so other
+weights need another folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from shared_pose_ros.evaluation.reliability import USEFUL_DEG, ErrorGroup, Rule
+from shared_pose_ros.evaluation.result_tables import group_cells, group_heads, rule_cells, rule_heads, table_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks" / "refinement.md"
@@ -29,6 +33,8 @@ SETTINGS: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 _SHOWN = ("off", "two", "depth")
 """Settings whose objects are shown one by one."""
+_THUMB_DEG = 5.0
+"""Limit on the expected error in the rule of thumb."""
 BEGINNING = """# What refinement brings
 
 [Refinement](../explanation/refinement.md) by rendering and the alignment to depth, on the path-traced frames of T-LESS
@@ -59,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluated(name: str, tless: Path, work: Path) -> dict[str, Any]:
     """The evaluation of a setting, with the correction for the viewing ray."""
     path = work / f"{name}.json"
-    if not path.exists():
+    # Evaluations by older versions do not tell how reliable expected errors are.
+    if not path.exists() or "reliability" not in json.loads(path.read_text())["evaluations"][0]:
         command = [
             str(Path(sys.executable).parent / "shared_pose"), "evaluate",
             "--bundle", str(ROOT / "models/tless30.pose.pt"),
@@ -91,8 +98,50 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     for rows in zip(*(found[name]["objects"] for name in _SHOWN)):
         figures = " | ".join(f"{100 * row['score']:.1f} | {row['rotation_error_deg_median']:.1f}" for row in rows)
         lines.append(f"| {rows[0]['class_id']} ({rows[0]['instances']}) | {figures} |")
+    lines += ["", *_reliability(found)]
     protocol = found["off"]["protocol_line"]
     return "\n".join([*lines, "", f"Evaluation conditions of the first row: {protocol}.", ""])
+
+
+def _reliability(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The section on expected errors: a rule of thumb, the default's tables, and a row per setting that has some."""
+    default = found["default"]["reliability"]
+    groups = [group_cells(ErrorGroup(**group)) for group in default["groups"]]
+    thumb = _rule(default)
+    useful = "none" if thumb.useful is None else f"{100 * thumb.useful:.0f} %"
+    # Of what was aligned to depth, few keep the refiner's answer.
+    rendered = [name for name in found if name not in ("depth", "exact") and found[name]["reliability"]]
+    heads = ["setting", "rank correlation", "mean expected °", "mean true °"]
+    heads += [f"below {_THUMB_DEG:g}°: of all answers %", f"below {_THUMB_DEG:g}°: within {USEFUL_DEG:g}° %"]
+    return [
+        "## Is the expected error honest?",
+        "",
+        "**Rule of thumb**, with the default setting: of the answers with an",
+        f"[expected error](../explanation/refinement.md#the-expected-error) below {thumb.below:g}°, {useful} are",
+        f"within {USEFUL_DEG:g}° of the truth. They are {100 * thumb.answers:.0f} % of all answers. Other limits:",
+        "",
+        *table_lines(rule_heads(), [rule_cells(Rule(**rule)) for rule in default["rules"]]),
+        "",
+        "The same answers in groups of rising expectation. A mean far above its median tells of flipped poses.",
+        "",
+        *table_lines(group_heads(), groups),
+        "",
+        "All settings that refine by rendering:",
+        "",
+        *table_lines(heads, [_reliability_row(name, found[name]["reliability"]) for name in rendered]),
+    ]
+
+
+def _reliability_row(name: str, known: Mapping[str, Any]) -> list[str]:
+    correlation = known["rank_correlation"]
+    means = f"{known['expected_mean']:.1f}", f"{known['true_mean']:.1f}"
+    ranks = "–" if correlation is None else f"{correlation:.2f}"
+    return [SETTINGS[name][0], ranks, *means, *rule_cells(_rule(known))[1:]]
+
+
+def _rule(known: Mapping[str, Any]) -> Rule:
+    """The rule of thumb of a setting."""
+    return next(Rule(**rule) for rule in known["rules"] if rule["below"] == _THUMB_DEG)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""The page on refinement shows the figures of the evaluations, and evaluates what older versions left without them."""
+
+import json
+import subprocess
+
+import pytest
+import refinement_tables
+from instance_results import instance
+
+from shared_pose_ros.evaluation.instance_scoring import Evaluation
+from shared_pose_ros.evaluation.result_tables import evaluations_to_json
+
+
+def evaluated(refined: bool) -> dict:
+    """As JSON: 20 instances, true errors twice the expected ones of 1…20°."""
+    results = tuple(
+        instance("1", 0.5, 2.0 * n, expected_deg=float(n) if refined else None) for n in range(1, 21)
+    )  # fmt: skip
+    made = Evaluation("net", "paper", "AR_VSD", "protocol paper", True, results, {})
+    return json.loads(json.dumps(evaluations_to_json([made])))
+
+
+@pytest.fixture
+def page() -> str:
+    refined = {name: name in ("default", "one", "six", "two") for name in refinement_tables.SETTINGS}
+    return refinement_tables.page({name: evaluated(has)["evaluations"][0] for name, has in refined.items()})
+
+
+def test_rule_of_thumb_groups_and_settings_are_those_of_the_evaluations(page):
+    # Of 1…4°, all are within 10° (2…8°), and they are 4 of 20.
+    assert "below 5°, 100 % are within 10° of the truth. They are 20 % of all answers." in page.replace("\n", " ")
+    lines = page.splitlines()
+    assert "| 7 | 30.0 | 66.7 |" in lines
+    assert "| 11.0–20.0 | 10 | 15.5 | 31.0 | 15.5 | 31.0 | 0.0 | 0.0 | 0.0 |" in lines
+    rows = [line for line in lines if line.endswith("| 1.00 | 10.5 | 21.0 | 20.0 | 100.0 |")]
+    assert len(rows) == 4 and rows[0].startswith("| three hypotheses, one step: the default |")
+
+
+def test_what_an_older_version_evaluated_is_evaluated_again(tmp_path, monkeypatch):
+    commands = []
+
+    def run(command, check):
+        commands.append(command)
+        (tmp_path / "default.json").write_text(json.dumps(evaluated(True)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    old = evaluated(True)
+    del old["evaluations"][0]["reliability"]
+    (tmp_path / "default.json").write_text(json.dumps(old))
+    for _ in range(2):
+        found = refinement_tables._evaluated("default", tmp_path, tmp_path)
+        assert found["reliability"]["instances"] == 20
+    assert len(commands) == 1 and "--corrected" in commands[0]
