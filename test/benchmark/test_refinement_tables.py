@@ -23,7 +23,8 @@ def evaluated(refined: bool) -> dict:
 @pytest.fixture
 def page() -> str:
     refined = {name: name in ("default", "one", "six", "two") for name in refinement_tables.SETTINGS}
-    return refinement_tables.page({name: evaluated(has)["evaluations"][0] for name, has in refined.items()})
+    found = {name: evaluated(has)["evaluations"][0] for name, has in refined.items()}
+    return refinement_tables.page(found, evaluated(True)["evaluations"][0])
 
 
 def test_rule_of_thumb_groups_and_settings_are_those_of_the_evaluations(page):
@@ -34,6 +35,13 @@ def test_rule_of_thumb_groups_and_settings_are_those_of_the_evaluations(page):
     assert "| 11.0–20.0 | 10 | 15.5 | 31.0 | 15.5 | 31.0 | 0.0 | 0.0 | 0.0 |" in lines
     rows = [line for line in lines if line.endswith("| 1.00 | 10.5 | 21.0 | 20.0 | 100.0 |")]
     assert len(rows) == 4 and rows[0].startswith("| three hypotheses, one step: the default |")
+
+
+def test_the_demos_parts_have_rules_and_rows_of_their_own(page):
+    _, own = page.split("### On the demo's parts")
+    assert "20 answers, rank correlation 1.00, mean expected 10.5°, mean true 21.0°." in own.replace("\n", " ")
+    assert "| 7 | 30.0 | 66.7 |" in own.splitlines()
+    assert "| 1 | 20 | 10.5 | 21.0 | 4 | 100.0 |" in own.splitlines()
 
 
 def test_what_an_older_version_evaluated_is_evaluated_again(tmp_path, monkeypatch):
