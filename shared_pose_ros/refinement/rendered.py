@@ -22,6 +22,8 @@ from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 
+SHARE_KEPT = 3
+"""Each step after the first one refines the best of the hypotheses that the step before it refined: one in so many."""
 CONFIDENCE_POWER = 2.0
 """Confidences are proportional to the expected error to the power of minus this."""
 
@@ -109,6 +111,8 @@ class RenderRefiner:
     ) -> Refined:
         """Refine and score all hypotheses of all objects of one image, each step in one batch.
 
+        The first step takes all hypotheses, each further one the best third of those that the one before it took.
+
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
             boxes: ``(B, 4)`` float32.
@@ -125,10 +129,17 @@ class RenderRefiner:
             distances = torch.maximum(distances, self._nearest[object_index])
         if steps == 0:
             return self._sorted(rotations, self._compare(seen, object_index, rotations, distances)[1][..., 0])
-        for _ in range(steps):
-            increments, errors = self._compare(seen, object_index, rotations, distances)
-            rotations = increments @ rotations
-        return self._sorted(rotations, errors[..., 1])
+        increments, errors = self._compare(seen, object_index, rotations, distances)
+        rotations, expected = increments @ rotations, errors[..., 1]
+        kept = rotations.shape[1]
+        for _ in range(steps - 1):
+            kept = -(-kept // SHARE_KEPT)
+            best = expected.topk(kept, dim=1, largest=False).indices
+            rows = torch.arange(len(best), device=best.device)[:, None]
+            increments, errors = self._compare(seen, object_index, rotations[rows, best], distances)
+            rotations[rows, best] = increments @ rotations[rows, best]
+            expected[rows, best] = errors[..., 1]
+        return self._sorted(rotations, expected)
 
     def _compare(
         self, seen: list[Tensor], object_index: Tensor, rotations: Tensor, distances: Tensor

@@ -178,14 +178,7 @@ class TrainingConfig(_Run):
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("tuning", TUNINGS),
-            ("optimizer", OPTIMIZERS),
-            ("precision", PRECISIONS),
-            ("schedule", SCHEDULES),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
+        _one_of(self, tuning=TUNINGS, optimizer=OPTIMIZERS, precision=PRECISIONS, schedule=SCHEDULES)
         _at_least_one(self, ("samples", "batch_size", "hypotheses"))
 
     @property
@@ -216,8 +209,7 @@ class EncoderConfig(_Run):
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        _one_of(self, precision=PRECISIONS)
         _at_least_one(self, ("steps", "images_per_object", "bootstrap", "log_every", "picture_every"))
 
 
@@ -226,7 +218,7 @@ class RefinerConfig(_Run):
     """One training of the refiner: crops, each with several hypotheses, their renders and what is wrong with them."""
 
     images: str = "compact_fine,compact_robust"  # pose presets whose images alternate, with the first's meshes
-    # Of the samples: those of the first object sets, one number each; all further sets have the rest together.
+    # Of the samples, those of the first object sets; all further sets have the rest together.
     shares: tuple[float, ...] = field(default=(0.5,), metadata={"any_length": True})
     samples: int = 2_000_000  # crops; where no time is given the rates follow them
     batch_size: int = 32  # crops a step
@@ -256,15 +248,14 @@ class RefinerConfig(_Run):
     validation_every: int = 8_000  # samples between validations
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision {self.precision!r} is unknown; choose one of {', '.join(PRECISIONS)}")
+        _one_of(self, precision=PRECISIONS)
         _at_least_one(self, ("samples", "batch_size", "hypotheses", "render_faces", "validation_samples"))
         for name in ("random_share", "flipped_share", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, give a number from 0 to 1")
         if (share := self.random_share + self.flipped_share) > 1:
             raise ValueError(f"random_share and flipped_share are {share:g} together; give at most 1")
-        if not self.shares or min(self.shares) < 0 or sum(self.shares) > 1 + 1e-9:
+        if min(self.shares) < 0 or sum(self.shares) > 1 + 1e-9:
             raise ValueError(f"shares are {list(self.shares)}; give numbers from 0 to 1, at most 1 together")
 
     @property
@@ -286,7 +277,13 @@ RENAMED = {
 }
 
 
-def _at_least_one(config: TrainingConfig | EncoderConfig | RefinerConfig, names: tuple[str, ...]) -> None:
+def _one_of(config: _Run, **settings: tuple[str, ...]) -> None:
+    for name, known in settings.items():
+        if getattr(config, name) not in known:
+            raise ValueError(f"{name} {getattr(config, name)!r} is unknown; choose one of {', '.join(known)}")
+
+
+def _at_least_one(config: _Run, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least 1")
@@ -388,21 +385,18 @@ def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
                 raise ValueError(f"training setting {prefix}{name} is {value!r}; it is a group: name one of its")
             built[name] = _build(type(default), value, f"{prefix}{name}.")
         else:
-            any_length = fields[name].metadata.get("any_length", False)
-            built[name] = _convert(prefix + name, value, default, any_length)
+            built[name] = _convert(prefix + name, value, default, "any_length" in fields[name].metadata)
     return kind(**built)
 
 
 def _convert(name: str, value: Any, default: Any, any_length: bool) -> Any:
-    if any_length:
-        value = value if isinstance(value, (list, tuple)) else [value]
-        if not all(isinstance(item, (int, float)) for item in value):
-            raise ValueError(f"training setting {name} is {value!r}; give a number or a list of them")
-        return tuple(float(item) for item in value)
     if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)) or len(value) != len(default):
-            raise ValueError(f"training setting {name} is {value!r}; give a list of {len(default)} numbers")
-        return tuple(float(item) for item in value)
+        items = value if isinstance(value, (list, tuple)) else [value] * any_length
+        right = len(items) > 0 if any_length else len(items) == len(default)
+        if not right or not all(isinstance(item, (int, float)) for item in items):
+            number = "" if any_length else f"{len(default)} "
+            raise ValueError(f"training setting {name} is {value!r}; give a list of {number}numbers")
+        return tuple(float(item) for item in items)
     try:
         converted = type(default)(value)
     except (TypeError, ValueError):

@@ -79,7 +79,7 @@ def test_mistakes(train, parts, images, tiny_run, tmp_path, capsys):
     mistake(capsys, train("--set", "random_share=0.9"), "random_share and flipped_share are 1.08 together", "at most 1")
     mistake(capsys, train("--set", "shares=2"), "shares are [2.0]", "from 0 to 1")
     mistake(capsys, train("--set", "shares=[0.7,0.4]"), "shares are [0.7, 0.4]", "at most 1 together")
-    mistake(capsys, train("--set", "shares=half"), "shares is ['half']", "a number or a list")
+    mistake(capsys, train("--set", "shares=half"), "shares is 'half'", "a list of numbers")
     mistake(capsys, train("--set", "images=none"), "no preset 'none'")
     mistake(capsys, train("--preset", "compact"), "unknown training setting")
     mistake(capsys, train("--start-from", tiny_run), "holds no refiner", "train-refiner")
