@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shared_pose_ros.bundle import unpack_refiner
+from shared_pose_ros.bundle import load_bundle, unpack_refiner
 from shared_pose_ros.bundle_export import read_refiner, trained_weights
 from shared_pose_ros.cli.common import add_run_arguments, add_setting_arguments, parse_duration, read_settings
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
-from shared_pose_ros.network.refiner import PoseRefiner
+from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 from shared_pose_ros.training.checkpoint import CHECKPOINT_NAME, ENCODER_NAME
 from shared_pose_ros.training.config import RefinerConfig
 from shared_pose_ros.training.distributed import set_threads
-from shared_pose_ros.training.refiner_pairs import sample_shares
+from shared_pose_ros.training.refiner_pairs import NetworkAnswers, image_settings, sample_shares
 from shared_pose_ros.training.refiner_trainer import RefinerProgress, RefinerTrainer
 from shared_pose_ros.training.refiner_validation import RefinerValidation
 from shared_pose_ros.training.refiner_weights import refiner_checkpoint, refiner_on_encoder, refiner_weights
@@ -62,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin with the weights of another refiner's training, of a refiner.npz or of a bundle's refiner",
     )
     parser.add_argument(
+        "--network", type=Path, action="append", default=[], metavar="BUNDLE",
+        help="a pose bundle whose answers for its own objects are among the hypotheses, see --set answered_share; may "
+        "be repeated",
+    )  # fmt: skip
+    parser.add_argument(
         "--stop-after", type=parse_duration, default=math.inf,
         help="stop this sitting after 90s, 30m, 10h …, whatever the rates; --resume goes on",
     )  # fmt: skip
@@ -78,9 +85,10 @@ def run(options: argparse.Namespace) -> int:
     # Weights before objects: a wrong path is said at once, random parts take their time.
     begin, earlier_samples = (None, 0) if options.resume else _begin(options)
     objects, shares = _objects(options, config)
+    device = choose_device(options.device)
     trainer = RefinerTrainer(
-        objects, shares, config, options.out, choose_device(options.device), options.backgrounds, options.resume,
-        options.preset, begin, earlier_samples,
+        objects, shares, config, options.out, device, options.backgrounds, options.resume, options.preset, begin,
+        earlier_samples, _answers(options.network, objects, config, device),
     )  # fmt: skip
     budget = options.time_budget
     total = 100 if budget else config.samples
@@ -110,6 +118,27 @@ def _objects(options: argparse.Namespace, config: RefinerConfig) -> tuple[Object
         sets.append(random_object_set(options.random_parts, options.random_seed, detect=True))
     models = tuple(model for each in sets for model in each)
     return ObjectSet(models), sample_shares([len(each) for each in sets], config.shares)
+
+
+def _answers(
+    bundles: list[Path], objects: ObjectSet, config: RefinerConfig, device: torch.device
+) -> NetworkAnswers | None:
+    """Of the bundles' networks; None without any."""
+    networks = []
+    pad = image_settings(config)[0][0].crop_pad
+    for path in bundles:
+        bundle = load_bundle(path, device, "auto")
+        if (bundle.metadata.crop_size, bundle.metadata.crop_pad) != (REFINER_SIZE, pad):
+            raise ValueError(
+                f"{path} takes crops of {bundle.metadata.crop_size} pixels and pad {bundle.metadata.crop_pad:g}; the "
+                f"refiner's are {REFINER_SIZE} pixels and {pad:g}: leave that --network out"
+            )
+        class_ids = [item.class_id for item in bundle.metadata.objects]
+        if not set(class_ids) & set(objects.class_ids):
+            raise ValueError(f"{path} knows none of the objects; give their CAD with --objects, or leave it out")
+        network = cast(Any, bundle.module).network
+        networks.append((lambda crops, index, network=network: network(crops, index)[0], class_ids))
+    return NetworkAnswers(networks, objects) if networks else None
 
 
 def _begin(options: argparse.Namespace) -> tuple[PoseRefiner | None, int]:

@@ -227,6 +227,7 @@ class RefinerConfig(_Run):
     random_share: float = 0.12  # of the hypotheses: any rotation
     flipped_share: float = 0.18  # a multiple of a quarter turn about an axis of the CAD, perturbed
     flipped_perturbation: float = 11.5  # at most this σ, degrees
+    answered_share: float = 0.4  # what a pose network answers, of objects that a given one knows
     render_faces: int = 800  # faces per object in the renders of hypotheses
     within: float = 50.0  # degrees: the increment is learnt from hypotheses whose error is smaller
     increment_weight: float = 4.0  # of the chordal distance to the nearest equivalent truth
@@ -250,7 +251,7 @@ class RefinerConfig(_Run):
     def __post_init__(self) -> None:
         _one_of(self, precision=PRECISIONS)
         _at_least_one(self, ("samples", "batch_size", "hypotheses", "render_faces", "validation_samples"))
-        for name in ("random_share", "flipped_share", "average"):
+        for name in ("random_share", "flipped_share", "answered_share", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it is a share, give a number from 0 to 1")
         if (share := self.random_share + self.flipped_share) > 1:

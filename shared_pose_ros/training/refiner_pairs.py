@@ -8,7 +8,7 @@ rotation is learnt where an object is symmetric.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from shared_pose_ros.training.config import (
 from shared_pose_ros.training.synthesis import Synthesizer
 
 Images = tuple[SynthesisConfig, AugmentationConfig]
+Answering = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,51 @@ def sample_shares(sizes: Sequence[int], shares: Sequence[float]) -> Tensor:
     return found / found.sum()
 
 
+class NetworkAnswers:
+    """What pose networks answer for crops of objects that they know: the hypotheses that a refiner meets in a cell.
+
+    Args:
+        networks: each with the class ids of its objects; from normalised crops ``(B, 3, S, S)``, S = ``REFINER_SIZE``,
+            and its object indices ``(B,)`` to rotations ``(B, n, 3, 3)``.
+        objects: that crops are made of; of several networks that know one, the last is asked.
+    """
+
+    def __init__(self, networks: Sequence[tuple[Answering, Sequence[str]]], objects: ObjectSet) -> None:
+        self._networks = [network for network, _ in networks]
+        self._network_of = torch.full((len(objects),), -1)
+        self._index_there = torch.zeros(len(objects), dtype=torch.int64)
+        for number, (_, class_ids) in enumerate(networks):
+            there = {class_id: index for index, class_id in enumerate(class_ids)}
+            for row, class_id in enumerate(objects.class_ids):
+                if class_id in there:
+                    self._network_of[row], self._index_there[row] = number, there[class_id]
+
+    @property
+    def known(self) -> int:
+        """Objects that some network knows."""
+        return int((self._network_of >= 0).sum())
+
+    def draw(
+        self, crops: Tensor, object_index: Tensor, number: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Some answers for each crop, without repetition as far as there are so many.
+
+        Returns:
+            Rotations ``(B, number, 3, 3)``, and which crops have any, ``(B,)`` bool.
+        """
+        rows = object_index.cpu()
+        asked = self._network_of[rows].to(crops.device)
+        found = torch.eye(3, device=crops.device).expand(len(crops), number, 3, 3).clone()
+        for which, network in enumerate(self._networks):
+            mine = (asked == which).nonzero()[:, 0]
+            if len(mine):
+                answers = network(crops[mine], self._index_there[rows[mine.cpu()]].to(crops.device))
+                order = torch.rand(answers.shape[:2], generator=generator, device=crops.device).argsort(dim=1)
+                order = order.repeat(1, -(-number // order.shape[1]))[:, :number]
+                found[mine] = answers[torch.arange(len(mine), device=crops.device)[:, None], order]
+        return found, asked >= 0
+
+
 class PairSynthesizer(Synthesizer):
     """Makes pairs of an object set.
 
@@ -97,6 +143,7 @@ class PairSynthesizer(Synthesizer):
         rasterizer: the backend.
         device: where pairs are made.
         backgrounds: folder of photographs, or None for procedural pictures.
+        answers: give some of the hypotheses, see ``config.answered_share``; None for none.
 
     Raises:
         ValueError: as ``image_settings``.
@@ -110,13 +157,14 @@ class PairSynthesizer(Synthesizer):
         rasterizer: Rasterizer,
         device: torch.device,
         backgrounds: Path | None = None,
+        answers: NetworkAnswers | None = None,
     ) -> None:
         self.images = image_settings(config)
         synthesis, augmentation = self.images[0]
         super().__init__(
             objects, synthesis, augmentation, REFINER_SIZE, rasterizer, device, backgrounds, config.seed
         )  # fmt: skip
-        self.config, self.shares = config, shares.to(device)
+        self.config, self.shares, self.answers = config, shares.to(device), answers
         meshes = [model.normalized(config.render_faces) for model in objects]
         self.renderer = HypothesisRenderer(meshes, rasterizer, synthesis.crop_pad, device)
         self.table = SymmetryTable.from_dicts([model.symmetries.to_dict() for model in objects])
@@ -137,7 +185,13 @@ class PairSynthesizer(Synthesizer):
         object_index = torch.multinomial(self.shares, count, replacement=True, generator=generator)
         truth = random_rotations(count, generator, self.device)
         crops, _ = self._crops(object_index, truth, draw, synthesis, augmentation)
-        hypotheses = draw_hypotheses(truth, self.config, generator).flatten(0, 1)
+        hypotheses = draw_hypotheses(truth, self.config, generator)
+        if self.answers is not None:
+            answered, known = self.answers.draw(crops, object_index, self.config.hypotheses, generator)
+            chance = torch.rand(hypotheses.shape[:2], generator=generator, device=self.device)
+            chosen = (chance < self.config.answered_share) & known[:, None]
+            hypotheses = torch.where(chosen[..., None, None], answered, hypotheses)
+        hypotheses = hypotheses.flatten(0, 1)
         # Where the camera stood for the crop is not known at inference either.
         distance = draw.uniform(*synthesis.distance) / self.metres[object_index]
         distance = distance.clamp(min=NEAREST * NORMALISED_SIZE)

@@ -37,7 +37,7 @@ from shared_pose_ros.training.optimizer import AdamAndMuon
 from shared_pose_ros.training.prefetch import prefetched, step_generator
 from shared_pose_ros.training.provenance import hardware
 from shared_pose_ros.training.refiner_losses import refiner_losses, rotation_errors
-from shared_pose_ros.training.refiner_pairs import Pairs, PairSynthesizer
+from shared_pose_ros.training.refiner_pairs import NetworkAnswers, Pairs, PairSynthesizer
 from shared_pose_ros.training.refiner_report import write_refiner_report
 from shared_pose_ros.training.refiner_validation import REFINER_PROTOCOL, RefinerValidation, RefinerValidator
 from shared_pose_ros.training.refiner_weights import refiner_checkpoint
@@ -73,6 +73,7 @@ class RefinerTrainer:
         preset: name of the configuration, for the record.
         begin: weights to begin with, of an encoder's or of another refiner's training; None for random ones.
         earlier_samples: of the training that ``begin`` comes from.
+        answers: of pose networks, among the hypotheses.
 
     Raises:
         CheckpointError: resume without a usable checkpoint of the same objects; or no resume where one exists.
@@ -91,6 +92,7 @@ class RefinerTrainer:
         preset: str = "custom",
         begin: PoseRefiner | None = None,
         earlier_samples: int = 0,
+        answers: NetworkAnswers | None = None,
     ) -> None:
         self.objects, self.config, self.out, self.device = objects, config, Path(out), device
         self.metrics: dict[str, Any] = {}
@@ -98,7 +100,7 @@ class RefinerTrainer:
         self.checkpoint_path = self.out / CHECKPOINT_NAME
         check_replaceable(self.checkpoint_path, resume)
         torch.manual_seed(config.seed)
-        self.synthesizer = PairSynthesizer(objects, shares, config, make_rasterizer(), device, backgrounds)
+        self.synthesizer = PairSynthesizer(objects, shares, config, make_rasterizer(), device, backgrounds, answers)
         self.network = copy.deepcopy(begin) if begin is not None else PoseRefiner()
         self.network.requires_grad_(True).to(device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
