@@ -41,12 +41,12 @@ def make_refiner_trainer(out, photographs, images, resume=False, begin=None, par
     return RefinerTrainer(parts, shares, config, out, cpu, photographs, resume, "tiny", begin)
 
 
-def make_pair_synthesizer(rasterizer, photographs, images, parts=None, **changes):
+def make_pair_synthesizer(rasterizer, photographs, images, parts=None, answers=None, **changes):
     """A synthesizer of the two boxes on the CPU."""
     config = dataclasses.replace(TINY_REFINER, images=str(images), **changes)
     parts = parts or objects()
     shares = sample_shares([len(parts)], config.shares)
-    return PairSynthesizer(parts, shares, config, rasterizer, torch.device("cpu"), photographs)
+    return PairSynthesizer(parts, shares, config, rasterizer, torch.device("cpu"), photographs, answers)
 
 
 def fresh_refiner(seed=0):

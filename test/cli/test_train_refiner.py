@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from checkout import ROOT
 from refiner_run import write_images
 from shapes import tiny_objects, write_object_set
 
@@ -68,7 +69,8 @@ def test_a_time_budget_is_the_whole_trainings(train, tmp_path, capsys):
     assert load_checkpoint(tmp_path / "run" / "checkpoint.pt")["step"] == 1
 
 
-def test_mistakes(train, parts, images, tiny_run, tmp_path, capsys):
+def test_mistakes(train, parts, images, tiny_run, tiny_bundle, tmp_path, capsys):
+    models = ROOT / "models"
     plain = ("--objects", parts / "plain")
     mistake(capsys, train(objects=plain), "the unit of the mesh files is not known")
     mistake(
@@ -77,6 +79,8 @@ def test_mistakes(train, parts, images, tiny_run, tmp_path, capsys):
     mistake(capsys, train("--random-parts", -1), "--random-parts is -1")
     mistake(capsys, train("--set", "perturbations=[1, 2]"), "perturbations is [1, 2]", "list of 5")
     mistake(capsys, train("--set", "random_share=0.9"), "random_share and flipped_share are 1.08 together", "at most 1")
+    mistake(capsys, train("--network", models / "demo_parts.pose.pt"), "knows none of the objects", "leave it out")
+    mistake(capsys, train("--network", tiny_bundle), "takes crops of 32 pixels", "leave that --network out")
     mistake(capsys, train("--set", "shares=2"), "shares are [2.0]", "from 0 to 1")
     mistake(capsys, train("--set", "shares=[0.7,0.4]"), "shares are [0.7, 0.4]", "at most 1 together")
     mistake(capsys, train("--set", "shares=half"), "shares is 'half'", "a list of numbers")

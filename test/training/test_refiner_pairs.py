@@ -8,12 +8,12 @@ import torch
 from evaluation_scene import objects
 from refiner_run import TINY_REFINER, make_pair_synthesizer, write_images
 
-from shared_pose_ros.geometry.rotations import random_rotations, rotation_angle
+from shared_pose_ros.geometry.rotations import random_rotations, rotation_angle, rotation_from_vector
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.training.augmentation import Draw
-from shared_pose_ros.training.refiner_pairs import draw_hypotheses, image_settings, sample_shares
+from shared_pose_ros.training.refiner_pairs import NetworkAnswers, draw_hypotheses, image_settings, sample_shares
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,42 @@ def test_images_of_two_pads_are_refused(tmp_path):
         image_settings(dataclasses.replace(TINY_REFINER, images=names))
     with pytest.raises(ValueError, match="no preset 'none'"):
         image_settings(dataclasses.replace(TINY_REFINER, images="none"))
+
+
+def numbered(which, count):
+    """A network whose answer i for its object j is a turn about z by which + j + i/10 radians."""
+
+    def network(crops, index):
+        angle = which + index[:, None] + torch.arange(count) / 10
+        return rotation_from_vector(torch.nn.functional.pad(angle[..., None], (2, 0)))
+
+    return network
+
+
+def about_z(rotations):
+    return torch.atan2(rotations[..., 1, 0], rotations[..., 0, 0])
+
+
+def test_answers_come_from_the_network_that_knows_the_object():
+    first, second = objects()
+    three = ObjectSet((first, second, dataclasses.replace(first, class_id="third", aliases=())))
+    networks = [(numbered(0.0, 4), ["other", second.class_id]), (numbered(0.5, 2), ["third"])]
+    answers = NetworkAnswers(networks, three)
+    crops = torch.zeros(6, 3, 64, 64)
+    found, known = answers.draw(crops, torch.tensor([1, 0, 2, 1, 2, 0]), 3, generator())
+    assert answers.known == 2 and known.tolist() == [True, False, True, True, True, False]
+    tenths = torch.round(10 * about_z(found)).long()
+    for row in (0, 3):  # three of four, none twice
+        assert set(tenths[row].tolist()) <= {10, 11, 12, 13} and len(set(tenths[row].tolist())) == 3
+    for row in (2, 4):  # both, and one of them again
+        assert set(tenths[row].tolist()) == {5, 6}
+
+
+def test_a_share_of_the_hypotheses_is_answered(photographs, images, axial):
+    answers = NetworkAnswers([(numbered(0.5, 6), [axial.class_ids[1]])], axial)
+    synthesizer = make_pair_synthesizer(make_rasterizer(), photographs, images, axial, answers, answered_share=0.6)
+    pairs = [synthesizer.pairs(32, generator(seed)) for seed in range(4)]
+    upright = torch.cat([each.hypotheses[:, 2, 2] > 1 - 1e-6 for each in pairs])
+    index = torch.cat([each.object_index[each.crop_of] for each in pairs])
+    assert not upright[index == 0].any()
+    assert upright[index == 1].float().mean() == pytest.approx(0.6, abs=0.1)
