@@ -6,6 +6,7 @@ Prints JSON; runs have the fields of ros2_benchmark's result files (times in ms)
 docs/benchmarks/node.md.
 """
 
+# ruff: noqa: E402 -- the node's way to wait is chosen before torch is imported
 from __future__ import annotations
 
 import argparse
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-# As the node does: what is measured of the network in this process must wait as it does. Read when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from shared_pose_ros.resources import share_cores, share_folder
+
+share_cores()
 
 from node_process import hardware, system_seconds
 from output import emit
@@ -27,7 +30,6 @@ from output import emit
 from shared_pose_ros.bundle import load_bundle
 from shared_pose_ros.network.allocator import tune_allocator
 from shared_pose_ros.replay.demo_live import prepare_environment
-from shared_pose_ros.resources import share_folder
 from shared_pose_ros.training.provenance import source_commit
 
 

@@ -30,6 +30,15 @@ def share_folder() -> Path:
     raise FileNotFoundError(f"no share folder of {PACKAGE} (looked at {places}); reinstall the package")
 
 
+def share_cores() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the user has said how. Call it before torch.
+
+    By default they spin. Where other programs want the same cores, that makes a batch 10 times slower and more
+    (measured: 2 cores; refinement of eight objects beside a training 700 ms instead of 25 ms).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def set_dds_profile() -> None:
     """Let large images pass through Fast DDS, unless the user has named a profile. Call it before ROS starts.
 

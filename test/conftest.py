@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402 -- how threads wait is chosen before torch is imported
 from pathlib import Path
+
+from shared_pose_ros.resources import share_cores
+
+share_cores()
 
 import pytest
 import torch

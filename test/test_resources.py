@@ -1,6 +1,8 @@
 """The DDS profile that programs set for themselves."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +37,13 @@ def test_without_a_share_folder_nothing_is_set(monkeypatch):
     monkeypatch.setattr("shared_pose_ros.resources.share_folder", none)
     set_dds_profile()
     assert not any(name in os.environ for name in DDS_PROFILES)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_a_command_lets_threads_sleep_before_torch_is_imported(given, kept):
+    said = "import os, sys; from shared_pose_ros.cli.main import main; main(['--version']); "
+    said += "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    result = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == f"{kept} False"

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from shared_pose_ros.resources import share_cores
+
 # Modules are imported only when their command runs: a cell without the training extras still has `estimate`.
 COMMANDS = {
     "objects": "list an object set and draw a picture of it",
@@ -45,6 +47,7 @@ class CommandError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 good, 1 the job failed its own check, 2 a user's mistake."""
+    share_cores()
     arguments = _present_options(sys.argv[1:] if arguments is None else arguments)
     name = next((item for item in arguments if not item.startswith("-")), None)
     parser = argparse.ArgumentParser(

@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shared_pose_ros.resources import set_dds_profile
+from shared_pose_ros.resources import set_dds_profile, share_cores
 
 if TYPE_CHECKING:
     from rclpy.executors import SingleThreadedExecutor
@@ -26,9 +26,7 @@ LARGEST_COMPRESSED = 2**28
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code: 0, or 2 if a parameter cannot be taken."""
     _end_at_once_on_signals()
-    # torch's threads spin while they wait for each other. Where camera and detector want the same cores, that makes a
-    # batch 10 times slower (measured: 2 cores, load 8). Read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores()
     # A compressed image of a few bytes may claim to be of any size. Read when OpenCV is imported.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(LARGEST_COMPRESSED))
     # Read when the context is made.

@@ -10,6 +10,9 @@ from instance_results import instance
 from shared_pose_ros.evaluation.instance_scoring import Evaluation
 from shared_pose_ros.evaluation.result_tables import evaluations_to_json
 
+COST = {"ms": {"one": 9.5, "default": 12.0, "six": 20.0, "three-two": 16.0, "two": 31.5},
+        "machine": "a processor, 2 threads"}  # fmt: skip
+
 
 def evaluated(refined: bool) -> dict:
     """As JSON: 20 instances, true errors twice the expected ones of 1…20°."""
@@ -22,9 +25,35 @@ def evaluated(refined: bool) -> dict:
 
 @pytest.fixture
 def page() -> str:
-    refined = {name: name in ("default", "one", "six", "two") for name in refinement_tables.SETTINGS}
-    found = {name: evaluated(has)["evaluations"][0] for name, has in refined.items()}
-    return refinement_tables.page(found, evaluated(True)["evaluations"][0])
+    return refinement_tables.page(found(), COST, evaluated(True)["evaluations"][0])
+
+
+def found() -> dict:
+    """Evaluations of all settings."""
+    refined = {name: name in COST["ms"] for name in refinement_tables.SETTINGS}
+    return {name: evaluated(has)["evaluations"][0] for name, has in refined.items()}
+
+
+def test_settings_have_their_cost(page):
+    rows = {line.split(" | ")[0]: line for line in page.splitlines() if line.startswith("| ")}
+    assert rows["| not refined"] == "| not refined | 50.0 | 21.0 | 10.0 | 20.0 | 35.0 | 60.0 | 0 |"
+    assert rows["| all six, two steps"].endswith("| 31.5 |") and rows["| exact depth"].endswith("| 12 |")
+    assert "two threads, on: a processor, 2 threads." in page.replace("\n", " ")
+    drawn = refinement_tables.plot(found(), COST["ms"])
+    assert all(f"50 at {spent}" in drawn for spent in ("0", "9.5", "12", "20", "16", "31.5"))
+
+
+def test_cost_is_measured_once(tmp_path, monkeypatch):
+    asked = []
+
+    def measured(settings):
+        asked.append(settings)
+        return {setting: float(10 * setting[0] + setting[1]) for setting in settings}
+
+    monkeypatch.setattr(refinement_tables, "rendering_milliseconds", measured)
+    for _ in range(2):
+        assert refinement_tables._cost(tmp_path / "cost.json")["ms"]["two"] == 62.0
+    assert len(asked) == 1
 
 
 def test_rule_of_thumb_groups_and_settings_are_those_of_the_evaluations(page):
@@ -34,7 +63,7 @@ def test_rule_of_thumb_groups_and_settings_are_those_of_the_evaluations(page):
     assert "| 7 | 30.0 | 66.7 |" in lines
     assert "| 11.0–20.0 | 10 | 15.5 | 31.0 | 15.5 | 31.0 | 0.0 | 0.0 | 0.0 |" in lines
     rows = [line for line in lines if line.endswith("| 1.00 | 10.5 | 21.0 | 20.0 | 100.0 |")]
-    assert len(rows) == 4 and rows[0].startswith("| three hypotheses, one step: the default |")
+    assert len(rows) == 5 and rows[0].startswith("| three hypotheses, one step: the default |")
 
 
 def test_the_demos_parts_have_rules_and_rows_of_their_own(page):
