@@ -22,7 +22,7 @@ from shared_pose_ros.network.backends.precision import has_bf16
 from shared_pose_ros.network.crop import crop_objects, normalize_crops
 from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
 
-SHARE_KEPT = 3
+SHARE_KEPT = 2
 """Each step after the first one refines the best of the hypotheses that the step before it refined: one in so many."""
 CONFIDENCE_POWER = 2.0
 """Confidences are proportional to the expected error to the power of minus this."""
@@ -111,7 +111,7 @@ class RenderRefiner:
     ) -> Refined:
         """Refine and score all hypotheses of all objects of one image, each step in one batch.
 
-        The first step takes all hypotheses, each further one the best third of those that the one before it took.
+        The first step takes all hypotheses, each further one the better half of those that the one before it took.
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
