@@ -119,7 +119,7 @@ def export_folder(
     """Write the bundle of a training: of its checkpoint, or of all object-specific ones (``train --separate``).
 
     Args:
-        folder: of ``shared_pose train --out``.
+        folder: of ``shared_pose train --out``, or of one of its stages, see ``newest_stage``.
         out: the bundle's path.
         tta_rotations: in the image's plane that the bundle averages over for each crop, 1 or 4.
         objects: CAD for pictures, in place of what the training has kept.
@@ -161,6 +161,18 @@ def export_folder(
     meshes = _meshes(metadata.objects, kept, objects, display_mesh) if with_meshes else ()
     fine = _meshes(metadata.objects, (), objects, fine_mesh) if with_meshes and objects else ()
     return export_bundle(network, metadata, Path(out), meshes, fine, refiner)
+
+
+def newest_stage(folder: Path) -> Path:
+    """The folder of a training's latest stage that has a checkpoint.
+
+    The last stage's is ``folder`` itself; earlier ones lie in it and are called ``1-compact``. Where no stage has one,
+    it is ``folder``.
+    """
+    stages = [path.parent for path in folder.glob(f"*-*/{CHECKPOINT_NAME}") if path.parent.name.split("-")[0].isdigit()]
+    if (folder / CHECKPOINT_NAME).exists() or not stages:
+        return folder
+    return max(stages, key=lambda path: int(path.name.split("-")[0]))
 
 
 @dataclass(frozen=True)

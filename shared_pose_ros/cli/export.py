@@ -13,7 +13,7 @@ from shared_pose_ros.bundle import (
     copy_with_refiner,
     load_bundle,
 )
-from shared_pose_ros.bundle_export import add_cad, export_folder, read_refiner
+from shared_pose_ros.bundle_export import add_cad, export_folder, newest_stage, read_refiner
 from shared_pose_ros.cli.common import add_cad_arguments
 from shared_pose_ros.meshes.object_set import ObjectSet
 
@@ -61,10 +61,10 @@ def run(options: argparse.Namespace) -> int:
         metadata = _copied(options, objects, refiner)
     else:
         storage = "fp16" if options.half else "fp32"
-        meshes = not options.no_meshes
-        metadata = export_folder(
-            options.source, options.out, options.tta_rotations or 4, objects, storage, meshes, refiner
-        )
+        meshes, folder = not options.no_meshes, newest_stage(options.source)
+        if folder != options.source:
+            print(f"{options.source} has no checkpoint yet: taking its stage {folder.name}; train --resume goes on")
+        metadata = export_folder(folder, options.out, options.tta_rotations or 4, objects, storage, meshes, refiner)
     written = load_bundle(options.out)
     size = options.out.stat().st_size / 1e6
     print(f"{options.out}: {len(metadata.objects)} objects, {metadata.samples} samples, {size:.1f} MB")

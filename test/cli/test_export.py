@@ -10,7 +10,7 @@ from shapes import tiny_objects
 from training_run import TINY, make_trainer
 
 from shared_pose_ros.bundle import BundleError, load_bundle
-from shared_pose_ros.bundle_export import add_cad, export_folder
+from shared_pose_ros.bundle_export import add_cad, export_folder, newest_stage
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.geometry.display_mesh import pack_meshes
 from shared_pose_ros.meshes.object_set import ObjectSet
@@ -71,6 +71,22 @@ def test_folders_without_a_usable_checkpoint_are_refused(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_training_that_ended_in_an_early_stage_is_exported_from_there(tiny_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    for name in ("1-compact", "2-robust", "10-fine"):
+        (run / name).mkdir(parents=True)
+    for name in ("1-compact", "2-robust"):
+        shutil.copy(tiny_run / CHECKPOINT_NAME, run / name)
+    assert newest_stage(run) == run / "2-robust"
+    assert main(["export", str(run), "--out", str(tmp_path / "early.pose.pt")]) == 0
+    assert "has no checkpoint yet: taking its stage 2-robust" in capsys.readouterr().out
+    shutil.copy(tiny_run / CHECKPOINT_NAME, run / "10-fine")
+    assert newest_stage(run) == run / "10-fine"
+    shutil.copy(tiny_run / CHECKPOINT_NAME, run)
+    assert newest_stage(run) == run
+    assert newest_stage(tmp_path) == tmp_path
+
+
 def test_cad_is_added_to_a_bundle_without_touching_it(tiny_run, tmp_path):
     shutil.copy(tiny_run / CHECKPOINT_NAME, tmp_path)
     state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
