@@ -153,7 +153,7 @@ class Frame:
         depth: ``(h, w)`` metres, the same view; None without.
         estimate: poses of these detections, once they are estimated.
         tracks: B keys of the tracks that the objects continue or begin (``temporal_filter``), None for the others.
-        last: ``(B, 3, 3)``, the rotation published last, NaN where there is none; None without temporal filtering.
+        last: ``(B, 3, 3)``, the rotation published last, NaN where there is none; None where no tracks are kept.
         published: what goes out, once it is selected.
         completed: when the pair of image and detections was complete, seconds of the worker's clock.
     """

@@ -134,6 +134,11 @@ class NodeParameters:
     refine_hypotheses: int = parameter(
         3, "Hypotheses of each object that are refined, most confident first; 0 refines all.", range=(0, 1000)
     )
+    refine_memory: bool = parameter(
+        False,
+        "Refine the pose published last for the detection's id as one more hypothesis; needs ids that stay with their "
+        "parts.",
+    )
     pairing_slop_seconds: float = parameter(
         0.0,
         "Greatest difference between the stamps of an image and its detections (or its depth image); 0 is exact.",
@@ -199,7 +204,7 @@ class NodeParameters:
     )
     track_timeout_seconds: float = parameter(
         2.0,
-        "An id that was not seen for so long, by the images' stamps, is forgotten (smoothing, last).",
+        "An id that was not seen for so long, by the images' stamps, is forgotten (smoothing, last, refine_memory).",
         range=(0.01, 3600.0),
         unit="s",
     )

@@ -94,6 +94,7 @@ class PosePipeline:
         self.temporal_filter = TemporalFilter(estimator.metadata, symmetries, statistics)
         self.stages: tuple[Stage, ...] = (
             self.estimation,
+            self.temporal_filter.follow,
             self.refinement,
             self.temporal_filter,
             Selection(estimator.metadata, symmetries),

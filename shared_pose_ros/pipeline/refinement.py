@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from shared_pose_ros.bundle import BundleMetadata, Refiner
@@ -46,11 +47,24 @@ def expected_errors(estimate: PoseEstimate) -> NDArray[np.float64]:
     return found
 
 
+def _remembered(frame: Frame, parameters: NodeParameters) -> NDArray[np.float32]:
+    """The pose published last of each object whose track the frame continues, ``(B, 3, 3)``; NaN for the others."""
+    found = np.full((len(frame.detections), 3, 3), np.nan, dtype=np.float32)
+    if parameters.refine_memory and frame.last is not None:
+        followed = [row for row, key in enumerate(frame.tracks) if key is not None]
+        found[followed] = frame.last[followed]
+    return found
+
+
 class Refinement:
     """Stage: refine the hypotheses by rendering (parameter ``refine``), then align them to the frame's depth image.
 
     An object without a mesh, or that the depth image shows nowhere near its hypotheses, keeps the answer that it had
     and is counted (``no_mesh``, ``alignment_rejected``). Alignment takes place on the CPU, whatever the device.
+
+    With ``refine_memory`` the pose published last of a followed object (``frame.last``) is one more hypothesis that is
+    rendered. It is kept in the camera's axes: while part or camera shift without rotating, it is the same there, and
+    the crop sees it rotate with the viewing ray.
 
     Args:
         metadata: of the bundle.
@@ -109,7 +123,12 @@ class Refinement:
         if not len(rows):
             return frame
         if steps:
-            frame = self._rendered(frame, parameters.refine_hypotheses, steps, rows)
+            # The remembered have one hypothesis more, so they are a batch of their own.
+            last = _remembered(frame, parameters)
+            followed = np.isfinite(last[rows, 0, 0])
+            for chosen, poses in ((rows[~followed], None), (rows[followed], last[rows[followed]])):
+                if len(chosen):
+                    frame = self._rendered(frame, parameters.refine_hypotheses, steps, chosen, poses)
         return self._aligned(frame, rows) if depth else frame
 
     def steps(self, parameters: NodeParameters) -> int:
@@ -134,8 +153,10 @@ class Refinement:
                 self._problem = str(error)
         return self._renderer
 
-    def _rendered(self, frame: Frame, count: int, steps: int, rows: NDArray[np.intp]) -> Frame:
-        """With the poses that the refiner gives."""
+    def _rendered(
+        self, frame: Frame, count: int, steps: int, rows: NDArray[np.intp], last: NDArray[np.float32] | None
+    ) -> Frame:
+        """With the poses that the refiner gives for the first ``count`` hypotheses, and for ``last (R, 3, 3)``."""
         refiner = self._refiner_or_none()
         if refiner is None:
             self._statistics.count("not_refined", len(rows), self._problem)
@@ -149,7 +170,9 @@ class Refinement:
             correction = ray_rotation(viewing_ray(camera, boxes[:, :2]))[:, None]
         if estimate.translations is not None:
             distances = torch.from_numpy(np.linalg.norm(self._box_centres(estimate, frame)[rows], axis=1)).float()
-        chosen = egocentric[:, : count or None]
+        chosen, others = egocentric[:, : count or None], egocentric[:, count or len(egocentric[0]) :]
+        if last is not None:
+            chosen = torch.cat([chosen, torch.from_numpy(last)[:, None]], dim=1)
         allocentric = chosen if correction is None else correction.mT @ chosen
         with torch.inference_mode():
             found = refiner.refine(
@@ -162,24 +185,29 @@ class Refinement:
             )
         refined = found.rotations.cpu()
         refined = refined if correction is None else correction @ refined
-        arrays = [item.cpu().numpy() for item in (refined, found.expected_errors, found.confidences)]
+        # Those that were not refined stay behind, without confidence; with a remembered one the last has no place.
+        places = egocentric.shape[1]
+        ordered = torch.cat([refined, others], dim=1)[:, :places]
+        shares = F.pad(found.confidences.cpu(), (0, others.shape[1]))[:, :places]
+        if last is not None:
+            shares = F.normalize(shares, p=1.0, dim=1)
+        arrays = [item.numpy() for item in (ordered, shares, found.expected_errors[:, 0].cpu())]
         return dataclasses.replace(frame, estimate=self._with_refined(frame, rows, *arrays))
 
     def _with_refined(
-        self, frame: Frame, rows: NDArray[np.intp], refined: NDArray[np.float32], expected: NDArray[np.float32],
-        shares: NDArray[np.float32],
+        self, frame: Frame, rows: NDArray[np.intp], refined: NDArray[np.float32], shares: NDArray[np.float32],
+        expected: NDArray[np.float32],
     ) -> PoseEstimate:  # fmt: skip
-        """The estimate with refined hypotheses first; those that were not refined stay behind, without confidence."""
+        """The estimate with these hypotheses and confidences of some objects, and the first ones' expected errors."""
         estimate = frame.estimated
-        rotations, confidences = np.array(estimate.rotations), np.zeros_like(estimate.confidences)
-        confidences[:] = estimate.confidences
-        count = refined.shape[1]
+        rotations, confidences = np.array(estimate.rotations), np.array(estimate.confidences)
         centres = None if estimate.translations is None else self._box_centres(estimate, frame)
-        rotations[rows, :count], confidences[rows, :count] = refined, shares
-        confidences[rows, count:] = 0.0
+        rotations[rows], confidences[rows] = refined, shares
         deviations, refined_by = np.full(len(rotations), np.nan), np.full(len(rotations), "", dtype=object)
+        if estimate.deviations is not None:
+            deviations[:], refined_by[:] = estimate.deviations, estimate.refined_by
         refined_by[rows] = RENDERED
-        deviations[rows] = expected[:, 0] / MEAN_ANGLE
+        deviations[rows] = expected / MEAN_ANGLE
         translations = estimate.translations
         if centres is not None:
             index = frame.detections.object_index

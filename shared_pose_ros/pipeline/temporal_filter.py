@@ -1,5 +1,7 @@
 """Temporal filtering: what is kept of each object from frame to frame, its hypotheses and the rotation published last.
 
+The parameter `smoothing` fuses the hypotheses; `refine_memory` and `symmetric_representative: last` use the rotation.
+
 An object is followed by what its detection says: (frame_id, id, class_id), with or without camera_info. Detections
 without an id, and ids that two detections of a class share in one array, are treated frame by frame. Times are the
 stamps of the images. A track ends
@@ -50,7 +52,10 @@ class Track:
 
 
 class TemporalFilter:
-    """Stage: the tracks of one node, of a bundle's objects; its ``remember`` is the stage after the selection.
+    """Stage: the tracks of one node, of a bundle's objects.
+
+    Its ``follow`` is the stage before the refinement, which may draw what was published last, and its ``remember`` the
+    one after the selection.
 
     Args:
         metadata: of the bundle.
@@ -77,22 +82,31 @@ class TemporalFilter:
             self._newest = None
             return ended
 
-    def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
-        """Continue the tracks with the frame; its hypotheses are fused with theirs where `smoothing` is above 0.
-
-        Fills in tracks and last, and replaces the estimate. Positions hold the centre of the CAD's bounding box.
-        """
-        if parameters.smoothing == 0.0 and parameters.symmetric_representative != "last":
+    def follow(self, frame: Frame, parameters: NodeParameters) -> Frame:
+        """Stage: fill in tracks and last; without a parameter that needs them, end all tracks."""
+        last_pose = parameters.refine_memory or parameters.symmetric_representative == "last"
+        if parameters.smoothing == 0.0 and not last_pose:
             self.clear()
             return frame
         with self._lock:
             self._end_old(frame.stamp, parameters)
-            keys, last, known = self._find(frame)
+            keys, last = self._find(frame)
+        return dataclasses.replace(frame, tracks=keys, last=last)
+
+    def __call__(self, frame: Frame, parameters: NodeParameters) -> Frame:
+        """Continue the tracks with the frame; its hypotheses are fused with theirs where `smoothing` is above 0.
+
+        Replaces the estimate. Positions hold the centre of the CAD's bounding box.
+        """
+        if not frame.tracks:
+            return frame
+        with self._lock:
+            known = {row: self._tracks[key] for row, key in enumerate(frame.tracks) if key and key in self._tracks}
             estimate = frame.estimated
             if known and parameters.smoothing > 0.0:
                 estimate = self._fused(known, frame, parameters.smoothing)
-            self._store(frame.stamp, estimate, keys)
-        return dataclasses.replace(frame, estimate=estimate, tracks=keys, last=last)
+            self._store(frame.stamp, estimate, frame.tracks)
+        return dataclasses.replace(frame, estimate=estimate)
 
     def remember(self, frame: Frame, parameters: NodeParameters) -> Frame:
         """Stage: note what is published of each object that has a track."""
@@ -113,11 +127,10 @@ class TemporalFilter:
         for key in [key for key, track in self._tracks.items() if track.stamp < oldest]:
             del self._tracks[key]
 
-    def _find(self, frame: Frame) -> tuple[tuple[TrackKey | None, ...], NDArray[np.float64], dict[int, Track]]:
-        """Keys and rotations published last of all objects, and by number the tracks that the frame continues."""
+    def _find(self, frame: Frame) -> tuple[tuple[TrackKey | None, ...], NDArray[np.float64]]:
+        """Keys and rotations published last of all objects."""
         detections, count = frame.detections, self._statistics.count
         keys: list[TrackKey | None] = [None] * len(detections)
-        known: dict[int, Track] = {}
         last = np.full((len(detections), 3, 3), np.nan)
         named = Counter(zip(detections.ids, detections.class_ids))
         for number, name in enumerate(zip(detections.ids, detections.class_ids)):
@@ -134,9 +147,7 @@ class TemporalFilter:
                 count("not_newer", 1, f"id '{name[0]}': {(track.stamp - frame.stamp) / 1e9:g} s older")
                 continue
             keys[number] = key
-            if track is not None:
-                known[number] = track
-        return tuple(keys), last, known
+        return tuple(keys), last
 
     def _fused(self, known: dict[int, Track], frame: Frame, forgetting: float) -> PoseEstimate:
         detections, estimate = frame.detections, frame.estimated

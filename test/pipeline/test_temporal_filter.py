@@ -44,7 +44,7 @@ def update(
 ) -> tuple[PoseEstimate, Frame]:
     """The frame after the filter, and its estimate."""
     frame = Frame(round(seconds * 1e9), frame_id, IMAGE, names, estimate=estimate)
-    after = tracks(frame, parameters)
+    after = tracks(tracks.follow(frame, parameters), parameters)
     return after.estimate, after
 
 

@@ -180,12 +180,14 @@ COUNTERS: Mapping[str, CounterInfo] = {
     ),
     "not_newer": CounterInfo(
         "note",
-        "an object's frame was not newer than its track (smoothing, last): estimated by itself, the track kept",
+        "an object's frame was not newer than its track (smoothing, last, refine_memory): estimated by itself, the "
+        "track kept",
         normal=True,
     ),
     "shared_id": CounterInfo(
         "note",
-        "detections of one class share an id in one array (smoothing, last): each is estimated by itself",
+        "detections of one class share an id in one array (smoothing, last, refine_memory): each is estimated by "
+        "itself",
         "the tracker must give every part an id of its own",
     ),
     "batch_halved": CounterInfo(
