@@ -8,9 +8,12 @@ import re
 import harness
 import pytest
 import recorded_bag as made
+from bundle_facts import make_meshes, make_metadata
 
 from shared_pose_ros.bags.recording import choose_topics, open_recording
+from shared_pose_ros.bundle import RefinerFacts, export_bundle, pack_refiner
 from shared_pose_ros.cli.main import main
+from shared_pose_ros.network.refiner import PoseRefiner
 from shared_pose_ros.replay import live
 from shared_pose_ros.replay.player import Player, Sent, header_key
 from shared_pose_ros.replay.results import Timing
@@ -22,16 +25,27 @@ POSES = "/shared_pose_node/poses"
 LOST = [name for name, info in COUNTERS.items() if info.stream == "detections"]
 
 
+@pytest.fixture(scope="module")
+def refining_bundle(tiny_network, tmp_path_factory):
+    """The tiny bundle with a refiner."""
+    path = tmp_path_factory.mktemp("refining") / "tiny.pose.pt"
+    refiner = pack_refiner(PoseRefiner().eval(), RefinerFacts(samples=0, objects="", commit=""))
+    export_bundle(tiny_network, make_metadata(), path, make_meshes(), refiner=refiner)
+    return path
+
+
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
-def live_run(request, tiny_bundle, tmp_path_factory):
-    """(bag, options of the replay) with a node that listens to the bag's topics; raw images come with depth."""
-    folder, raw = tmp_path_factory.mktemp("live"), request.param == "raw"
-    recorded = made.ordinary(folder / "bag", FRAMES, transport=request.param, with_depth=raw)
+def live_run(request, tiny_bundle, refining_bundle, tmp_path_factory):
+    """(bag, options of the replay) with a node that listens to the bag's topics; raw images come with depth.
+
+    With "refined" they are raw and the node has the other bundle.
+    """
+    folder, raw = tmp_path_factory.mktemp("live"), request.param != "jpeg"
+    recorded = made.ordinary(folder / "bag", FRAMES, transport="raw" if raw else "jpeg", with_depth=raw)
     remaps = {"image": made.IMAGE, "camera_info": made.INFO, "detections": made.DETECTIONS, "depth": made.DEPTH}
     transport = {"image_transport": "raw" if raw else "compressed", "use_depth": "true" if raw else "false"}
-    process = harness.NodeProcess(
-        folder / "log.txt", remaps, bundle=tiny_bundle, device="cpu", max_batch=4, **transport
-    )
+    bundle = refining_bundle if request.param == "refined" else tiny_bundle
+    process = harness.NodeProcess(folder / "log.txt", remaps, bundle=bundle, device="cpu", max_batch=4, **transport)
     yield recorded, ["--image", made.IMAGE, "--depth", made.DEPTH] if raw else []
     assert process.end() == 0, process.log
 
@@ -74,12 +88,12 @@ def test_live_and_offline_poses_are_equal_to_the_last_bit(live_run, tiny_bundle,
     assert f"Responses: {len(came)}, drops {found['drops']}" in said and "published to poses received: min" in said
 
 
-@pytest.mark.parametrize("live_run", ["raw"], indirect=True)
-def test_with_memory_live_and_offline_are_equal_too(live_run, tiny_bundle, tmp_path):
+@pytest.mark.parametrize("live_run", ["refined"], indirect=True)
+def test_with_memory_live_and_offline_are_equal_too(live_run, refining_bundle, tmp_path):
     """Ids go through all frames. A frame that a busy machine loses changes those after it: the bag is played again."""
     recorded, topics = live_run
-    given = {"smoothing": 0.6, "symmetric_representative": "last"}
-    bundle = ["--bundle", str(tiny_bundle), "--device", "cpu", "--set", "max_batch=4"]
+    given = {"smoothing": 0.6, "symmetric_representative": "last", "refine_memory": True}
+    bundle = ["--bundle", str(refining_bundle), "--device", "cpu", "--set", "max_batch=4"]
     assert main(["replay", str(recorded), *topics, *bundle, "--report", str(tmp_path / "plain")]) == 0
     changes = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     assert main(["replay", str(recorded), *topics, *bundle, *changes, "--report", str(tmp_path / "offline")]) == 0
@@ -92,10 +106,10 @@ def test_with_memory_live_and_offline_are_equal_too(live_run, tiny_bundle, tmp_p
             assert main(["replay", str(recorded), *topics, "--live", "--report", str(out), "--rate", "0.5"]) == 0
             if len(poses(out)) == FRAMES:
                 break
-        for name, value in (("smoothing", 0.0), ("symmetric_representative", "any")):
-            assert peer.set_parameter(name, value).successful
     assert poses(out) == poses(tmp_path / "offline") and len(poses(out)) == FRAMES
-    assert poses(tmp_path / "plain") != poses(tmp_path / "offline")
+    forgetful = [*changes, "--set", "refine_memory=false"]
+    assert main(["replay", str(recorded), *topics, *bundle, *forgetful, "--report", str(tmp_path / "forgetful")]) == 0
+    assert poses(tmp_path / "plain") != poses(tmp_path / "forgetful") != poses(tmp_path / "offline")
 
 
 def test_a_looped_bag_is_answered_anew(live_run, tmp_path):
