@@ -52,11 +52,11 @@ help:
 	@echo "variables:      PYTHON=$(PYTHON)  VENV=$(VENV)"
 	@echo
 	@echo "Benchmarks, on two idle cores. Each writes benchmark/results, then the tables and plots of docs/ (make pages)."
-	@echo "make benchmarks              all that needs no data from elsewhere: 50 minutes; with TLESS=DIR benchmark-tless too"
+	@echo "make benchmarks              all that needs no data from elsewhere: 52 minutes; with TLESS=DIR benchmark-tless too"
 	@echo "make benchmark-node          latency, start-up, memory, rates of the node: 8 minutes"
 	@echo "make benchmark-inference     frame to rotations, against other runtimes: 5 minutes"
 	@echo "make benchmark-soak          the node under random faults: 30 minutes"
-	@echo "make benchmark-parts         temporal filtering, mutated messages, a training step: 6 minutes"
+	@echo "make benchmark-parts         temporal filtering, mutated messages, a training step: 8 minutes"
 	@echo "make benchmark-renderers     Warp against PyTorch3D: 10 minutes, and 6 GB for $(VENV_PYTORCH3D)"
 	@echo "make benchmark-tless TLESS=DIR                              models/tless30.pose.pt on T-LESS: 3 minutes"
 	@echo "make benchmark-positions TLESS=DIR                          positions from boxes, meshes and depth: 3 minutes"

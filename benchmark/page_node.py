@@ -44,12 +44,31 @@ def _position_rows(label: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[li
 
 
 def smoothing_table(result: Mapping[str, Any]) -> str:
-    """Steadiness, accuracy and lag by `smoothing`."""
+    """Steadiness, accuracy and lag by `smoothing`, without refinement."""
     head = [
         "`smoothing`", "still: median error °", "under 15° %", "flips %", "median change °", "moving: median error °",
         "under 15° %", "flips %", "jump: median error ° before → images after", "later °", "lag, images",
     ]  # fmt: skip
-    return table(head, [_smoothing_row(row) for row in result["results"]])
+    return table(head, [_smoothing_row(row) for row in result["results"] if row["refine"] == 0])
+
+
+def memory_table(result: Mapping[str, Any]) -> str:
+    """The same with refinement, with and without `refine_memory`; scores, and what the stages cost."""
+    head = [
+        "`smoothing`", "`refine_memory`", "still: median error °", "under 15° %", "flips %", "median change °", "score",
+        "moving: median error °", "under 15° %", "flips %", "jump: median error ° before → images after", "later °",
+        "lag, images", "nearer to the old pose, images after, %", "time",
+    ]  # fmt: skip
+    rows = [row for row in result["results"] if row["refine"]]
+    return table(head, [_memory_row(row) for row in rows])
+
+
+def _memory_row(row: Mapping[str, Any]) -> list[Any]:
+    cells, still = _smoothing_row(row), row["still"]
+    memory = "on" if row["refine_memory"] else "off"
+    old = ", ".join(f"{100 * share:.0f}" for share in row["jump"]["nearer_to_old_pose"])
+    score, time = f"{still['mean_confidence']:.2f}", f"{100 * row['frame_time_ratio']:.0f} %"
+    return [cells[0], memory, *cells[1:5], score, *cells[5:], old, time]
 
 
 def _smoothing_row(row: Mapping[str, Any]) -> list[Any]:
@@ -70,4 +89,5 @@ def position_tables(read: Callable[[str], Any]) -> dict[str, Callable[[], str]]:
     return {
         "positions": lambda: positions_table(read("depth.json")),
         "temporal-filtering": lambda: smoothing_table(read("smoothing.json")),
+        "refine-memory": lambda: memory_table(read("smoothing.json")),
     }

@@ -1,8 +1,8 @@
-"""What `smoothing` gains and how much it lags: short sequences of rendered heaps through the node's memory.
+"""What `smoothing` and `refine_memory` gain and how much they lag, in short sequences of rendered heaps.
 
     python benchmark/smoothing.py [--bundle models/demo_parts.pose.pt] [--objects models/parts] [--json OUT]
 
-Three kinds of sequence of each heap, the parts told apart by ids as a tracker would:
+The sequences go through the node's stages after the estimate. Three kinds of each heap, its parts with a tracker's ids:
 
 still   the camera stands; sensor noise and the noise of a detector's boxes change from frame to frame.
 moving  the camera goes round the heap, `STEP` degrees a frame, with the same noise.
@@ -15,25 +15,26 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from output import emit
 
-from shared_pose_ros.estimator import PoseEstimate, PoseEstimator
+from shared_pose_ros.estimator import PoseEstimator
 from shared_pose_ros.evaluation.bop import Instance
 from shared_pose_ros.evaluation.metrics import symmetric_rotation_error
 from shared_pose_ros.evaluation.protocols import DetectionNoise
-from shared_pose_ros.geometry.equivalent_poses import SymmetryTable
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.meshes.symmetries import Symmetries
 from shared_pose_ros.pipeline.frame import Detections, Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
+from shared_pose_ros.pipeline.pose_pipeline import PosePipeline
 from shared_pose_ros.pipeline.statistics import Statistics
-from shared_pose_ros.pipeline.temporal_filter import TemporalFilter
 from shared_pose_ros.rendering.rasterizer import make_rasterizer
 from shared_pose_ros.scenes import clutter
 from shared_pose_ros.scenes.layout import SceneBuilder
@@ -47,10 +48,21 @@ LEAST_VISIBLE = 0.3
 DISTANCE, ELEVATION = 0.68, 55.0
 STEP = 3.0
 NOISE = DetectionNoise(miss=0.0)
-NO_IMAGE = np.zeros((1, 1, 3), np.uint8)
 KINDS = "still", "moving", "jump"
 SMOOTHING = 0.0, 1e-9, 0.3, 0.6, 0.8, 0.95
 """1e-9 forgets all earlier frames, but gathers each frame's own hypotheses as fusing does."""
+REFINED_SMOOTHING = 0.0, 0.6
+TRIED: Sequence[Mapping[str, Any]] = (
+    *({"smoothing": smoothing, "refine": 0} for smoothing in SMOOTHING),
+    *(
+        {"smoothing": smoothing, "refine": 1, "refine_memory": memory}
+        for smoothing in REFINED_SMOOTHING
+        for memory in (False, True)
+    ),
+)
+"""Parameters of the node."""
+PLAIN = len(SMOOTHING)
+"""The one with refinement alone, which times are relative to."""
 FIRST_STEADY = 4
 FLIP = 30.0
 CLOSE = 5.0
@@ -58,10 +70,10 @@ CLOSE = 5.0
 
 @dataclass(frozen=True)
 class Shot:
-    """One frame: its parts as the truth has them, and the network's answer for each."""
+    """One frame with the network's answers, and its parts as the truth has them."""
 
     instances: list[Instance]
-    estimate: PoseEstimate
+    frame: Frame
 
 
 class Heap:
@@ -94,12 +106,17 @@ class Heap:
     def shots(self, estimator: PoseEstimator, views: list[tuple[torch.Tensor, list[Instance]]]) -> Iterator[Shot]:
         """A frame of each view, with new noise each."""
         kept = set.intersection(*({i.gt_id for i in parts if i.visibility >= LEAST_VISIBLE} for _, parts in views))
-        for frame, (light, parts) in enumerate(views):
+        for number, (light, parts) in enumerate(views):
             parts = [part for part in parts if part.gt_id in kept]
             image = develop(light, self._sensor, self._generator)
-            boxes = [NOISE.detect(part.box, self._number, frame, part.gt_id) for part in parts]
-            index = [estimator.object_index(part.class_id) for part in parts]
-            yield Shot(parts, estimator.estimate(image, np.array(boxes), np.array(index), self._camera))
+            boxes = np.array([NOISE.detect(part.box, self._number, number, part.gt_id) for part in parts])
+            names = [part.class_id for part in parts]
+            index = np.array([estimator.object_index(name) for name in names])
+            detections = Detections(boxes.astype(np.float32), index, names, [str(part.gt_id) for part in parts])
+            estimate = estimator.estimate(image, boxes, index, self._camera)
+            # Ten frames a second.
+            stamp = 10**12 + number * 10**8
+            yield Shot(parts, Frame(stamp, "camera", image, detections, self._camera, estimate=estimate))
 
 
 def sequences(estimator: PoseEstimator, heap: Heap, frames: int) -> dict[str, list[Shot]]:
@@ -111,7 +128,7 @@ def sequences(estimator: PoseEstimator, heap: Heap, frames: int) -> dict[str, li
 
 @dataclass(frozen=True)
 class Followed:
-    """What was published of a sequence, `(frames, parts)`, degrees; tracks that began anew by frame."""
+    """What was published of a sequence, `(frames, parts)`, degrees; by frame the tracks that began anew, seconds."""
 
     error: np.ndarray
     change: np.ndarray
@@ -119,40 +136,40 @@ class Followed:
     turned: np.ndarray
     confidence: np.ndarray
     contradicted: np.ndarray
+    seconds: np.ndarray
 
 
-def follow(shots: Sequence[Shot], estimator: PoseEstimator, smoothing: float) -> Followed:
-    """A sequence through the temporal filter of the node, at ten frames a second.
+def follow(shots: Sequence[Shot], pipeline: PosePipeline, statistics: Statistics, tried: Mapping[str, Any]) -> Followed:
+    """A sequence through the node's stages after the estimate.
 
     `change` is the angle to the answer before, `from_first` the error against the first frame's truth, and `turned` the
     angle between the first frame's truth and this one's; all to the nearest equivalent pose.
     """
-    statistics, parameters = Statistics(), NodeParameters(smoothing=smoothing)
-    groups = [item.symmetries for item in estimator.metadata.objects]
-    temporal_filter = TemporalFilter(estimator.metadata, SymmetryTable.from_dicts(groups), statistics)
-    symmetries = [Symmetries.from_dict(group) for group in groups]
+    parameters = NodeParameters.of(tried)
+    symmetries = [Symmetries.from_dict(item.symmetries) for item in pipeline.estimator.metadata.objects]
     rows: list[list[tuple[float, ...]]] = []
     published: list[torch.Tensor] = []
-    contradicted = []
-    for number, shot in enumerate(shots):
-        names = [part.class_id for part in shot.instances]
-        index = np.array([estimator.object_index(name) for name in names])
-        ids = [str(part.gt_id) for part in shot.instances]
-        detections = Detections(np.zeros((len(names), 4), np.float32), index, names, ids)
-        frame = Frame(10**12 + number * 10**8, "camera", NO_IMAGE, detections, estimate=shot.estimate)
+    contradicted, seconds = [], []
+    pipeline.temporal_filter.clear()
+    for shot in shots:
+        frame = shot.frame
         before = statistics.snapshot()[0]["track_contradicted"]
-        estimate = temporal_filter(frame, parameters).estimate
+        start = time.process_time()
+        for stage in pipeline.stages[1:]:
+            frame = stage(frame, parameters)
+        seconds.append(time.process_time() - start)
         contradicted.append(statistics.snapshot()[0]["track_contradicted"] - before)
-        best = torch.from_numpy(estimate.rotations[:, 0]).double()
+        best = torch.from_numpy(frame.poses.rotations[:, 0])
         rows.append([])
         for i, (part, first) in enumerate(zip(shot.instances, shots[0].instances)):
-            group, before = symmetries[index[i]], published[-1][i] if published else best[i]
+            group = symmetries[frame.detections.object_index[i]]
+            before = published[-1][i] if published else best[i]
             truth, start = torch.from_numpy(part.rotation), torch.from_numpy(first.rotation)
             pairs = (best[i], truth), (best[i], before), (best[i], start), (truth, start)
             angles = [float(symmetric_rotation_error(one[None], other, group)) for one, other in pairs]
-            rows[-1].append((*angles, float(estimate.confidences[i, 0])))
+            rows[-1].append((*angles, float(frame.poses.confidences[i, 0])))
         published.append(best)
-    return Followed(*np.array(rows).transpose(2, 0, 1), np.array(contradicted))
+    return Followed(*np.array(rows).transpose(2, 0, 1), np.array(contradicted), np.array(seconds))
 
 
 def steady_figures(found: Sequence[Followed], first: int) -> dict[str, float]:
@@ -168,6 +185,16 @@ def steady_figures(found: Sequence[Followed], first: int) -> dict[str, float]:
         "mean_confidence": round(float(confidence.mean()), 3),
         "contradicted": int(sum(f.contradicted[first:].sum() for f in found)),
     }
+
+
+def time_figures(found: Mapping[str, Sequence[Followed]], plain: Mapping[str, Sequence[Followed]]) -> dict[str, float]:
+    """Milliseconds for one frame, and the ratio to what the same frame took with `PLAIN`: medians."""
+    taken, reference = (
+        np.concatenate([f.seconds[FIRST_STEADY:] for kind in ("still", "moving") for f in one[kind]])
+        for one in (found, plain)
+    )
+    ratio = float(np.median(taken / reference))
+    return {"frame_ms": round(1e3 * float(np.median(taken)), 2), "frame_time_ratio": round(ratio, 3)}
 
 
 def jump_figures(found: Sequence[Followed], frames: int) -> dict[str, object]:
@@ -188,6 +215,23 @@ def jump_figures(found: Sequence[Followed], frames: int) -> dict[str, object]:
     }
 
 
+def measured(
+    estimator: PoseEstimator, objects: ObjectSet, heaps: range, frames: int
+) -> tuple[dict[str, int], list[dict[str, list[Followed]]]]:
+    """Parts by kind of sequence; and of each of `TRIED`, by kind, what was published of each heap."""
+    statistics = Statistics()
+    pipeline = PosePipeline(estimator, 1, statistics)
+    pipeline.refinement.prepare(NodeParameters())
+    found: list[dict[str, list[Followed]]] = [{kind: [] for kind in KINDS} for _ in TRIED]
+    parts = dict.fromkeys(KINDS, 0)
+    for number in heaps:
+        for kind, shots in sequences(estimator, Heap(objects, number), frames).items():
+            parts[kind] += len(shots[0].instances)
+            for tried, by_kind in zip(TRIED, found):
+                by_kind[kind].append(follow(shots, pipeline, statistics, tried))
+    return parts, found
+
+
 def main() -> None:
     """Render, estimate, follow, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,18 +243,17 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     estimator, objects = PoseEstimator.load(options.bundle, "cpu"), ObjectSet.load(options.objects)
-    made = [sequences(estimator, Heap(objects, number), options.frames) for number in range(options.heaps)]
-    results = []
-    for smoothing in SMOOTHING:
-        found = {kind: [follow(heap[kind], estimator, smoothing) for heap in made] for kind in KINDS}
-        results.append(
-            {
-                "smoothing": smoothing,
-                "still": steady_figures(found["still"], FIRST_STEADY),
-                "moving": steady_figures(found["moving"], FIRST_STEADY),
-                "jump": jump_figures(found["jump"], options.frames),
-            }
-        )
+    parts, found = measured(estimator, objects, range(options.heaps), options.frames)
+    results = [
+        {
+            **tried,
+            "still": steady_figures(by_kind["still"], FIRST_STEADY),
+            "moving": steady_figures(by_kind["moving"], FIRST_STEADY),
+            "jump": jump_figures(by_kind["jump"], options.frames),
+            **time_figures(by_kind, found[PLAIN]),
+        }
+        for tried, by_kind in zip(TRIED, found)
+    ]
     result = {
         "command": " ".join(["python", *sys.argv]),
         "hardware": {"processor": processor_name(), "load": round(os.getloadavg()[0], 2)},
@@ -219,8 +262,10 @@ def main() -> None:
         "weights_sha256": estimator.metadata.weights_sha256,
         "protocol": f"{options.heaps} heaps, {options.frames} frames a sequence ({2 * options.frames} with a jump), "
         f"figures from frame {FIRST_STEADY} on; camera at {DISTANCE} m, {STEP} degrees a frame where it moves; boxes: "
-        f"{NOISE}; parts that show at least {LEAST_VISIBLE} of themselves in every frame; degrees",
-        "parts": {kind: sum(len(heap[kind][0].instances) for heap in made) for kind in KINDS},
+        f"{NOISE}; parts that show at least {LEAST_VISIBLE} of themselves in every frame; degrees; "
+        "frame_ms: processor time of the stages after the estimate; "
+        f"frame_time_ratio: to that with {dict(TRIED[PLAIN])}",
+        "parts": parts,
         "results": results,
     }
     emit(result, options.json)
