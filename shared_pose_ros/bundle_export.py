@@ -72,10 +72,11 @@ def read_refiner(path: Path) -> bytes:
 def _trained_refiner(folder: Path) -> bytes:
     state = refiner_checkpoint(folder)
     config = config_from_dict(state["config"], RefinerConfig)
-    synthesis = load_preset(config.images[0]).synthesis
+    synthesis = load_preset(config.images.split(",")[0]).synthesis
+    made = sum(entry["class_id"].startswith("random_") for entry in state["objects"])
     facts = RefinerFacts(
         samples=state.get("earlier_samples", 0) + state["step"] * config.batch_size,
-        objects=f"{len(state['objects'])} objects",
+        objects=f"{len(state['objects']) - made} objects" + (f", {made} random parts" if made else ""),
         commit=state["commit"],
         crop_pad=synthesis.crop_pad,
     )

@@ -6,9 +6,11 @@ from checkout import ROOT
 from refiner_run import write_images
 from shapes import tiny_objects, write_object_set
 
+from shared_pose_ros.bundle import load_bundle
 from shared_pose_ros.cli.main import main
 from shared_pose_ros.network.refiner import PoseRefiner
 from shared_pose_ros.training.checkpoint import load_checkpoint
+from shared_pose_ros.training.config import load_preset
 from shared_pose_ros.training.refiner_weights import refiner_weights
 
 SMALL = ("batch_size=2", "hypotheses=2", "validation_samples=2", "validation_every=2", "threads=1", "precision=fp32")
@@ -47,7 +49,7 @@ def mistake(capsys, status, *expected):
 
 
 @pytest.mark.slow
-def test_from_an_encoder_through_two_trainings(train, tiny_bundle, parts, tmp_path, capsys):
+def test_from_an_encoder_through_two_trainings(train, tiny_bundle, parts, images, tmp_path, capsys):
     both = ("--objects", parts / "set", "--objects", parts / "plain", "--unit", "mm")
     assert train("--encoder", tiny_bundle, "--samples", 4, "--random-parts", 1, objects=both) == 0
     out = capsys.readouterr().out
@@ -60,6 +62,15 @@ def test_from_an_encoder_through_two_trainings(train, tiny_bundle, parts, tmp_pa
     assert train("--samples", 6, "--resume", out="more") == 0
     assert load_checkpoint(tmp_path / "more" / "checkpoint.pt")["step"] == 3
     assert isinstance(refiner_weights(tmp_path / "more"), PoseRefiner)
+    refined = tmp_path / "refined.pose.pt"
+    words = ["export", str(tiny_bundle), "--refiner", str(tmp_path / "run"), "--out", str(refined)]
+    assert main(words) == 0 and "refiner: yes" in capsys.readouterr().out
+    facts = load_bundle(refined).refiner.facts
+    assert (facts.samples, facts.objects, facts.crop_pad) == (
+        4,
+        "4 objects, 1 random parts",
+        load_preset(str(images)).synthesis.crop_pad,
+    )
 
 
 def test_a_time_budget_is_the_whole_trainings(train, tmp_path, capsys):
