@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -36,16 +37,26 @@ def add_cad_arguments(parser: argparse.ArgumentParser, required: bool, purpose: 
     """--objects and --unit: where CAD is; ``purpose`` goes before the help."""
     source = "objects.yaml, a BOP models folder, or a folder of mesh files"
     parser.add_argument("--objects", required=required, help=f"{purpose}{source}")
-    parser.add_argument("--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm or in")
+    parser.add_argument(
+        "--unit", default=None, help="unit of the meshes of a plain folder: m, cm, mm, in, or metres per unit"
+    )
 
 
 def load_objects(options: argparse.Namespace) -> ObjectSet:
-    """The object set that ``add_object_arguments`` asked for."""
+    """The object set that ``add_object_arguments`` asked for; what it leaves out is told on stderr."""
     # Imported here: a cell without the training extras still has `estimate`.
     from shared_pose_ros.meshes.object_set import ObjectSet
 
     subset = options.subset.split(",") if options.subset else None
-    return ObjectSet.load(options.objects, unit=options.unit, subset=subset)
+    objects = ObjectSet.load(options.objects, unit=options.unit, subset=subset)
+    tell_left_out(objects)
+    return objects
+
+
+def tell_left_out(objects: ObjectSet) -> None:
+    """Name what the source of an object set holds and the set does not take."""
+    for sentence in objects.left_out:
+        print(f"note: {sentence}", file=sys.stderr)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser, max_faces: int | None = None) -> None:

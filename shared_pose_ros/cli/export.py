@@ -14,7 +14,7 @@ from shared_pose_ros.bundle import (
     load_bundle,
 )
 from shared_pose_ros.bundle_export import add_cad, export_folder, newest_stage, read_refiner
-from shared_pose_ros.cli.common import add_cad_arguments
+from shared_pose_ros.cli.common import add_cad_arguments, tell_left_out
 from shared_pose_ros.meshes.object_set import ObjectSet
 
 
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     if options.objects and options.no_meshes:
         raise ValueError("--objects adds meshes and --no-meshes leaves them out; give one of them")
     objects = ObjectSet.load(options.objects, unit=options.unit) if options.objects else None
+    if objects:
+        tell_left_out(objects)
     refiner = read_refiner(options.refiner) if options.refiner else b""
     if options.source.name.endswith(SUFFIX):
         if not (objects or options.no_meshes or refiner) or options.tta_rotations or options.half:

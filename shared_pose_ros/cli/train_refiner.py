@@ -13,7 +13,13 @@ from tqdm import tqdm
 
 from shared_pose_ros.bundle import load_bundle, unpack_refiner
 from shared_pose_ros.bundle_export import read_refiner, trained_weights
-from shared_pose_ros.cli.common import add_run_arguments, add_setting_arguments, parse_duration, read_settings
+from shared_pose_ros.cli.common import (
+    add_run_arguments,
+    add_setting_arguments,
+    parse_duration,
+    read_settings,
+    tell_left_out,
+)
 from shared_pose_ros.estimator import choose_device
 from shared_pose_ros.meshes.object_set import ObjectSet
 from shared_pose_ros.network.refiner import REFINER_SIZE, PoseRefiner
@@ -110,6 +116,8 @@ def _objects(options: argparse.Namespace, config: RefinerConfig) -> tuple[Object
         raise ValueError(f"--random-parts is {options.random_parts}; give a number of parts, 0 for none")
     units = units * count if len(units) == 1 else units or [None] * count
     sets = [ObjectSet.load(path, unit=unit) for path, unit in zip(options.objects, units)]
+    for each in sets:
+        tell_left_out(each)
     if options.random_parts:
         # Imported here: only random parts need manifold3d.
         from shared_pose_ros.meshes.random_parts import random_object_set

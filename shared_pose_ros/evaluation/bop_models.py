@@ -111,7 +111,7 @@ def file_vertices(model: ObjectModel) -> np.ndarray:
     bop_toolkit measures MSSD, MSPD, ADD and ADI over them. Of other files the cleaned mesh's.
     """
     if model.path.suffix.lower() == ".ply" and model.path.parent.joinpath("models_info.json").is_file():
-        return read_ply(model.path)[0] / _MM_PER_METRE
+        return read_ply(model.path)[0] * model.unit
     return model.mesh.vertices.astype(np.float64)
 
 

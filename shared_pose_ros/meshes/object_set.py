@@ -1,9 +1,9 @@
 """Object sets: which objects a network learns, in its order, each with its mesh, identity and symmetries.
 
 Conventions: metres, CAD frame. Three sources: an objects.yaml (class ids, names and symmetries stated, or
-``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply, millimetres, class_id "1" unless an
-entry names another), or a plain folder of mesh files (class_id = file name without suffix, unit declared by the
-caller). object_index is the place in the set.
+``symmetries: detect``), a BOP models folder (models_info.json and obj_000001.ply; millimetres and class_id "1" unless
+an entry has another ``unit`` or ``class_id``), or a plain folder of mesh files (class_id = file name without suffix,
+unit declared by the caller). object_index is the place in the set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from shared_pose_ros.meshes.mesh import READERS, Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
+from shared_pose_ros.meshes.diameter import diameter
+from shared_pose_ros.meshes.left_out import is_system_file, left_out
+from shared_pose_ros.meshes.mesh import READERS, Mesh, MeshError, load_surface, metres_per_unit, simplify
+from shared_pose_ros.meshes.soundness import Surface
 from shared_pose_ros.meshes.symmetries import Symmetries, detect_symmetries
 
 # Half the largest extent of a normalised mesh: vertices are multiplied by 100 / scale.
@@ -46,6 +49,9 @@ class ObjectModel:
         scale: half the largest extent, metres.
         symmetries: metres, CAD frame.
         path: the mesh file.
+        unit: metres per unit of the mesh file.
+        surface: what was found on the mesh's surface; None for a mesh that is not from a file.
+        notes: sentences for people on what the file has and a sound mesh has not.
     """
 
     class_id: str
@@ -58,6 +64,9 @@ class ObjectModel:
     scale: float
     symmetries: Symmetries
     path: Path
+    unit: float = 1.0
+    surface: Surface | None = None
+    notes: tuple[str, ...] = ()
     _normalised: dict[int | None, tuple[NDArray[np.float32], NDArray[np.int32]]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -80,9 +89,15 @@ class ObjectModel:
 
 @dataclass(frozen=True)
 class ObjectSet:
-    """Objects in the network's order; iterable, with a length, indexable by object_index."""
+    """Objects in the network's order; iterable, with a length, indexable by object_index.
+
+    Attributes:
+        objects: the objects.
+        left_out: sentences for people on what the source holds and the set does not take: files and units.
+    """
 
     objects: tuple[ObjectModel, ...]
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -149,6 +164,7 @@ class ObjectSet:
             raise ObjectSetError(f"{path}: not an object set; give an objects.yaml or a folder of mesh files")
         else:
             raise ObjectSetError(f"{path}: no such file or folder; give an objects.yaml or a folder of mesh files")
+        others = _not_taken(path, entries, unit)
         _check_unique(path, entries)
         if shown is not None:
             known = ", ".join(entry.class_id for entry in entries)
@@ -156,7 +172,7 @@ class ObjectSet:
             if not entries:
                 found = ", ".join(sorted(shown)) or "nothing"
                 raise ObjectSetError(f"{path} holds {known}, the data show {found}; give the CAD of the data's objects")
-        return cls(tuple(_load_object(entry) for entry in _select(path, entries, subset)))
+        return cls(tuple(_load_object(entry) for entry in _select(path, entries, subset)), tuple(others))
 
 
 @dataclass(frozen=True)
@@ -172,9 +188,26 @@ class _Entry:
     diameter: float | None = None  # metres; None: measure it
 
 
+def _not_taken(path: Path, entries: Sequence[_Entry], unit: str | float | None) -> list[str]:
+    """What of a source is left out: files, and a unit that the source states itself."""
+    folder, source = (path, path / "models_info.json") if path.is_dir() else (path.parent, path)
+    stated = source.is_file()
+    taken = [entry.path for entry in entries] + [source] * stated
+    notes = left_out(folder, taken, list(READERS), f"not listed in {source.name}" if stated else "not a file")
+    if stated and unit is not None and any(metres_per_unit(entry.unit) != metres_per_unit(unit) for entry in entries):
+        given = ", ".join(dict.fromkeys(str(entry.unit) for entry in entries))
+        notes.append(f"{source}: states the unit itself ({given}); unit '{unit}' is not used")
+    return notes
+
+
 def _load_object(entry: _Entry) -> ObjectModel:
-    mesh = load_mesh(entry.path, entry.unit)
+    mesh, surface, notes = load_surface(entry.path, entry.unit)
     extents = mesh.extents
+    if entry.diameter is not None and not extents.max() / 2.0 <= entry.diameter <= 2.0 * np.linalg.norm(extents):
+        raise ObjectSetError(
+            f"{entry.path}: models_info.json states a diameter of {entry.diameter:.4g} m, the mesh has extents up to "
+            f"{extents.max():.4g} m; correct its diameter or its unit, which is mm unless an entry states 'unit'"
+        )
     return ObjectModel(
         class_id=entry.class_id,
         aliases=entry.aliases,
@@ -186,6 +219,9 @@ def _load_object(entry: _Entry) -> ObjectModel:
         scale=float(extents.max()) / 2.0,
         symmetries=detect_symmetries(mesh) if entry.symmetries is None else entry.symmetries,
         path=entry.path,
+        unit=metres_per_unit(entry.unit),
+        surface=surface,
+        notes=tuple(notes),
     )
 
 
@@ -223,7 +259,7 @@ def _yaml_entry(path: Path, number: int, item: Any) -> _Entry:
         name=str(item.get("name", class_id)),
         aliases=tuple(str(alias) for alias in aliases),
         path=path.parent / str(item["file"]),
-        unit=scale,
+        unit=item["unit"],
         symmetries=parsed,
     )
 
@@ -240,9 +276,11 @@ def _bop_entries(folder: Path) -> list[_Entry]:
     entries = []
     for number, info in infos:
         try:
-            symmetries = Symmetries.from_bop(info)
+            unit = info.get("unit", "mm")
+            scale = metres_per_unit(unit)
+            symmetries = Symmetries.from_bop(info, scale)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ObjectSetError(f"{path}: object {number}: {error}; correct its symmetries") from error
+            raise ObjectSetError(f"{path}: object {number}: {error}; correct its entry") from error
         size = info.get("diameter")
         if size is not None and not (isinstance(size, (int, float)) and 0.0 < size < float("inf")):
             raise ObjectSetError(f"{path}: object {number}: diameter is {size!r}; give millimetres, or leave it out")
@@ -250,18 +288,24 @@ def _bop_entries(folder: Path) -> list[_Entry]:
         class_id, name = str(info.get("class_id", number)), str(info.get("name", file.stem))
         aliases = dict.fromkeys((str(number), file.stem, *map(str, info.get("aliases", ()))))
         aliases.pop(class_id, None)
-        given = None if size is None else size * metres_per_unit("mm")
-        entries.append(_Entry(class_id, name, tuple(aliases), file, "mm", symmetries, given))
+        given = None if size is None else size * scale
+        entries.append(_Entry(class_id, name, tuple(aliases), file, unit, symmetries, given))
     return entries
 
 
 def _folder_entries(folder: Path, unit: str | float | None) -> list[_Entry]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READERS)
+    found = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in READERS]
+    files = [file for file in found if file.is_file() and not is_system_file(file)]
     if not files:
-        raise ObjectSetError(f"{folder}: holds no {', '.join(READERS)} file, objects.yaml or models_info.json")
+        others = "; ".join(left_out(folder, (), list(READERS), "not a file"))
+        found_instead = f"; what it holds: {others}" if others else ""
+        raise ObjectSetError(
+            f"{folder}: holds no {', '.join(READERS)} file, objects.yaml or models_info.json{found_instead}"
+        )
     if unit is None:
         raise ObjectSetError(
-            f"{folder}: the unit of the mesh files is not known; state it (m, cm, mm, in) or write an objects.yaml"
+            f"{folder}: the unit of the mesh files is not known; state it (--unit with m, cm, mm or in) or write an "
+            "objects.yaml"
         )
     # Nobody states symmetries of bare files; training does without, but errors must not count them as wrong.
     return [_Entry(file.stem, file.stem, (), file, unit, None) for file in files]

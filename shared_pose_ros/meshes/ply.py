@@ -2,19 +2,22 @@
 
 Why not trimesh here: it refuses binary files that mix triangles, quads and polygons (the usual export of modelling
 programs), drops the last, incomplete row of a truncated ASCII file without a word, and reads ASCII row by row.
-Only positions and faces are kept; polygons are split into fans. Lengths stay in the file's unit.
+Only positions and faces are kept. Lengths stay in the file's unit.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared_pose_ros.meshes.file_text import text_of
+from shared_pose_ros.meshes.polygons import Polygons
 
 _ORDER = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _TYPES = {
@@ -26,10 +29,13 @@ _TYPES = {
     **dict.fromkeys(("uint", "uint32"), "u4"),
     **dict.fromkeys(("float", "float32"), "f4"),
     **dict.fromkeys(("double", "float64"), "f8"),
+    **dict.fromkeys(("int64", "uint64"), "i8"),
 }
-_STRUCT = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "f4": "f", "f8": "d"}
+_STRUCT = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "f4": "f", "f8": "d"}
 _CORNERS = ("vertex_indices", "vertex_index")
-Polygons = Sequence[Sequence[int]] | NDArray[np.integer[Any]]
+_START = re.compile(rb"\s*(?i:ply)[ \t]*(\r\n|\n|\r)")
+# By name, a column of numbers ``(N,)``, or of lists: their items end to end and their lengths ``(N,)``.
+_Table = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,26 +58,28 @@ class _Element:
         return any(entry.count_kind for entry in self.properties)
 
 
-def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Read positions and triangulated faces.
+def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | Polygons]:
+    """Read positions and faces.
 
     Args:
         path: the file.
 
     Returns:
-        Vertices ``(V, 3)`` in the file's unit and triangles ``(F, 3)``; either may be empty.
+        Vertices ``(V, 3)`` in the file's unit, and triangles ``(F, 3)`` or polygons; either may be empty.
 
     Raises:
         ValueError: not a PLY, truncated, or without positions; in words for people.
     """
     data = path.read_bytes()
+    if not _START.match(data):  # with a byte-order mark, or in UTF-16
+        data = text_of(data).encode("latin-1", errors="replace")
     order, elements, position = _header(data)
-    vertices = np.zeros((0, 3))
-    polygons: Polygons = []
-    rows = [] if order else [row for row in data[position:].split(b"\n") if row.strip()]
-    expected = sum(element.count for element in elements)
+    rows = [] if order else [row for row in data[position:].replace(b"\r", b"\n").split(b"\n") if row.strip()]
+    expected = sum(element.count for element in elements if element.properties)
     if not order and len(rows) < expected:
-        raise ValueError(f"the file is truncated: {len(rows)} of {expected} rows")
+        raise ValueError(f"the file is truncated: {len(rows)} of {expected} rows; copy or export it again")
+    vertices = np.zeros((0, 3))
+    faces: NDArray[np.int64] | Polygons = np.zeros((0, 3), dtype=np.int64)
     first = 0
     for element in elements:
         if not order:
@@ -82,12 +90,25 @@ def read_ply(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         else:
             table, position = _binary_numbers(element, data, position, order)
         if element.name == "vertex":
-            if element.has_lists or not {"x", "y", "z"} <= set(table):
-                raise ValueError("its vertices have no x, y and z")
+            if any(not isinstance(table.get(axis), np.ndarray) for axis in "xyz"):
+                raise ValueError("its vertices have no x, y and z; export a mesh with positions")
             vertices = np.stack([np.asarray(table[axis], dtype=np.float64) for axis in "xyz"], axis=1)
-        elif element.name == "face":
-            polygons = next((table[name] for name in _CORNERS if name in table), [])
-    return vertices, _fans(polygons)
+        elif element.name == "face" and element.count:
+            faces = _faces(table)
+        elif element.name == "tristrips" and element.count:
+            raise ValueError("its faces are triangle strips (element 'tristrips'); export plain faces")
+    return vertices, faces
+
+
+def _faces(table: _Table) -> NDArray[np.int64] | Polygons:
+    """The corners' column of element 'face'."""
+    lists = next((table[name] for name in _CORNERS if isinstance(table.get(name), tuple)), None)
+    if lists is None:
+        raise ValueError(f"its faces have no list {' or '.join(map(repr, _CORNERS))}; export a mesh with such faces")
+    items, sizes = lists
+    if (sizes == 3).all():
+        return items.astype(np.int64).reshape(-1, 3)
+    return Polygons(items.astype(np.int64), sizes)
 
 
 def write_ply(path: Path, vertices: NDArray[np.floating], faces: NDArray[np.integer], comment: str) -> None:
@@ -111,13 +132,16 @@ def write_ply(path: Path, vertices: NDArray[np.floating], faces: NDArray[np.inte
 
 def _header(data: bytes) -> tuple[str, list[_Element], int]:
     """Byte order ("" for ASCII), elements, and the offset of the first row."""
-    end = data.find(b"end_header")
-    newline = data.find(b"\n", end)
-    if not data.startswith(b"ply") or end < 0 or newline < 0:
-        raise ValueError("it has no PLY header")
+    start = _START.match(data)
+    # The line end of the first line, tried first: after another one a binary row may begin with a byte like it.
+    endings = (re.escape(start[1]), rb"\r\n|\n|\r|\Z") if start else ()
+    ends = (re.search(rb"(?<=[\r\n])end_header[ \t]*(?:" + ending + rb")", data) for ending in endings)
+    end = next((match for match in ends if match), None)
+    if end is None:
+        raise ValueError("it has no PLY header, from 'ply' to 'end_header'")
     order, elements = None, []
     try:
-        for line in data[:end].decode("ascii", errors="replace").splitlines():
+        for line in data[: end.start()].decode("latin-1").splitlines():
             words = line.split()
             if words[:1] == ["format"]:
                 order = _ORDER[words[1]]
@@ -131,87 +155,119 @@ def _header(data: bytes) -> tuple[str, list[_Element], int]:
         raise ValueError(f"its header has a line that is not understood: '{line}'") from error
     if order is None or any(element.count < 0 for element in elements):
         raise ValueError("its header names no format, or a negative count")
-    return order, elements, newline + 1
+    return order, elements, end.end()
 
 
-def _ascii_numbers(element: _Element, rows: list[bytes]) -> dict[str, NDArray[Any]]:
+def _ascii_numbers(element: _Element, rows: list[bytes]) -> _Table:
     width = len(element.properties)
+    words = b" ".join(rows).split()
     try:
-        values = np.array(b" ".join(rows).split(), dtype=np.float64)
+        values = np.fromiter(map(float, words), np.float64, len(words))
     except ValueError as error:
-        raise ValueError(f"a {element.name} row holds something other than numbers") from error
+        hint = ": write decimals with a point" if any(b"," in row for row in rows) else ""
+        raise ValueError(f"a {element.name} row holds something other than numbers{hint}") from error
     if values.size != width * element.count:
         raise ValueError(f"the rows of '{element.name}' hold {values.size} numbers instead of {width * element.count}")
     table = values.reshape(element.count, width)
     return {entry.name: table[:, column] for column, entry in enumerate(element.properties)}
 
 
-def _ascii_lists(element: _Element, rows: list[bytes]) -> dict[str, Any]:
+def _ascii_lists(element: _Element, rows: list[bytes]) -> _Table:
     """Triangles alone, the usual case, are read at once; others row by row."""
     if len(element.properties) == 1 and all(row.startswith(b"3 ") for row in rows):
         words = b" ".join(rows).split()
         if len(words) == 4 * element.count and all(word.isdigit() for word in words):
-            table = np.array(words, dtype=np.float64).astype(np.int64).reshape(-1, 4)
-            return {element.properties[0].name: table[:, 1:]}
-    lists: dict[str, list[Any]] = {entry.name: [] for entry in element.properties if entry.count_kind}
+            table = np.fromiter(map(int, words), np.int64, len(words)).reshape(-1, 4)
+            return {element.properties[0].name: (table[:, 1:].ravel(), table[:, 0])}
+    columns = _Columns(element)
     for row in rows:
         words, at = row.split(), 0
         try:
-            for entry in element.properties:
-                length = int(words[at]) if entry.count_kind else 0
-                if entry.name in _CORNERS:
-                    lists[entry.name].append([int(words[at + 1 + k]) for k in range(length)])
-                at += 1 + length
+            for entry, items in zip(element.properties, columns.items):
+                length = 1
+                if entry.count_kind:
+                    length = int(float(words[at]))
+                    columns.lengths[entry.name].append(length)
+                    at += 1
+                if len(words) < at + length:
+                    raise IndexError
+                items.extend(map(float, words[at : at + length]))
+                at += length
         except (IndexError, ValueError) as error:
-            raise ValueError(f"the row '{row.decode('ascii', 'replace').strip()}' is cut or damaged") from error
-    return dict(lists)
+            raise ValueError(f"the row '{row.decode('latin-1').strip()}' is cut or damaged") from error
+    return columns.table()
 
 
-def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, NDArray[Any]], int]:
-    layout = np.dtype([(entry.name, order + entry.kind) for entry in element.properties])
+class _Columns:
+    """Values of an element's properties, gathered row by row."""
+
+    def __init__(self, element: _Element) -> None:
+        self.properties = element.properties
+        self.items: list[list[float]] = [[] for _ in element.properties]
+        self.lengths: dict[str, list[int]] = {entry.name: [] for entry in element.properties if entry.count_kind}
+
+    def table(self) -> _Table:
+        """The columns as arrays."""
+        arrays = {entry.name: np.array(items) for entry, items in zip(self.properties, self.items)}
+        lengths = {name: np.array(values, dtype=np.int64) for name, values in self.lengths.items()}
+        return {name: (array, lengths[name]) if name in lengths else array for name, array in arrays.items()}
+
+
+def _binary_numbers(element: _Element, data: bytes, position: int, order: str) -> tuple[_Table, int]:
+    layout = np.dtype([(f"{k}", order + entry.kind) for k, entry in enumerate(element.properties)])
     end = position + element.count * layout.itemsize
     if end > len(data):
         raise ValueError(f"the file is truncated: {len(data)} bytes, '{element.name}' alone ends at {end}")
+    if not layout.itemsize:
+        return {}, end
     table = np.frombuffer(data, dtype=layout, count=element.count, offset=position)
-    return {entry.name: table[entry.name] for entry in element.properties}, end
+    return {entry.name: table[f"{k}"] for k, entry in enumerate(element.properties)}, end
 
 
-def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> tuple[dict[str, Any], int]:
-    """Lists of one length, the usual case, are read at once; others row by row."""
-    if len(element.properties) == 1 and element.count:
-        entry = element.properties[0]
-        count_type = np.dtype(order + entry.count_kind)
-        if position + count_type.itemsize > len(data):
-            raise ValueError("the file is truncated")
-        length = int(np.frombuffer(data, count_type, 1, position)[0])
-        layout = np.dtype([("count", count_type), ("items", order + entry.kind, (length,))])
-        end = position + element.count * layout.itemsize
-        if end <= len(data):
-            table = np.frombuffer(data, layout, element.count, position)
-            if (table["count"] == length).all():
-                return {entry.name: table["items"]}, end
-    lists: dict[str, list[Any]] = {entry.name: [] for entry in element.properties if entry.count_kind}
+def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> tuple[_Table, int]:
+    """Rows alike, the usual case, are read at once; others row by row."""
     try:
+        if element.count and (alike := _binary_alike(element, data, position, order)):
+            return alike
+        columns = _Columns(element)
         for _ in range(element.count):
-            for entry in element.properties:
+            for entry, items in zip(element.properties, columns.items):
                 length = 1
                 if entry.count_kind:
-                    (length,) = struct.unpack_from(order + _STRUCT[entry.count_kind], data, position)
+                    length = int(struct.unpack_from(order + _STRUCT[entry.count_kind], data, position)[0])
                     position += int(entry.count_kind[1])
-                items = struct.unpack_from(f"{order}{length}{_STRUCT[entry.kind]}", data, position)
+                    columns.lengths[entry.name].append(length)
+                items.extend(struct.unpack_from(f"{order}{length}{_STRUCT[entry.kind]}", data, position))
                 position += length * int(entry.kind[1])
-                if entry.count_kind:
-                    lists[entry.name].append(items)
     except struct.error as error:
         raise ValueError(f"the file is truncated within '{element.name}'") from error
-    return dict(lists), position
+    return columns.table(), position
 
 
-def _fans(polygons: Polygons) -> NDArray[np.int64]:
-    """Triangles ``(F, 3)`` of polygons given as rows of corners."""
-    if len(polygons) == 0:
-        return np.zeros((0, 3), dtype=np.int64)
-    if isinstance(polygons, np.ndarray) and polygons.shape[1] == 3:
-        return polygons.astype(np.int64)
-    fans = [(p[0], p[k], p[k + 1]) for p in polygons for k in range(1, len(p) - 1)]
-    return np.asarray(fans, dtype=np.int64).reshape(-1, 3)
+def _binary_alike(element: _Element, data: bytes, position: int, order: str) -> tuple[_Table, int] | None:
+    """Rows whose lists are as long as the first row's; None for others. struct.error: the first row is cut."""
+    fields: list[Any] = []
+    at = position
+    for k, entry in enumerate(element.properties):
+        length = 1
+        if entry.count_kind:
+            length = int(struct.unpack_from(order + _STRUCT[entry.count_kind], data, at)[0])
+            if not 0 <= length <= len(data):
+                return None
+            fields.append((f"n{k}", order + entry.count_kind))
+            at += int(entry.count_kind[1])
+        fields.append((f"{k}", order + entry.kind, (length,)))
+        at += length * int(entry.kind[1])
+    layout = np.dtype(fields)
+    end = position + element.count * layout.itemsize
+    if end > len(data):
+        return None
+    rows = np.frombuffer(data, layout, element.count, position)
+    table: _Table = {}
+    for k, entry in enumerate(element.properties):
+        items = rows[f"{k}"]
+        if entry.count_kind and (rows[f"n{k}"] != items.shape[1]).any():
+            return None
+        lengths = np.full(len(rows), items.shape[1], dtype=np.int64)
+        table[entry.name] = (items.ravel(), lengths) if entry.count_kind else items[:, 0]
+    return table, end

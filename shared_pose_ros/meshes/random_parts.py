@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from shared_pose_ros.meshes.mesh import UNITS, Mesh, MeshError, diameter
+from shared_pose_ros.meshes.diameter import diameter
+from shared_pose_ros.meshes.mesh import UNITS, Mesh, MeshError
 from shared_pose_ros.meshes.object_set import ObjectModel, ObjectSet
 from shared_pose_ros.meshes.part_families import electrical, housings, linkages, prismatic, rotational, sheets, wheels
 from shared_pose_ros.meshes.part_families.features import SIDES, with_feature, with_part

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from shared_pose_ros.geometry.rotations import axis_angle_rotation
-from shared_pose_ros.meshes.mesh import Mesh, diameter, simplify
+from shared_pose_ros.meshes.diameter import diameter
+from shared_pose_ros.meshes.mesh import Mesh, simplify
 from shared_pose_ros.meshes.surface import sample_surface, surface_distance
 
 _ORTHONORMAL_TOLERANCE = 1e-3
@@ -98,16 +99,18 @@ class Symmetries:
         return cls._build(data.get("discrete", ()), data.get("continuous", ()), 1.0)
 
     @classmethod
-    def from_bop(cls, model_info: Mapping[str, Any]) -> Symmetries:
+    def from_bop(cls, model_info: Mapping[str, Any], metres_per_unit: float = 1e-3) -> Symmetries:
         """Symmetries of one entry of a BOP models_info.json (keys ``symmetries_discrete``, ``symmetries_continuous``).
 
         Args:
-            model_info: the entry; its lengths are millimetres.
+            model_info: the entry.
+            metres_per_unit: length of one unit of its lengths, a millimetre in BOP.
 
         Raises:
             ValueError: as ``from_dict``.
         """
-        return cls._build(model_info.get("symmetries_discrete", ()), model_info.get("symmetries_continuous", ()), 1e-3)
+        discrete, continuous = (model_info.get(f"symmetries_{kind}", ()) for kind in ("discrete", "continuous"))
+        return cls._build(discrete, continuous, metres_per_unit)
 
     @classmethod
     def from_axes(cls, axes: Sequence[Mapping[str, Any]], metres_per_unit: float = 1.0) -> Symmetries:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared_pose_ros.geometry.closed_surface import is_closed
+
 RASTERIZERS = ("warp", "pytorch3d")
-_SAME_PLACE = 1e-6  # of the size: what rounding leaves between vertices of one point
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PackedMeshes:
         face_offsets: ``(k + 1,)`` int32; object i owns faces ``face_offsets[i]:face_offsets[i + 1]``.
         normals: ``(ΣF, 3)`` float32 unit normals by the right-hand rule; zero for a degenerate face.
         opaque_from: ``(k,)`` float32, distance of the eye from the origin from which on faces that look away are hidden
-            by others: the radius of a mesh that ``is_closed``, infinite for another.
+            by others: the radius of a mesh that ``closed_surface.is_closed``, infinite for another.
         largest: most faces of one object.
     """
 
@@ -107,43 +108,6 @@ def pack_meshes(meshes: Sequence[tuple[np.ndarray, np.ndarray]], device: torch.d
     radii = [np.linalg.norm(v, axis=1).max() if is_closed(v, f) else np.inf for v, f in meshes]
     opaque_from = torch.tensor(radii, dtype=torch.float32)
     return PackedMeshes(corners, rows, offsets, normals.float(), opaque_from, max(counts)).to(device)
-
-
-def is_closed(vertices: np.ndarray, faces: np.ndarray) -> bool:
-    """Whether a mesh is the skin of solids, all wound outwards: then no ray from outside meets a back face first.
-
-    Every edge is used as often in one direction as in the other (vertices at one place count as one), and every
-    connected piece has a positive volume. A cavity within a solid has none: such a mesh counts as open.
-
-    Args:
-        vertices: ``(V, 3)``.
-        faces: ``(F, 3)`` rows of ``vertices``.
-    """
-    points = np.asarray(vertices, np.float64)
-    step = _SAME_PLACE * max(float(np.ptp(points, axis=0).max()), np.finfo(np.float64).tiny)
-    _, place = np.unique(np.round(points / step) + 0.0, axis=0, return_inverse=True)
-    corners = place.reshape(-1)[np.asarray(faces, np.int64)]
-    count = int(corners.max()) + 1
-    starts, ends = corners.T.reshape(-1), np.roll(corners, -1, axis=1).T.reshape(-1)
-    there, back = np.sort(starts * count + ends), np.sort(ends * count + starts)
-    if not np.array_equal(there, back):
-        return False
-    a, b, c = (points[faces] - points.mean(axis=0)).swapaxes(0, 1)
-    piece = _pieces(starts, ends, count)[corners[:, 0]]
-    volumes = np.bincount(piece, weights=np.einsum("fi,fi->f", a, np.cross(b, c)))
-    return bool((volumes[np.unique(piece)] > 0).all())
-
-
-def _pieces(starts: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray:
-    """The least connected vertex of each of ``count`` vertices, of edges that are given in both directions."""
-    least = np.arange(count)
-    while True:
-        lower = least.copy()
-        np.minimum.at(lower, ends, least[starts])
-        lower = lower[lower]  # a jump: else as many rounds as edges from end to end
-        if np.array_equal(lower, least):
-            return least
-        least = lower
 
 
 def make_rasterizer(name: str = "warp") -> Rasterizer:

@@ -83,7 +83,8 @@ def test_every_command_has_help_with_an_example(name, capsys):
 def test_objects_lists_and_draws(tmp_path, capsys):
     assert command("objects", "--objects", PARTS, "--subset", "lever,socket", "--picture", tmp_path / "parts.png") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[1].startswith("lever") and lines[2].startswith("socket")
+    assert lines[1].startswith("lever") and lines[2].startswith("socket") and lines[3] == ""
+    assert lines[5].split()[:2] == ["lever", "yes"] and lines[-1] == f"picture: {tmp_path / 'parts.png'}"
     picture = cv2.imread(str(tmp_path / "parts.png"))
     assert picture.shape == (320, 960, 3)
     # Every view of every object shows something lighter than the background.

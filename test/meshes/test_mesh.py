@@ -5,7 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from shared_pose_ros.meshes.mesh import Mesh, MeshError, diameter, load_mesh, metres_per_unit, simplify
+from shared_pose_ros.meshes.diameter import diameter
+from shared_pose_ros.meshes.mesh import Mesh, MeshError, load_mesh, metres_per_unit, simplify
 from shared_pose_ros.meshes.surface import sample_surface, surface_distance
 
 CUBE = np.array([[x, y, z] for x in (0.0, 30.0) for y in (0.0, 50.0) for z in (0.0, 80.0)])
@@ -133,8 +134,8 @@ def test_duplicates_degenerate_faces_and_unused_vertices_go(tmp_path):
         ("extra.ply", ply_ascii().replace(b"30.0", b"30.0 1"), "28 numbers instead of 24"),
         ("cut_binary.stl", stl_binary()[:-7], "677 bytes of 684 for 12 triangles"),
         ("cut_ascii.stl", stl_ascii()[:-30], "truncated"),
-        ("noise.stl", bytes(range(256)) * 4, "truncated"),
-        ("text.obj", b"hello\n", "holds no faces"),
+        ("noise.stl", bytes(range(256)) * 4, "it is no STL: not ASCII .* and not binary"),
+        ("text.obj", b"hello\n", "no line .v x y z."),
         ("index.obj", obj([(0, 1, 99)]), "cannot be read as OBJ"),
         ("points.ply", ply_ascii(faces=[]), "no faces"),
         ("index.ply", ply_ascii(faces=[(0, 1, 99)]), "vertex 99 of 8"),

@@ -222,5 +222,5 @@ def test_the_documented_format_is_an_entry_in_the_readers(tmp_path, monkeypatch)
     (wedge,) = ObjectSet.load(tmp_path, unit="mm")
     assert wedge.class_id == "wedge" and wedge.extents == pytest.approx([0.03, 0.02, 0.01])
     path.write_text("OFF 4 4 0\n0 0")
-    with pytest.raises(MeshError, match=r"wedge\.off: cannot be read as OFF: .*; export it again"):
+    with pytest.raises(MeshError, match=r"wedge\.off: cannot be read as OFF: .*; open it in a mesh viewer"):
         ObjectSet.load(tmp_path, unit="mm")

@@ -11,9 +11,10 @@ from shapes import box, tetrahedron
 from zbuffer import render
 
 from shared_pose_ros.geometry.cameras import camera_matrix
+from shared_pose_ros.geometry.closed_surface import is_closed
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotations
 from shared_pose_ros.rendering.depth import pixel_rays, plane_depth
-from shared_pose_ros.rendering.rasterizer import is_closed, make_rasterizer, pack_meshes
+from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
 
 MESHES = [tetrahedron(), box(2.0, 1.2, 0.6), tetrahedron(0.7)]
 
