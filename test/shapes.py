@@ -19,6 +19,22 @@ def box(width, height, depth):
     return mesh.vertices, mesh.faces
 
 
+def joined(*meshes):
+    """Several meshes as one."""
+    starts = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
+    vertices = np.concatenate([vertices for vertices, _ in meshes])
+    return vertices, np.concatenate([faces + start for (_, faces), start in zip(meshes, starts)])
+
+
+def inside_out(mesh):
+    return mesh[0], mesh[1][:, ::-1]
+
+
+def soup(mesh):
+    """Every face with corners of its own, as in an STL."""
+    return mesh[0][mesh[1]].reshape(-1, 3), np.arange(3 * len(mesh[1])).reshape(-1, 3)
+
+
 def tiny_objects():
     """Two objects: an L of two boxes (no symmetry) and a tetrahedron, 60 and 40 mm."""
     long, short = box_mesh(0.06, 0.02, 0.015), box_mesh(0.015, 0.02, 0.04, offset=(0.0225, 0.0, 0.02))

@@ -32,7 +32,7 @@ _THIN_FACES = 4000
 _MOST_EXCESS = 0.01
 # Steps of float32 at the part's place, as fractions of its size: above the first its vertices stay float64, above the
 # second it is refused.
-_FINE_STEP, _COARSE_STEP = 1e-5, 1e-3
+_FINE_STEP, _COARSE_STEP = 1e-5, 1e-2
 # Sizes of the part between it and its origin from which on the distance is told.
 _FAR = 10.0
 

@@ -40,7 +40,7 @@ def read_obj(path: Path) -> tuple[NDArray[np.float64], Polygons]:
     before: list[int] = []  # vertices above each face: negative indices count back from there
     others: set[str] = set()
     for line in lines:
-        if "#" in line or "\t" in line or line[1:2] != " ":
+        if "#" in line or "\t" in line or line[:2] not in ("v ", "f "):
             line = line.partition("#")[0].replace("\t", " ").strip()
         key, _, rest = line.partition(" ")
         if key == "v":

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 from checkout import ROOT
-from shapes import box, tetrahedron
+from shapes import box, inside_out, joined, tetrahedron
 from zbuffer import render
 
 from shared_pose_ros.geometry.cameras import camera_matrix
-from shared_pose_ros.geometry.closed_surface import is_closed
 from shared_pose_ros.geometry.rotations import axis_angle_rotation, random_rotations
 from shared_pose_ros.rendering.depth import pixel_rays, plane_depth
 from shared_pose_ros.rendering.rasterizer import make_rasterizer, pack_meshes
@@ -200,33 +199,6 @@ def test_edges_that_lie_along_a_row_of_pixels_draw_nothing_elsewhere(rasterizer)
     inside = torch.zeros(64, 64, dtype=torch.bool)
     inside[25:38, 21:42] = True
     assert not bool((hit & ~inside).any())
-
-
-def joined(*meshes):
-    """Several meshes as one."""
-    starts = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
-    vertices = np.concatenate([vertices for vertices, _ in meshes])
-    return vertices, np.concatenate([faces + start for (_, faces), start in zip(meshes, starts)])
-
-
-def inside_out(mesh):
-    return mesh[0], mesh[1][:, ::-1]
-
-
-def soup(mesh):
-    """Every face with corners of its own."""
-    return mesh[0][mesh[1]].reshape(-1, 3), np.arange(3 * len(mesh[1])).reshape(-1, 3)
-
-
-def test_closed_is_what_solids_wound_outwards_are():
-    solid, beside = box(2.0, 1.2, 0.6), (tetrahedron()[0] + 5.0, tetrahedron()[1])
-    for mesh in (solid, tetrahedron(), ball(1.0, 9), joined(solid, beside), joined(solid, solid), soup(solid)):
-        assert is_closed(*mesh)
-    hole = solid[0], solid[1][1:]
-    half_turned = solid[0], np.concatenate([solid[1][:6], solid[1][6:, ::-1]])
-    hollow = joined(box(4.0, 4.0, 4.0), inside_out(solid))
-    for mesh in (hole, half_turned, inside_out(solid), joined(solid, inside_out(beside)), hollow):
-        assert not is_closed(*mesh)
 
 
 @pytest.mark.parametrize("mesh", [ball(1.0, 12), joined(box(2.0, 1.2, 0.6), tetrahedron()), inside_out(box(1, 2, 1))])
