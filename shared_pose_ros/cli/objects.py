@@ -45,15 +45,17 @@ def run(options: argparse.Namespace) -> int:
 def _print_surfaces(objects: ObjectSet) -> None:
     """A line per object on what its file holds, and one per note; ``Surface`` says what the counts are."""
     print(f"\n{'class_id':<14} {'watertight':>10} {'volume':>12} {'area':>12} {'bodies':>6}", end=" ")
-    print(f"{'open edges':>10} {'unpaired':>8} {'duplicate':>9} {'double':>6} {'degenerate':>10} {'slivers':>7} turned")
+    print(
+        f"{'open edges':>10} {'unpaired':>8} {'duplicate':>9} {'double':>6} {'degenerate':>10} {'slivers':>7} reversed"
+    )
     for model in objects:
         if (found := model.surface) is not None:
             volume = f"{found.volume * 1e6:.4g} cm³" if found.watertight else "-"
+            area = f"{found.area * 1e4:.4g} cm²"
             print(
-                f"{model.class_id:<14} {'yes' if found.watertight else 'no':>10} {volume:>12} "
-                f"{f'{found.area * 1e4:.4g} cm²':>12} {found.bodies:>6} {found.open_edges:>10} {found.crowded_edges:>8} "
-                f"{found.duplicate_faces:>9} {found.double_faces:>6} {found.degenerate_faces:>10} {found.slivers:>7} "
-                f"{found.turned_faces:>6}"
+                f"{model.class_id:<14} {'yes' if found.watertight else 'no':>10} {volume:>12} {area:>12} "
+                f"{found.bodies:>6} {found.open_edges:>10} {found.crowded_edges:>8} {found.duplicate_faces:>9} "
+                f"{found.double_faces:>6} {found.degenerate_faces:>10} {found.slivers:>7} {found.reversed_faces:>8}"
             )
     for model in objects:
         for note in model.notes:

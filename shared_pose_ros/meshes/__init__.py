@@ -1,4 +1,5 @@
-"""CAD files in; normalised meshes, diameters and symmetries out.
+"""CAD files in; checked surfaces, normalised meshes, diameters and symmetries out.
 
-Only this room imports trimesh, and only where a file is read: ``symmetries`` needs numpy and the geometry room alone.
+Where a file is read, scipy is needed, and manifold3d for concave polygons and bodies that overlap; ``symmetries`` needs
+numpy and the geometry package alone.
 """

@@ -1,7 +1,7 @@
 """The largest distance between two vertices, exact, without meeting every vertex with every other.
 
 Vertices are halved again and again into cells of equal number (a k-d tree). Two cells are looked at more closely only
-where boxes about them, turned as they lie, leave room for a larger distance than one already found: on a round part
+where boxes along their main axes leave room for a larger distance than one already found: on a round part
 these are cells that face each other, on others the cells of a few corners. Lengths are the mesh's.
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared_pose_ros.meshes.mesh import Mesh
+from shared_pose_ros.meshes.soundness import in_use
 
 _LEAF = 64
 # Pairs of cells handled at once, which bounds the memory.
@@ -29,8 +30,7 @@ def diameter(mesh: Mesh) -> float:
     Args:
         mesh: any mesh with a face.
     """
-    points = mesh.vertices[np.unique(mesh.faces)].astype(np.float64)
-    return farthest(points)
+    return farthest(mesh.vertices[in_use(mesh.faces, len(mesh.vertices))].astype(np.float64))
 
 
 def farthest(points: NDArray[np.float64]) -> float:

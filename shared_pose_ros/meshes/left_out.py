@@ -12,6 +12,8 @@ _EXACT = {".step", ".stp", ".iges", ".igs", ".brep", ".x_t", ".x_b", ".sat", ".j
 _EXACT |= {".catpart", ".par", ".3dm", ".f3d", ".sldasm", ".catproduct", ".iam", ".asm", ".dwg", ".dxf"}
 _MESHES = {".glb", ".gltf", ".3mf", ".dae", ".wrl", ".off", ".fbx", ".blend", ".3ds", ".amf", ".x3d", ".usd", ".usdz"}
 _MESHES |= {".ctm", ".vtk", ".stlb", ".gz", ".zip", ".7z", ".rar"}
+# Names written out per reason, and per sub-folder; of more, how many.
+_MOST_NAMES = 100
 _MATERIAL = {".mtl", ".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".dds"}
 
 
@@ -30,7 +32,12 @@ def left_out(folder: Path, taken: Collection[Path], formats: Collection[str], un
     for path in sorted(folder.iterdir()):
         if path.resolve() not in resolved:
             reasons.setdefault(_reason(path, formats, unlisted, known), []).append(_name(path, formats))
-    return [f"{folder}: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return [f"{folder}: {_listed(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _name(path: Path, formats: Collection[str]) -> str:
@@ -38,7 +45,7 @@ def _name(path: Path, formats: Collection[str]) -> str:
     if not path.is_dir():
         return path.name
     meshes = _meshes(path, formats)
-    return f"{path.name}/ ({', '.join(meshes)})" if meshes else f"{path.name}/"
+    return f"{path.name}/ ({_listed(meshes)})" if meshes else f"{path.name}/"
 
 
 def _meshes(folder: Path, formats: Collection[str]) -> list[str]:
@@ -58,7 +65,7 @@ def _reason(path: Path, formats: Collection[str], unlisted: str, known: str) -> 
         return "left out, the operating system's own"
     if path.is_dir():
         inside = "sub-folders are not read: move their files up, or write an objects.yaml that lists them"
-        return inside if _meshes(path, formats) else "left out, a sub-folder without mesh files"
+        return inside if _meshes(path, formats) else "left out, sub-folders without mesh files"
     if suffix in formats:
         return "left out, a link that leads nowhere" if not path.exists() else f"left out, {unlisted}"
     if suffix in _EXACT:

@@ -19,7 +19,7 @@ from shared_pose_ros.meshes.file_text import foreign_format
 from shared_pose_ros.meshes.obj import read_obj
 from shared_pose_ros.meshes.ply import read_ply
 from shared_pose_ros.meshes.polygons import Outlines, Polygons, triangulate
-from shared_pose_ros.meshes.soundness import Surface, inspect, merged, with_area
+from shared_pose_ros.meshes.soundness import Surface, in_use, inspect, merged, with_area
 from shared_pose_ros.meshes.stl import read_stl
 
 UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "in": 0.0254}
@@ -118,7 +118,7 @@ def load_surface(path: str | Path, unit: str | float) -> tuple[Mesh, Surface, li
     scale = metres_per_unit(unit)
     vertices, faces, outlines = _read(path)
     vertices = vertices * scale
-    _check_size(path, vertices[np.unique(faces)], unit, scale)
+    _check_size(path, vertices[in_use(faces, len(vertices))], unit, scale)
     notes = outlines.notes(scale)
     try:
         vertices, faces, surface = inspect(vertices, faces)
@@ -252,7 +252,7 @@ def _check_corners(vertices: NDArray[np.float64], corners: NDArray[np.int64]) ->
             f"a face names vertex {wrong} of {len(vertices)} (indices run from 0), so faces and vertices do not belong "
             "together; export it again"
         )
-    used = vertices[np.unique(corners)]
+    used = vertices[in_use(corners, len(vertices))]
     if not np.isfinite(used).all():
         count = int((~np.isfinite(used).all(axis=1)).sum())
         raise ValueError(

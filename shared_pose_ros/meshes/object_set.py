@@ -208,16 +208,17 @@ def _load_object(entry: _Entry) -> ObjectModel:
             f"{entry.path}: models_info.json states a diameter of {entry.diameter:.4g} m, the mesh has extents up to "
             f"{extents.max():.4g} m; correct its diameter or its unit, which is mm unless an entry states 'unit'"
         )
+    size = entry.diameter or diameter(mesh)
     return ObjectModel(
         class_id=entry.class_id,
         aliases=entry.aliases,
         name=entry.name,
         mesh=mesh,
-        diameter=entry.diameter or diameter(mesh),
+        diameter=size,
         extents=extents,
         centre=mesh.centre,
         scale=float(extents.max()) / 2.0,
-        symmetries=detect_symmetries(mesh) if entry.symmetries is None else entry.symmetries,
+        symmetries=detect_symmetries(mesh, 0.01 * size) if entry.symmetries is None else entry.symmetries,
         path=entry.path,
         unit=metres_per_unit(entry.unit),
         surface=surface,

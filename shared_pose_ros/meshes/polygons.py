@@ -101,8 +101,8 @@ def _split(vertices: NDArray[np.float64], rows: NDArray[np.int64], seen: Outline
     seen.height = max(seen.height, float(height[bent].max(initial=0.0)))
     done, left = [], np.arange(len(rows))
     for start in range(min(rows.shape[1], _STARTS)):
-        turned = np.roll(corners[left], -start, axis=1)
-        good = _fan_fits(turned, normal[left], area[left])
+        rolled = np.roll(corners[left], -start, axis=1)
+        good = _fan_fits(rolled, normal[left], area[left])
         done.append(_fans(np.roll(rows[left[good]], -start, axis=1)))
         left = left[~good]
     done += [rows[k][_clip(corners[k], normal[k], float(area[k]), float(size[k]), seen)] for k in left]

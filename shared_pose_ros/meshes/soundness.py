@@ -1,7 +1,7 @@
 """Whether triangles are the surface of a part: closed, wound outwards, every face once; with mends that lose nothing.
 
-Faces that are there twice go, faces that look the other way than their neighbours are turned, and so are closed bodies
-that are inside out. What cannot be mended is counted; what would spoil a training is refused. Lengths are metres.
+Faces that are there twice go; faces that look the other way than their neighbours are reversed, and so are closed
+bodies that are inside out. What cannot be mended is counted; what would spoil a training is refused. Lengths are metres.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Surface:
         double_faces: faces that lie back to back with another one, a wall without thickness; kept.
         degenerate_faces: faces without area, left out.
         slivers: faces with an area, but thinner than a millionth of the size; kept.
-        turned_faces: faces that looked inwards, or the other way than their neighbours; turned.
+        reversed_faces: faces that looked inwards, or the other way than their neighbours; reversed.
         shared_volume: cubic metres that several bodies fill; 0 where it was not measured.
         stray_growth: how many times larger bodies of next to no area make the part.
     """
@@ -63,15 +63,17 @@ class Surface:
     double_faces: int
     degenerate_faces: int
     slivers: int
-    turned_faces: int
+    reversed_faces: int
     shared_volume: float
     stray_growth: float
 
     def notes(self, face_count: int) -> list[str]:
         """Sentences for people on whatever is not as it should be; ``face_count`` faces are left."""
-        whole = self.turned_faces == face_count
-        turned = (
-            "it was inside out: turned" if whole else f"{self.turned_faces} of its faces looked the wrong way: turned"
+        whole = self.reversed_faces == face_count
+        flipped = (
+            "it was inside out: reversed"
+            if whole
+            else f"{self.reversed_faces} of its faces looked the wrong way: reversed"
         )
         shared = f"its bodies overlap: they share {self.shared_volume * 1e6:.4g} cm³"
         grown = f"small bodies apart from the rest make it {self.stray_growth:.2f} times as large: delete leftovers"
@@ -82,7 +84,7 @@ class Surface:
             f"{self.double_faces} faces lie back to back, as walls without thickness": self.double_faces,
             f"{self.degenerate_faces} faces have no area: left out": self.degenerate_faces,
             f"{self.slivers} faces are thinner than a millionth of its size": self.slivers,
-            turned: self.turned_faces,
+            flipped: self.reversed_faces,
             shared: self.shared_volume > 0,
             grown: self.stray_growth > 1.2,
         }
@@ -126,8 +128,15 @@ def with_area(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     """The faces that have an area, and the vertices that they use."""
     extent = float(np.ptp(vertices, axis=0).max())
     faces = faces[doubled_areas(vertices, faces) > (extent * SAME_PLACE) ** 2]
-    used, inverse = np.unique(faces, return_inverse=True)
-    return vertices[used], inverse.reshape(-1, 3)
+    used = in_use(faces, len(vertices))
+    return vertices[used], (np.cumsum(used) - 1)[faces]
+
+
+def in_use(corners: NDArray[np.integer], count: int) -> NDArray[np.bool_]:
+    """Which of ``count`` vertices are among the corners."""
+    used = np.zeros(count, dtype=bool)
+    used[corners] = True
+    return used
 
 
 def doubled_areas(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
@@ -160,8 +169,8 @@ def inspect(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces, Surface]
     _check_solid(vertices[faces].reshape(-1, 3), degenerate, given)
     kept, double = _once(faces)
     faces, doubled, flat = faces[kept], doubled[kept], flat[kept]
-    turned = _against_neighbours(_edges(faces), len(faces))
-    faces = np.where(turned[:, None], faces[:, ::-1], faces)
+    flipped = _against_neighbours(_edges(faces), len(faces))
+    faces = np.where(flipped[:, None], faces[:, ::-1], faces)
     edges = _edges(faces)
     body = _bodies(faces, len(vertices))
     open_sides = ~edges.balanced[edges.key]
@@ -187,7 +196,7 @@ def inspect(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces, Surface]
         double_faces=double,
         degenerate_faces=degenerate,
         slivers=int(((doubled < longest * extent * SAME_PLACE) & ~flat).sum()),
-        turned_faces=int((turned ^ inward[body])[~flat].sum()),
+        reversed_faces=int((flipped ^ inward[body])[~flat].sum()),
         shared_volume=shared,
         stray_growth=_stray_growth(vertices, faces, body, doubled),
     )
@@ -240,10 +249,10 @@ def _once(faces: Faces) -> tuple[NDArray[np.bool_], int]:
 
 
 def _against_neighbours(edges: _Edges, count: int) -> NDArray[np.bool_]:
-    """Faces ``(F,)`` to turn so that neighbours look the same way; the fewer of a piece.
+    """Faces ``(F,)`` to reverse so that neighbours look the same way; the fewer of a piece.
 
-    Every face stands twice in a graph, as it is and turned; neighbours that look the same way join as they are and as
-    they are turned, others crosswise. A piece of one side only (a Möbius strip) is joined with itself and stays.
+    Every face stands twice in a graph, as it is and reversed; neighbours that look the same way join as they are and as
+    they are reversed, others crosswise. A piece of one side only (a Möbius strip) is joined with itself and stays.
     """
     if edges.balanced[edges.counts == 2].all():
         return np.zeros(count, dtype=bool)
@@ -255,10 +264,10 @@ def _against_neighbours(edges: _Edges, count: int) -> NDArray[np.bool_]:
     label = _connected(
         np.concatenate([a, a + count]), np.concatenate([b + crosswise, b + count - crosswise]), 2 * count
     )
-    as_is, turned = label[:count], label[count:]
+    as_is, flipped = label[:count], label[count:]
     faces = np.bincount(as_is, minlength=int(label.max()) + 1)
-    more, same = faces[turned] > faces[as_is], faces[turned] == faces[as_is]
-    return np.asarray(more | (same & (turned < as_is)))
+    more, same = faces[flipped] > faces[as_is], faces[flipped] == faces[as_is]
+    return np.asarray(more | (same & (flipped < as_is)))
 
 
 def _connected(starts: NDArray[np.int64], ends: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -285,7 +294,7 @@ def _boxes(vertices: Vertices, faces: Faces, body: NDArray[np.int64]) -> NDArray
 def _inside_out(
     boxes: NDArray[np.float64], volumes: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Bodies ``(B,)`` to turn, and those that then are cavities; ``volumes`` are 0 for open ones.
+    """Bodies ``(B,)`` to reverse, and those that then are cavities; ``volumes`` are 0 for open ones.
 
     A closed body outside of all others has a positive volume. One in the box of a larger body goes with that one: its
     cavities are wound against it.

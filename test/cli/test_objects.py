@@ -58,7 +58,7 @@ def test_every_file_that_is_not_taken_is_named_with_its_reason(tmp_path, objects
         "pump.mtl": "materials and pictures are not used",
         "notes.txt": "no mesh file by its name",
         "more/ (deep/gear.STL)": "sub-folders are not read: move their files up",
-        "folder.stl/, papers/": "a sub-folder without mesh files",
+        "folder.stl/, papers/": "sub-folders without mesh files",
         "link.ply": "a link that leads nowhere",
     }
     notes = [line for line in err.splitlines() if line.startswith("note: ")]
@@ -125,14 +125,14 @@ def test_a_number_of_metres_is_a_unit(tmp_path, objects):
 def test_the_surface_is_told_with_counts_and_notes(tmp_path, objects):
     (tmp_path / "sound.obj").write_text(obj())
     (tmp_path / "open.obj").write_text(obj(faces=FACES[1:]))
-    (tmp_path / "turned.obj").write_text(obj(faces=[face[::-1] for face in FACES] + [FACES[0][::-1]]))
+    (tmp_path / "reversed.obj").write_text(obj(faces=[face[::-1] for face in FACES] + [FACES[0][::-1]]))
     status, out, _ = objects("--unit", "mm")
     assert status == 0
     area = (600 + 1200 + 800 + 2 * np.sqrt(300**2 + 600**2 + 400**2)) / 200
     common = [f"{area:.4g}", "cm²", "1"]
     assert row(out, "sound", 1)[1:] == ["yes", "4", "cm³", *common, *["0"] * 7]
-    assert row(out, "turned", 1)[1:] == ["yes", "4", "cm³", *common, "0", "0", "1", "0", "0", "0", "4"]
+    assert row(out, "reversed", 1)[1:] == ["yes", "4", "cm³", *common, "0", "0", "1", "0", "0", "0", "4"]
     assert row(out, "open", 1)[1:3] == ["no", "-"] and row(out, "open", 1)[6:] == ["3", *["0"] * 6]
-    assert "turned.obj: it was inside out: turned" in out
-    assert "turned.obj: 1 faces lie on the corners of another one: left out" in out
+    assert "reversed.obj: it was inside out: reversed" in out
+    assert "reversed.obj: 1 faces lie on the corners of another one: left out" in out
     assert "open.obj: it is open: 3 edges belong to one face only" in out

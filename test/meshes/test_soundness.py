@@ -55,7 +55,7 @@ def test_sound_surfaces_have_their_volume_and_no_notes(load, name):
     mesh, surface, notes = load(solid)
     assert surface.watertight and surface.bodies == bodies and notes == []
     assert surface.volume == pytest.approx(volume * CM3, rel=1e-5)
-    assert surface.cavities == (name == "hollow") and surface.turned_faces == 0
+    assert surface.cavities == (name == "hollow") and surface.reversed_faces == 0
     assert is_closed(mesh.vertices, mesh.faces) == (name != "hollow")
 
 
@@ -67,8 +67,8 @@ def test_overlapping_bodies_are_counted_once_in_the_volume(load):
 
 
 MENDED = {
-    "inside out": (inside_out(box(40)), 64, 12, "it was inside out: turned"),
-    "hollow inside out": (inside_out(SOUND["hollow"][0]), 56, 24, "it was inside out: turned"),
+    "inside out": (inside_out(box(40)), 64, 12, "it was inside out: reversed"),
+    "hollow inside out": (inside_out(SOUND["hollow"][0]), 56, 24, "it was inside out: reversed"),
     "some faces": (
         (box(40)[0], np.concatenate([SIDES[:5, ::-1], SIDES[5:]])),
         64,
@@ -85,7 +85,7 @@ MENDED = {
         joined(box(40), inside_out(box(20, (50, 0, 0)))),
         72,
         12,
-        "12 of its faces looked the wrong way: turned",
+        "12 of its faces looked the wrong way: reversed",
     ),
     "all twice": (joined(box(40), box(40)), 64, 0, "12 faces lie on the corners of another one: left out"),
     "three twice": (
@@ -105,10 +105,10 @@ MENDED = {
 
 @pytest.mark.parametrize("name", MENDED)
 def test_what_can_be_mended_is_mended_and_told(load, name):
-    given, volume, turned, message = MENDED[name]
+    given, volume, reversed, message = MENDED[name]
     mesh, surface, notes = load(given)
     assert surface.watertight and surface.volume == pytest.approx(volume * CM3, rel=1e-6)
-    assert surface.turned_faces == turned and len(notes) == 1 and notes[0].startswith(message)
+    assert surface.reversed_faces == reversed and len(notes) == 1 and notes[0].startswith(message)
     assert len(np.unique(np.sort(mesh.faces, axis=1), axis=0)) == len(mesh.faces)
 
 
@@ -186,7 +186,7 @@ def test_a_stray_body_that_enlarges_the_part_little_is_told(load):
     assert surface.stray_growth == pytest.approx(60.1 / 40) and notes[0].startswith("small bodies apart from the rest")
 
 
-def test_one_sided_strip_cannot_be_turned_right(load):
+def test_one_sided_strip_cannot_be_mended(load):
     count = 24
     angle = np.arange(count) * 2 * np.pi / count
     across = 8.0 * np.array([np.cos(angle / 2) * np.cos(angle), np.cos(angle / 2) * np.sin(angle), np.sin(angle / 2)]).T
