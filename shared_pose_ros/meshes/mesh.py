@@ -208,7 +208,10 @@ def _read(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64], Outlines]
         vertices, faces = READERS[suffix](path)
         corners = faces.corners if isinstance(faces, Polygons) else faces
         _check_corners(vertices, corners)
-        return vertices, *(triangulate(vertices, faces) if isinstance(faces, Polygons) else (faces, Outlines()))
+        triangles, outlines = triangulate(vertices, faces) if isinstance(faces, Polygons) else (faces, Outlines())
+        if not len(triangles):
+            raise ValueError("holds no faces of three corners or more; export a triangle mesh")
+        return vertices, triangles, outlines
     except (OSError, MemoryError) as error:
         raise MeshError(f"{path}: cannot be read: {str(error) or 'not enough memory'}; check the file") from error
     except ImportError as error:

@@ -45,7 +45,7 @@ def read_obj(path: Path) -> tuple[NDArray[np.float64], Polygons]:
         key, _, rest = line.partition(" ")
         if key == "v":
             positions.append(rest)
-        elif key in ("f", "fo"):
+        elif key in ("f", "fo"):  # codespell:ignore fo
             faces.append(rest)
             before.append(len(positions))
         else:

@@ -189,12 +189,16 @@ def _ascii_lists(element: _Element, rows: list[bytes]) -> _Table:
                     length = int(float(words[at]))
                     columns.lengths[entry.name].append(length)
                     at += 1
-                if len(words) < at + length:
+                if length < 0 or len(words) < at + length:
                     raise IndexError
                 items.extend(map(float, words[at : at + length]))
                 at += length
-        except (IndexError, ValueError) as error:
-            raise ValueError(f"the row '{row.decode('latin-1').strip()}' is cut or damaged") from error
+        except IndexError:
+            said = row.decode("latin-1").strip()[:80]
+            raise ValueError(f"the row '{said}' is cut: it announces more; export it again") from None
+        except ValueError as error:
+            said = row.decode("latin-1").strip()[:80]
+            raise ValueError(f"the row '{said}' holds something other than numbers; check it") from error
     return columns.table()
 
 
@@ -236,6 +240,8 @@ def _binary_lists(element: _Element, data: bytes, position: int, order: str) -> 
                 if entry.count_kind:
                     length = int(struct.unpack_from(order + _STRUCT[entry.count_kind], data, position)[0])
                     position += int(entry.count_kind[1])
+                    if length < 0:
+                        raise ValueError(f"a row of '{entry.name}' has {length} items; export it again")
                     columns.lengths[entry.name].append(length)
                 items.extend(struct.unpack_from(f"{order}{length}{_STRUCT[entry.kind]}", data, position))
                 position += length * int(entry.kind[1])

@@ -1,7 +1,7 @@
 """Whether triangles are the surface of a part: closed, wound outwards, every face once; with mends that lose nothing.
 
 Faces that are there twice go; faces that look the other way than their neighbours are reversed, and so are closed
-bodies that are inside out. What cannot be mended is counted; what would spoil a training is refused. Lengths are metres.
+bodies that are inside out. What cannot be mended is counted; what would spoil a training is refused. Metres.
 """
 
 from __future__ import annotations

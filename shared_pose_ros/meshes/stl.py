@@ -72,17 +72,19 @@ def _not_binary(data: bytes, announced: int) -> str:
 
 def _ascii(text: str) -> tuple[NDArray[np.float64], NDArray[np.int64] | Polygons]:
     """Corners and faces of lower-case text; every loop is a face."""
+    ended = text.rfind("endsolid") > text.rfind("vertex")
     text = _NAMES.sub("", text)  # a solid's name may hold any word
     if (usual := _usual(text.split())) is not None:
         return usual, np.arange(len(usual)).reshape(-1, 3)
     found = _CORNER.findall(text)
-    words = [word.replace(" ", "") for word in _WORDS.findall(text)]
-    kinds = np.array(words)
-    if not len(words) or not (kinds == "vertex").any():
+    kinds = np.array([word.replace(" ", "") for word in _WORDS.findall(text)])
+    if not (kinds == "vertex").any():
         raise ValueError("it is an ASCII STL without a facet: an empty solid; export a part that has a volume")
-    if words[-1] != "endfacet" or (kinds == "vertex").sum() != len(found):
-        whole = int((kinds == "endfacet").sum())
+    whole = int((kinds == "endfacet").sum())
+    if kinds[-1] != "endfacet" and not ended:
         raise ValueError(f"the file is truncated: it ends within facet {whole + 1}; copy or export it again")
+    if kinds[-1] != "endfacet" or (kinds == "vertex").sum() != len(found):
+        raise ValueError("a facet lacks its 'endfacet', or a vertex its three numbers; check it in a text editor")
     try:
         corners = np.array([[float(word) for word in corner] for corner in found])
     except ValueError as error:

@@ -194,6 +194,16 @@ REFUSED = {
     "cut.stl": (binary()[:-7], "truncated: 277 bytes of 284 for 4 triangles, of which 3 are there"),
     "noise.stl": (np.random.default_rng(0).bytes(4000), "it is no STL: not ASCII .* and not binary"),
     "cut_facet.stl": (ASCII[: ASCII.rindex("endloop")].encode(), "truncated: it ends within facet 4"),
+    "no_end.stl": (ASCII.replace("endfacet\nendsolid", "endsolid").encode(), "a facet lacks its 'endfacet'"),
+    "few.stl": (
+        ASCII.replace("vertex 30.0 0.0 0.0", "vertex 30.0 0.0", 1).encode(),
+        "'vertex 30.0 0.0 endloop' is not three",
+    ),
+    "edges.obj": ((V + "f 1 2\nf 3 4\n").encode(), "no faces of three corners or more"),
+    "negative.ply": (
+        ply("binary_little_endian", count="int8").replace(b"\x03\x00\x00", b"\xff\x00\x00", 1),
+        "has -1 items",
+    ),
     "comma.stl": (
         ASCII.replace("30.0 0.0 0.0", "30,5 0,0 0,0").encode(),
         "'vertex 30,5 0,0 0,0' is not three numbers; write",
