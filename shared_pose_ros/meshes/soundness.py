@@ -113,6 +113,25 @@ class _Edges:
         return np.asarray(2 * np.bincount(self.key, weights=self.forward, minlength=len(self.counts)) == self.counts)
 
 
+@dataclass(frozen=True)
+class _Wound:
+    """Faces that look the right way.
+
+    Attributes:
+        faces: ``(F, 3)``.
+        edges: theirs; only the directions of whole bodies may be other ones.
+        body: ``(F,)``, the number of each face's connected piece.
+        volumes: ``(B,)`` of the bodies, negative for cavities, NaN for open ones.
+        reversed: ``(F,)``, whether the file has the face the other way.
+    """
+
+    faces: Faces
+    edges: _Edges
+    body: NDArray[np.int64]
+    volumes: NDArray[np.float64]
+    reversed: NDArray[np.bool_]
+
+
 def merged(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     """One vertex per place, and no face that has a place twice."""
     first, place = same_places(vertices)
@@ -128,6 +147,11 @@ def with_area(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
     """The faces that have an area, and the vertices that they use."""
     extent = float(np.ptp(vertices, axis=0).max())
     faces = faces[doubled_areas(vertices, faces) > (extent * SAME_PLACE) ** 2]
+    return compact(vertices, faces)
+
+
+def compact(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces]:
+    """The vertices that faces use, in their order."""
     used = in_use(faces, len(vertices))
     return vertices[used], (np.cumsum(used) - 1)[faces]
 
@@ -156,52 +180,61 @@ def inspect(vertices: Vertices, faces: Faces) -> tuple[Vertices, Faces, Surface]
         Vertices and faces, mended, and what was found.
 
     Raises:
-        ValueError: more than ``MOST_DEGENERATE`` of the faces have no area, or the surface is open and lacks more than
-            ``MOST_MISSING`` of what is there; with value, limit, cause and remedy.
+        ValueError: more than ``MOST_DEGENERATE`` of the faces have no area, the mesh is flat, the surface is open and
+            lacks more than ``MOST_MISSING`` of what is there, or bodies of next to no area enlarge the part; with
+            value, limit, cause and remedy.
     """
     given = len(faces)
-    vertices, faces = merged(vertices, faces)
-    vertices, faces = _stitched(vertices, faces)
+    vertices, faces = _stitched(*merged(*compact(vertices, faces)))
     extent = float(np.ptp(vertices, axis=0).max())
     doubled = doubled_areas(vertices, faces)
     flat = doubled <= (extent * SAME_PLACE) ** 2
     degenerate = given - len(faces) + int(flat.sum())
     _check_solid(vertices[faces].reshape(-1, 3), degenerate, given)
     kept, double = _once(faces)
-    faces, doubled, flat = faces[kept], doubled[kept], flat[kept]
-    flipped = _against_neighbours(_edges(faces), len(faces))
-    faces = np.where(flipped[:, None], faces[:, ::-1], faces)
-    edges = _edges(faces)
-    body = _bodies(faces, len(vertices))
-    open_sides = ~edges.balanced[edges.key]
-    closed = np.ones(int(body.max()) + 1, dtype=bool)
-    closed[body[np.flatnonzero(open_sides) % len(faces)]] = False
-    volumes = np.bincount(body, weights=sixfold_volumes(vertices, faces)) / 6.0
-    inward, cavities = _inside_out(_boxes(vertices, faces, body), np.where(closed, volumes, 0.0))
-    faces = np.where(inward[body][:, None], faces[:, ::-1], faces)
-    volumes = np.where(inward, -volumes, volumes)
-    longest = np.sqrt(
-        np.max([((vertices[faces[:, k]] - vertices[faces[:, k - 1]]) ** 2).sum(axis=1) for k in range(3)], 0)
-    )
-    shared = _shared_volume(vertices, faces, body, volumes) if closed.all() else 0.0
+    doubled, flat = doubled[kept], flat[kept]
+    wound = _wind(vertices, faces[kept])
+    watertight = bool(np.isfinite(wound.volumes).all())
+    shared = _shared_volume(vertices, wound) if watertight else 0.0
     surface = Surface(
-        watertight=bool(closed.all()),
-        volume=float(volumes.sum()) - shared if closed.all() else float("nan"),
+        watertight=watertight,
+        volume=float(wound.volumes.sum()) - shared,
         area=float(doubled.sum() / 2.0),
-        bodies=len(closed),
-        cavities=int(cavities.sum()),
-        open_edges=int((edges.counts == 1).sum()),
-        crowded_edges=int(((edges.counts > 1) & ~edges.balanced).sum()),
+        bodies=len(wound.volumes),
+        cavities=int((wound.volumes < 0).sum()),
+        open_edges=int((wound.edges.counts == 1).sum()),
+        crowded_edges=int(((wound.edges.counts > 1) & ~wound.edges.balanced).sum()),
         duplicate_faces=int((~kept).sum()),
         double_faces=double,
         degenerate_faces=degenerate,
-        slivers=int(((doubled < longest * extent * SAME_PLACE) & ~flat).sum()),
-        reversed_faces=int((flipped ^ inward[body])[~flat].sum()),
+        slivers=int(((doubled < _longest_sides(vertices, wound.faces) * extent * SAME_PLACE) & ~flat).sum()),
+        reversed_faces=int(wound.reversed[~flat].sum()),
         shared_volume=shared,
-        stray_growth=_stray_growth(vertices, faces, body, doubled),
+        stray_growth=_stray_growth(vertices, wound, doubled),
     )
-    _check_missing(vertices, faces, surface)
-    return *with_area(vertices, faces), surface
+    _check_missing(vertices, wound.faces, surface)
+    return *with_area(vertices, wound.faces), surface
+
+
+def _wind(vertices: Vertices, faces: Faces) -> _Wound:
+    """Reverse the faces that look another way than their neighbours, then the bodies that are inside out."""
+    flipped = _against_neighbours(_edges(faces), len(faces))
+    faces = np.where(flipped[:, None], faces[:, ::-1], faces)
+    edges, body = _edges(faces), _bodies(faces, len(vertices))
+    volumes = np.bincount(body, weights=sixfold_volumes(vertices, faces)) / 6.0
+    open_sides = np.flatnonzero(~edges.balanced[edges.key])
+    is_open = np.zeros(len(volumes), dtype=bool)
+    is_open[body[open_sides % len(faces)]] = True
+    inward = _inside_out(_boxes(vertices, faces, body), np.where(is_open, 0.0, volumes))
+    faces = np.where(inward[body][:, None], faces[:, ::-1], faces)
+    volumes = np.where(is_open, np.nan, np.where(inward, -volumes, volumes))
+    return _Wound(faces, edges, body, volumes, flipped ^ inward[body])
+
+
+def _longest_sides(vertices: Vertices, faces: Faces) -> NDArray[np.float64]:
+    """``(F,)``."""
+    squares = [((vertices[faces[:, k]] - vertices[faces[:, k - 1]]) ** 2).sum(axis=1) for k in range(3)]
+    return np.asarray(np.sqrt(np.max(squares, axis=0)))
 
 
 def _edges(faces: Faces) -> _Edges:
@@ -291,17 +324,14 @@ def _boxes(vertices: Vertices, faces: Faces, body: NDArray[np.int64]) -> NDArray
     return np.stack([low, np.maximum.reduceat(corners.max(axis=1), start, axis=0)], axis=1)
 
 
-def _inside_out(
-    boxes: NDArray[np.float64], volumes: NDArray[np.float64]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Bodies ``(B,)`` to reverse, and those that then are cavities; ``volumes`` are 0 for open ones.
+def _inside_out(boxes: NDArray[np.float64], volumes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Bodies ``(B,)`` to reverse; ``volumes`` are 0 for open ones.
 
     A closed body outside of all others has a positive volume. One in the box of a larger body goes with that one: its
     cavities are wound against it.
     """
     if len(volumes) > _COMPARED_BODIES:
-        inward = np.full(len(volumes), bool(volumes.sum() < 0))
-        return inward, np.where(inward, -volumes, volumes) < 0
+        return np.full(len(volumes), bool(volumes.sum() < 0))
     low, high = boxes[:, 0], boxes[:, 1]
     within = (low[:, None] > low).all(axis=2) & (high[:, None] < high).all(axis=2)
     within &= np.abs(volumes) > np.abs(volumes)[:, None]
@@ -309,11 +339,12 @@ def _inside_out(
     for body in np.argsort(-np.abs(volumes)):  # a larger body is settled before those in it
         if within[body].any():
             inward[body] = inward[np.where(within[body], np.abs(volumes), 0.0).argmax()]
-    return inward, np.where(inward, -volumes, volumes) < 0
+    return inward
 
 
-def _shared_volume(vertices: Vertices, faces: Faces, body: NDArray[np.int64], volumes: NDArray[np.float64]) -> float:
+def _shared_volume(vertices: Vertices, wound: _Wound) -> float:
     """Volume that closed bodies count twice: the sum of theirs without that of their union; 0 where not measured."""
+    faces, body, volumes = wound.faces, wound.body, wound.volumes
     if not 2 <= len(volumes) <= _JOINED_BODIES or len(faces) > _JOINED_FACES or (volumes <= 0).any():
         return 0.0
     import manifold3d
@@ -331,8 +362,9 @@ def _shared_volume(vertices: Vertices, faces: Faces, body: NDArray[np.int64], vo
     return shared if shared > 1e-6 * float(volumes.sum()) else 0.0
 
 
-def _stray_growth(vertices: Vertices, faces: Faces, body: NDArray[np.int64], doubled: NDArray[np.float64]) -> float:
+def _stray_growth(vertices: Vertices, wound: _Wound, doubled: NDArray[np.float64]) -> float:
     """How many times larger the part is than without its bodies of next to no area; they may not double it."""
+    faces, body = wound.faces, wound.body
     area = np.bincount(body, weights=doubled)
     main = (area >= STRAY_AREA * area.sum())[body]
     if main.all() or not main.any():

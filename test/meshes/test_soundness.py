@@ -59,6 +59,12 @@ def test_sound_surfaces_have_their_volume_and_no_notes(load, name):
     assert is_closed(mesh.vertices, mesh.faces) == (name != "hollow")
 
 
+def test_vertices_without_a_face_blur_nothing(load):
+    vertices, faces = box(40)
+    _, surface, notes = load((np.concatenate([vertices, [[1e9, 0, 0], [np.nan, 0, 0]]]), faces))
+    assert surface.watertight and surface.volume == pytest.approx(64 * CM3, rel=1e-6) and notes == []
+
+
 def test_overlapping_bodies_are_counted_once_in_the_volume(load):
     _, surface, notes = load(joined(box(40), box(40, (20, 0.0, 10.0))))
     assert surface.shared_volume == pytest.approx(20 * 40 * 30 * 1e-9, rel=1e-6)
