@@ -39,15 +39,15 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, PLOT = ROOT / "docs" / "benchmarks" / "refinement.md", ROOT / "docs" / "images" / "refinement.svg"
 SETTINGS: Mapping[str, tuple[str, Sequence[str]]] = {
     "off": ("not refined", ("--refine", "0")),
-    "default": ("three hypotheses, one step: the default", ()),
     "one": ("one hypothesis, one step", ("--refine", "1", "--refine-hypotheses", "1")),
+    "three": ("three hypotheses, one step", ("--refine", "1", "--refine-hypotheses", "3")),
+    "default": ("three hypotheses, two steps: the default", ()),
     "six": ("all six, one step", ("--refine", "1", "--refine-hypotheses", "0")),
-    "three-two": ("three, two steps", ("--refine", "2", "--refine-hypotheses", "3")),
     "two": ("all six, two steps", ("--refine", "2", "--refine-hypotheses", "0")),
     "depth": ("depth of a camera (σ 1.5 mm at 0.7 m, holes, steps of 1 mm)", ("--depth", "on", "--depth-noise", "1.5")),
     "exact": ("exact depth", ("--depth", "on")),
 }
-_DRAWN = {"one": (1, 1), "default": (3, 1), "six": (6, 1), "three-two": (3, 2), "two": (6, 2)}
+_DRAWN = {"one": (1, 1), "three": (3, 1), "six": (6, 1), "default": (3, 2), "two": (6, 2)}
 """(hypotheses, steps) of the settings that render."""
 _SHOWN = ("off", "two", "depth")
 """Settings whose objects are shown one by one."""

@@ -127,7 +127,7 @@ class NodeParameters:
     )
     refine: int = parameter(
         -1,
-        "Steps in which the hypotheses are refined by rendering them; 0 is off, -1 is one step where the bundle has a "
+        "Steps in which the hypotheses are refined by rendering them; 0 is off, -1 is two where the bundle has a "
         "refiner and meshes. Needs warp-lang.",
         range=(-1, 4),
     )

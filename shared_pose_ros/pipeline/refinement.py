@@ -30,7 +30,7 @@ MEAN_ANGLE = 2.0 * math.sqrt(2.0 / math.pi)
 """Mean length of a vector of three normal components of deviation 1."""
 RENDERED = "rendering"
 """What ``PoseEstimate.refined_by`` says of objects that the refiner had last."""
-DEFAULT_STEPS = 1
+DEFAULT_STEPS = 2
 """Refinement steps with the parameter refine at -1: more gain less than they cost."""
 ADD_MESHES = "add its CAD with `shared_pose export BUNDLE --objects CAD`"
 

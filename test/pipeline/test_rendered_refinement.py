@@ -17,7 +17,13 @@ from shared_pose_ros.network.refiner import PoseRefiner
 from shared_pose_ros.pipeline.frame import Frame
 from shared_pose_ros.pipeline.parameters import NodeParameters
 from shared_pose_ros.pipeline.pose_pipeline import Selection
-from shared_pose_ros.pipeline.refinement import ALIGNED_ROTATION, MEAN_ANGLE, Refinement, expected_errors
+from shared_pose_ros.pipeline.refinement import (
+    ALIGNED_ROTATION,
+    DEFAULT_STEPS,
+    MEAN_ANGLE,
+    Refinement,
+    expected_errors,
+)
 from shared_pose_ros.pipeline.statistics import Statistics
 
 TURN = rotation_from_vector(torch.tensor([0.0, 0.0, 0.4]))
@@ -59,7 +65,7 @@ def test_hypotheses_are_turned_in_the_crops_axes_and_sorted(camera: bool) -> Non
         )
         given = dataclasses.replace(given, camera_matrix=None, estimate=estimate)
     before = given.estimated
-    found, counters, reasons = run(given)
+    found, counters, reasons = run(given, refine=1)
     after = found.estimated
     correction = torch.eye(3).expand(3, 3, 3)
     if camera:
@@ -82,7 +88,7 @@ def test_hypotheses_are_turned_in_the_crops_axes_and_sorted(camera: bool) -> Non
 
 
 def test_the_expected_error_comes_with_the_published_poses_and_alignment_takes_it_away() -> None:
-    found, _, _ = run(shown())
+    found, _, _ = run(shown(), refine=1)
     table = SymmetryTable.from_dicts([item.symmetries for item in METADATA.objects])
     published = Selection(METADATA, table)(found, NodeParameters()).poses
     assert published.expected_errors == pytest.approx([0.25, np.nan, 0.125], nan_ok=True)
@@ -104,7 +110,8 @@ def test_refinement_is_on_where_the_bundle_can_and_can_be_switched_off() -> None
     assert run(given, refine=0)[0] is given
     assert run(given, with_refiner=False)[0] is given
     assert run(given, meshes=(None, None))[0] is given
-    assert not np.array_equal(run(given)[0].estimated.rotations, given.estimated.rotations)
+    by_default, twice = (run(given, **steps)[0].estimated.rotations for steps in ({}, {"refine": DEFAULT_STEPS}))
+    assert not np.array_equal(by_default, given.estimated.rotations) and np.array_equal(by_default, twice)
 
 
 def test_a_bundle_without_refiner_that_is_to_refine_is_counted_with_the_remedy() -> None:
