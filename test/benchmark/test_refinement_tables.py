@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from xml.etree import ElementTree
 
 import pytest
 import refinement_tables
@@ -40,7 +41,8 @@ def test_settings_have_their_cost(page):
     assert rows["| all six, two steps"].endswith("| 31.5 |") and rows["| exact depth"].endswith("| 12 |")
     assert "two threads, on: a processor, 2 threads." in page.replace("\n", " ")
     drawn = refinement_tables.plot(found(), COST["ms"])
-    assert all(f"50 at {spent}" in drawn for spent in ("0", "9.5", "12", "20", "16", "31.5"))
+    assert all(f"21 at {spent}" in drawn for spent in ("0", "9.5", "12", "20", "16", "31.5"))
+    assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_cost_is_measured_once(tmp_path, monkeypatch):
