@@ -39,6 +39,7 @@ from shared_pose_ros.geometry.display_mesh import MOST_FACES, DisplayMesh
 from shared_pose_ros.geometry.rotations import random_rotations, rotation_angle, rotation_from_vector
 from shared_pose_ros.meshes.mesh import simplify
 from shared_pose_ros.meshes.object_set import ObjectSet
+from shared_pose_ros.network.allocator import tune_allocator
 from shared_pose_ros.refinement import depth_refinement
 from shared_pose_ros.refinement.depth_alignment import DepthView
 from shared_pose_ros.refinement.depth_refinement import refine_with_depth
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    tune_allocator()  # as the node does
     objects = ObjectSet.load(share_folder() / "models" / "parts")
     scenes = [make_scene(objects, len(objects), seed) for seed in range(options.scenes)]
     points = {faces: tables(objects, faces) for faces in FACES}
