@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from shared_pose_ros.rendering.rasterizer import PackedMeshes
-from shared_pose_ros.rendering.shading import Lighting, light_of, surface_of
-from shared_pose_ros.rendering.warp_rasterizer import EMPTY, launch_arguments, rasterize_range, to_warp, wp
+from shared_pose_ros.rendering.shading import Lighting, crevice_step, light_of, seen_surface, surface_of
+from shared_pose_ros.rendering.warp_rasterizer import (
+    EMPTY,
+    launch_arguments,
+    mesh_arrays,
+    rasterize_range,
+    to_warp,
+    wp,
+)
 
 _NOTHING = wp.constant(wp.int64(EMPTY))
 
@@ -36,19 +43,14 @@ def _show_faces(
     """Light and normal of every pixel, and its depth; returns the greatest depth."""
     farthest = float(0.0)
     for y in range(key.shape[1]):
-        dy = (float(y) - k[1, 2]) / k[1, 1]
         for x in range(key.shape[2]):
             z = float(0.0)
             seen = wp.vec4(0.0, 0.0, 0.0, 0.0)
             if key[image, y, x] != _NOTHING:
                 face = int(key[image, y, x] & wp.int64(0xFFFFFFFF))
-                ray = wp.vec3((float(x) - k[0, 2] - k[0, 1] * dy) / k[0, 0], dy, 1.0)
-                normal = r * normals[face]
-                facing = wp.dot(normal, ray)
-                z = wp.dot(normal, r * vertices[faces[face][0]] + t) / facing
-                if facing > 0.0:
-                    normal = -normal
-                light = light_of(ray * z, normal, image, positions, strengths, surface, sky)
+                normal, point = seen_surface(face, y, x, k, r, t, vertices, faces, normals)
+                z = point[2]
+                light = light_of(point, normal, image, positions, strengths, surface, sky)
                 seen = wp.vec4(light, normal[0], normal[1], normal[2])
             depth[image, y, x] = z
             shown[image, y, x] = seen
@@ -192,18 +194,14 @@ def draw_hypotheses(
         size: S in pixels.
         least: light that counts as the greatest where all is darker.
     """
-    count, step = len(object_index), max(size // 32, 1)
+    count, step = len(object_index), crevice_step(size)
     shown = torch.empty(count, size, size, 4)
     coarse = (count, size // step, size // step)
     wp.launch(
         _draw,
         dim=count,
         inputs=[
-            to_warp(meshes.vertices, wp.vec3),
-            to_warp(meshes.faces, wp.vec3i),
-            to_warp(meshes.normals, wp.vec3),
-            to_warp(meshes.opaque_from, wp.float32),
-            to_warp(meshes.face_offsets, wp.int32),
+            *mesh_arrays(meshes),
             to_warp(object_index, wp.int64),
             to_warp(rotations, wp.mat33),
             to_warp(translations, wp.vec3),

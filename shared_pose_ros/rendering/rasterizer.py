@@ -76,8 +76,7 @@ class Rasterizer(Protocol):
             size: (height, width) in pixels.
 
         Returns:
-            ``(B, H, W)`` int64, a row of ``meshes.faces``, −1 where nothing is hit. Faces are seen from both
-            sides.
+            ``(B, H, W)`` int64, a row of ``meshes.faces``, −1 where nothing is hit. Faces are seen from both sides.
         """
         ...
 

@@ -121,6 +121,31 @@ def light_of(
     return wp.min(total, 1.0)
 
 
+@wp.func
+def seen_surface(
+    face: int,
+    y: int,
+    x: int,
+    k: wp.mat33,
+    r: wp.mat33,
+    t: wp.vec3,
+    vertices: wp.array(dtype=wp.vec3),
+    faces: wp.array(dtype=wp.vec3i),
+    normals: wp.array(dtype=wp.vec3),
+):
+    """Normal of a face, towards the camera, and the point of its plane that the pixel (y, x) shows; camera frame."""
+    dy = (float(y) - k[1, 2]) / k[1, 1]
+    ray = wp.vec3((float(x) - k[0, 2] - k[0, 1] * dy) / k[0, 0], dy, 1.0)
+    normal = r * normals[face]
+    corner = r * vertices[faces[face][0]] + t
+    facing = wp.dot(normal, ray)
+    point = ray * (wp.dot(normal, corner) / facing)
+    # CAD winding is not reliable: the side that is seen is the front.
+    if facing > 0.0:
+        normal = -normal
+    return normal, point
+
+
 @wp.kernel
 def _shade_pixels(
     face_id: wp.array3d(dtype=wp.int64),
@@ -155,19 +180,10 @@ def _shade_pixels(
         x = column * samples + sample % samples
         face = int(face_id[image, y, x])
         if face >= 0:
-            dy = (float(y) - k[1, 2]) / k[1, 1]
-            ray = wp.vec3((float(x) - k[0, 2] - k[0, 1] * dy) / k[0, 0], dy, 1.0)
-            normal = r * normals[face]
-            corner = r * vertices[faces[face][0]] + t
-            facing = wp.dot(normal, ray)
-            z = wp.dot(normal, corner) / facing
-            # CAD winding is not reliable: the side that is seen is the front.
-            if facing > 0.0:
-                normal = -normal
-            point = ray * z
+            normal, point = seen_surface(face, y, x, k, r, t, vertices, faces, normals)
             light += light_of(point, normal, image, positions, strengths, surface[image], sky[image])
             hits += 1.0
-            depths += z
+            depths += point[2]
             turned += normal
             points += point - t
     if hits > 0.0:
@@ -235,12 +251,19 @@ def shade(
     return ShadedImages(intensity * _openness(depth, lighting.crevice), coverage, depth, normals, model_points)
 
 
+def crevice_step(width: int) -> int:
+    """Pixels averaged before crevices are looked for in images of a width.
+
+    The neighbourhood is an eighth of the image wide; a quarter of its resolution is plenty.
+    """
+    return max(width // 32, 1)
+
+
 def _openness(depth: Tensor, strength: Tensor) -> Tensor:
     """Factor in [0, 1], below 1 where the surroundings lie nearer to the camera (unsharp mask, Luft et al. 2006)."""
     if not bool((strength > 0).any()):
         return torch.ones_like(depth)
-    # The neighbourhood is an eighth of the image wide; a quarter of its resolution is plenty.
-    step = max(depth.shape[-1] // 32, 1)
+    step = crevice_step(depth.shape[-1])
     layers = torch.stack([depth, (depth > 0).float()], dim=1)
     coarse = F.avg_pool2d(F.avg_pool2d(layers, step), 5, stride=1, padding=2)
     mean = F.interpolate(coarse[:, :1] / coarse[:, 1:].clamp(min=1e-6), depth.shape[-2:], mode="bilinear")[:, 0]

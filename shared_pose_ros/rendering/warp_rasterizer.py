@@ -236,11 +236,7 @@ class WarpRasterizer:
             _rasterize_faces,
             dim=(batch, -(-meshes.largest // faces_per_thread)),
             inputs=[
-                to_warp(meshes.vertices, wp.vec3),
-                to_warp(meshes.faces, wp.vec3i),
-                to_warp(meshes.normals, wp.vec3),
-                to_warp(meshes.opaque_from, wp.float32),
-                to_warp(meshes.face_offsets, wp.int32),
+                *mesh_arrays(meshes),
                 to_warp(object_index, wp.int64),
                 to_warp(rotation.float(), wp.mat33),
                 to_warp(translation.float(), wp.vec3),
@@ -256,6 +252,17 @@ class WarpRasterizer:
 def to_warp(tensor: Tensor, dtype: type) -> wp.array:
     """A Warp view of a tensor, a copy only where it is not contiguous; vectors and matrices are trailing axes."""
     return wp.from_torch(tensor.detach().contiguous(), dtype=dtype)
+
+
+def mesh_arrays(meshes: PackedMeshes) -> list[wp.array]:
+    """What kernels that rasterise read of a pack: vertices, faces, normals, opaque_from, face_offsets."""
+    return [
+        to_warp(meshes.vertices, wp.vec3),
+        to_warp(meshes.faces, wp.vec3i),
+        to_warp(meshes.normals, wp.vec3),
+        to_warp(meshes.opaque_from, wp.float32),
+        to_warp(meshes.face_offsets, wp.int32),
+    ]
 
 
 def launch_arguments(device: torch.device) -> dict[str, object]:

@@ -62,10 +62,20 @@ class Norm:
         # A channel that is switched off still passes its shift on.
         return cls(torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale), shift)
 
+    @classmethod
+    def none(cls, channels: int, like: Tensor) -> Norm:
+        """That changes nothing, of the type and on the device of ``like``."""
+        return cls(like.new_ones(channels), like.new_zeros(channels))
+
     @property
     def border(self) -> Tensor:
         """What becomes 0."""
         return -self.shift / self.scale
+
+    def taken_into(self, kernel: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Kernel ``(O, C, K, K)`` and bias ``(O,)`` that read what the norm gets in place of what it gives."""
+        shifted = (kernel * self.shift[:, None, None]).sum((1, 2, 3))
+        return kernel * self.scale[:, None, None], shifted if bias is None else bias + shifted
 
 
 def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBlock], Tensor, Tensor]:
@@ -79,11 +89,9 @@ def fold(weights: Mapping[str, Tensor], crop_size: int) -> tuple[list[FoldedBloc
         The blocks; the linear layer's weight ``(128, O, S, S)`` of the last block's output, and its bias ``(128,)``.
     """
     blocks, norms = fold_blocks(weights, "blocks.", crop_size)
-    scale, shift = norms[-1].scale, norms[-1].shift
     side = blocks[-1].side // 2
-    linear = weights["linear.weight"].detach().float().reshape(-1, len(scale), side, side)
-    bias = weights["linear.bias"].detach().float() + (linear * shift[:, None, None]).sum((1, 2, 3))
-    return blocks, linear * scale[:, None, None], bias
+    linear = weights["linear.weight"].detach().float().reshape(-1, len(norms[-1].scale), side, side)
+    return blocks, *norms[-1].taken_into(linear, weights["linear.bias"].detach().float())
 
 
 def fold_blocks(weights: Mapping[str, Tensor], prefix: str, side: int) -> tuple[list[FoldedBlock], list[Norm]]:
@@ -96,8 +104,7 @@ def fold_blocks(weights: Mapping[str, Tensor], prefix: str, side: int) -> tuple[
     """
     exact = {name: tensor.detach().float() for name, tensor in weights.items() if name.startswith(prefix)}
     first = exact[f"{prefix}0.convolution.weight"]
-    channels = first.shape[1]
-    before = Norm(first.new_ones(channels), first.new_zeros(channels))
+    before = Norm.none(first.shape[1], first)
     blocks, norms = [], []
     for number in range(_BLOCKS):
         block = f"{prefix}{number}."

@@ -50,11 +50,11 @@ class FusedRefiner:
             kernel, stride = weights[f"{name}.0.weight"] * own.scale[:, None, None, None], layer[0].stride[0]
             of_crop = slice(joined, joined + len(crop_norm.scale))
             drawn = slice(of_crop.stop, None)
-            plain = Norm(kernel.new_ones(joined), kernel.new_zeros(joined))
+            plain = Norm.none(joined, kernel)
             rest = Norm(torch.cat([plain.scale, render_norm.scale]), torch.cat([plain.shift, render_norm.shift]))
-            seen, bias = _without(kernel[:, of_crop], own.shift, crop_norm)
+            seen, bias = crop_norm.taken_into(kernel[:, of_crop], own.shift)
             self._crop_joins.append(_Convolution(seen, bias, crop_norm.border, side, stride, self._dtype))
-            others, bias = _without(torch.cat([kernel[:, :joined], kernel[:, drawn]], dim=1), None, rest)
+            others, bias = rest.taken_into(torch.cat([kernel[:, :joined], kernel[:, drawn]], dim=1))
             self._joins.append(_Convolution(others, bias, rest.border, side, stride, self._dtype))
             side, joined = side // 2, len(kernel)
         cells = (REFINER_SIZE // 16) ** 2
@@ -122,9 +122,3 @@ class _Convolution:
         if added is None:
             return convolve(y, self._kernel, self._bias, *arguments, activation, [], "")
         return convolve(y, added, self._kernel, self._bias, *arguments, "add", 1.0, activation, [], "")
-
-
-def _without(kernel: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Kernel and bias that take what the norm gets in place of what it gives."""
-    shifted = (kernel * norm.shift[:, None, None]).sum((1, 2, 3))
-    return kernel * norm.scale[:, None, None], shifted if bias is None else bias + shifted
